@@ -1,0 +1,79 @@
+"""One Parquet file, written in row groups that are bounded by bytes rather than by rows."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROW_GROUP_BYTES = 16 * 1024 * 1024
+
+
+class PartWriter:
+    """Holds about a row group, 16 MB before compression; a single row that is larger has a row group to itself."""
+
+    def __init__(self, parquet: pq.ParquetWriter, schema: pa.Schema) -> None:
+        self.rows = 0
+        self._parquet = parquet
+        self._schema = schema
+        self._pending: list[pa.Table] = []
+        self._pending_bytes = 0
+
+    def write(self, rows: pa.RecordBatch | pa.Table) -> None:
+        """Append rows.
+
+        Columns may stand in any order, and more than the schema has are left out. A missing column raises KeyError;
+        a wrong type, or a null where the schema has none, raises ValueError (Arrow's among them).
+        """
+        table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
+        table = table.select(self._schema.names).cast(self._schema)
+        for piece in _split(table):
+            if self._pending_bytes + piece.nbytes > ROW_GROUP_BYTES:
+                self.flush()
+            self._pending.append(piece)
+            self._pending_bytes += piece.nbytes
+        if table.nbytes > ROW_GROUP_BYTES:  # its last piece would keep all of it in memory
+            self.flush()
+        self.rows += table.num_rows
+
+    def flush(self) -> None:
+        """Write what is pending as one row group."""
+        if self.pending_rows:
+            self._parquet.write_table(pa.concat_tables(self._pending), row_group_size=self.pending_rows)
+        self._pending, self._pending_bytes = [], 0
+
+    @property
+    def pending_rows(self) -> int:
+        """Rows that are in memory only."""
+        return sum(table.num_rows for table in self._pending)
+
+
+@contextmanager
+def part_writer(file: IO[bytes], schema: pa.Schema) -> Iterator[PartWriter]:
+    """A writer of one Parquet file, which is complete when the block has ended."""
+    compact = [leaf for field in schema for leaf in _compact_leaves(field)]
+    with pq.ParquetWriter(
+        file, schema, compression="zstd", use_dictionary=compact, write_statistics=compact
+    ) as parquet:
+        writer = PartWriter(parquet, schema)
+        yield writer
+        writer.flush()
+
+
+def _compact_leaves(field: pa.Field) -> list[str]:
+    """The Parquet columns of a field for which a dictionary and statistics pay: all but large content."""
+    if pa.types.is_map(field.type):
+        return [f"{field.name}.key_value.key", f"{field.name}.key_value.value"]
+    bulky = pa.types.is_large_binary(field.type) or pa.types.is_large_string(field.type)
+    return [] if bulky else [field.name]
+
+
+def _split(table: pa.Table) -> Iterator[pa.Table]:
+    """Slices of at most a row group, or of a single row."""
+    if table.num_rows <= 1 or table.nbytes <= ROW_GROUP_BYTES:
+        yield table
+        return
+    half = table.num_rows // 2
+    yield from _split(table.slice(0, half))
+    yield from _split(table.slice(half))
