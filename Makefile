@@ -1,0 +1,57 @@
+# Everything here works on a fresh machine with Python 3.10 to 3.13, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(shell command -v uv 2>/dev/null)
+INSTALLED := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo dev test test-quick lint format lock clean
+
+help: ## Show these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(INSTALLED) ## Create .venv and install the exact versions of requirements.lock
+
+$(INSTALLED): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 13) else f"scrapedo_dagster needs Python 3.10 to 3.13, and $(PYTHON) is {v[0]}.{v[1]}. Choose another: make PYTHON=python3.12 ...")'
+	@echo "Installing into $(VENV) (the first time takes a minute or two) ..."
+ifdef UV
+	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
+	@$(UV) pip install --quiet --python $(BIN)/python -r requirements.lock
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+else
+	@$(PYTHON) -m venv --clear $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+endif
+	@touch $@
+
+demo: $(INSTALLED) ## Run the whole pipeline against the emulator (or the real service, see README)
+	@$(BIN)/python -m scrapedo_dagster.demo.run
+
+dev: $(INSTALLED) ## Start the emulator, the demo site and the Dagster UI
+	@$(BIN)/python -m scrapedo_dagster.demo.dev
+
+test: $(INSTALLED) ## Run all tests
+	@$(BIN)/python -m pytest -n auto
+
+test-quick: $(INSTALLED) ## Run the tests that need seconds, not minutes
+	@$(BIN)/python -m pytest -n auto -m "not slow"
+
+lint: $(INSTALLED) ## Check style, formatting and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: $(INSTALLED) ## Fix style and formatting
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock: ## Resolve requirements.lock anew (needs uv)
+	@uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-header --no-emit-index-url --no-annotate pyproject.toml -o requirements.lock
+
+clean: ## Remove .venv, caches and everything the demo wrote
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist demo_data
+	@git clean -qfdX dagster_home
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
