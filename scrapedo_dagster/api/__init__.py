@@ -1,0 +1,114 @@
+"""The Scrape.do Async API: requests, responses, errors and two clients. Usable without Dagster.
+
+```python
+from scrapedo_dagster.api import JobRequest, ScrapeDoAsyncAPIClient
+
+with ScrapeDoAsyncAPIClient() as client:  # the token is read from SCRAPE_DO_API_KEY
+    result = client.submit_and_wait(JobRequest(targets=["https://example.com"], geo_code="us"))
+    for task in result.tasks:
+        print(task.url, task.status_code, len(task.decoded_content() or b""))
+```
+"""
+
+from scrapedo_dagster.api.actions import (
+    BrowserAction,
+    ClickAction,
+    CustomAction,
+    ExecuteAction,
+    FillAction,
+    ScreenShotAction,
+    ScrollToAction,
+    ScrollXAction,
+    ScrollYAction,
+    WaitAction,
+    WaitForRequestCompletionAction,
+    WaitSelectorAction,
+)
+from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
+from scrapedo_dagster.api.errors import (
+    APIConnectionError,
+    APIStatusError,
+    AuthenticationError,
+    BadRequestError,
+    GoneError,
+    IncompleteListingError,
+    JobCanceledError,
+    JobFailedError,
+    JobTimeoutError,
+    NotAcceptableError,
+    NotFoundError,
+    RateLimitError,
+    ScrapeDoError,
+    ServerError,
+    SubmissionUncertainError,
+    TaskCanceledError,
+    TaskFailedError,
+    UnparsableResponseError,
+)
+from scrapedo_dagster.api.plugins import PluginRequest
+from scrapedo_dagster.api.requests import JobRequest, JobsQuery, RenderOptions, ScrapeOptions
+from scrapedo_dagster.api.responses import (
+    CancelJobResponse,
+    JobCreationResponse,
+    JobDetails,
+    JobResult,
+    JobsListResponse,
+    TaskDetails,
+    UnavailableTask,
+    UndetailedTaskResponse,
+    UserInformation,
+    WebhookPayload,
+)
+from scrapedo_dagster.api.retry import Backoff, RetryPolicy
+
+__all__ = [
+    "APIConnectionError",
+    "APIStatusError",
+    "AsyncScrapeDoAsyncAPIClient",
+    "AuthenticationError",
+    "Backoff",
+    "BadRequestError",
+    "BrowserAction",
+    "CancelJobResponse",
+    "ClickAction",
+    "CustomAction",
+    "ExecuteAction",
+    "FillAction",
+    "GoneError",
+    "IncompleteListingError",
+    "JobCanceledError",
+    "JobCreationResponse",
+    "JobDetails",
+    "JobFailedError",
+    "JobRequest",
+    "JobResult",
+    "JobTimeoutError",
+    "JobsListResponse",
+    "JobsQuery",
+    "NotAcceptableError",
+    "NotFoundError",
+    "PluginRequest",
+    "RateLimitError",
+    "RenderOptions",
+    "RetryPolicy",
+    "ScrapeDoAsyncAPIClient",
+    "ScrapeDoError",
+    "ScrapeOptions",
+    "ScreenShotAction",
+    "ScrollToAction",
+    "ScrollXAction",
+    "ScrollYAction",
+    "ServerError",
+    "SubmissionUncertainError",
+    "TaskCanceledError",
+    "TaskDetails",
+    "TaskFailedError",
+    "UnavailableTask",
+    "UndetailedTaskResponse",
+    "UnparsableResponseError",
+    "UserInformation",
+    "WaitAction",
+    "WaitForRequestCompletionAction",
+    "WaitSelectorAction",
+    "WebhookPayload",
+]

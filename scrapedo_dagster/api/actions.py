@@ -1,0 +1,131 @@
+"""The browser actions of `Render.PlayWithBrowser`.
+
+Ten are documented. One that is newer than this release goes out through `CustomAction`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field, JsonValue, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
+
+from scrapedo_dagster.api.models import RequestModel
+
+Selector = Annotated[str, Field(min_length=1)]
+Milliseconds = Annotated[int, Field(ge=0)]
+
+
+class ClickAction(RequestModel):
+    """Click the element that a CSS selector finds."""
+
+    action: Literal["Click"] = "Click"
+    selector: Selector
+
+
+class WaitAction(RequestModel):
+    """Wait; `timeout` in milliseconds."""
+
+    action: Literal["Wait"] = "Wait"
+    timeout: Milliseconds
+
+
+class WaitSelectorAction(RequestModel):
+    """Wait until an element appears, for `timeout` milliseconds at most."""
+
+    action: Literal["WaitSelector"] = "WaitSelector"
+    wait_selector: Selector
+    timeout: Milliseconds | None = None
+
+
+class ScrollXAction(RequestModel):
+    """Scroll sideways by `value` pixels."""
+
+    action: Literal["ScrollX"] = "ScrollX"
+    value: int
+
+
+class ScrollYAction(RequestModel):
+    """Scroll down by `value` pixels."""
+
+    action: Literal["ScrollY"] = "ScrollY"
+    value: int
+
+
+class ScrollToAction(RequestModel):
+    """Scroll until the element is visible."""
+
+    action: Literal["ScrollTo"] = "ScrollTo"
+    selector: Selector
+
+
+class FillAction(RequestModel):
+    """Type `value` into an input element. The value is never shown in an error: it may be a password."""
+
+    secret_fields = frozenset({"value"})
+
+    action: Literal["Fill"] = "Fill"
+    selector: Selector
+    value: str = Field(repr=False)
+
+
+class ExecuteAction(RequestModel):
+    """Run JavaScript in the page."""
+
+    action: Literal["Execute"] = "Execute"
+    execute: Annotated[str, Field(min_length=1)]
+
+
+class ScreenShotAction(RequestModel):
+    """Take a screenshot: of the viewport, of the full page, or of one element."""
+
+    action: Literal["ScreenShot"] = "ScreenShot"
+    full_screenshot: bool | None = Field(default=None, alias="fullScreenShot")
+    particular_screenshot: Selector | None = Field(default=None, alias="particularScreenShot")
+
+    def broken_rules(self) -> Iterator[str]:
+        if self.full_screenshot and self.particular_screenshot:
+            yield (
+                f"full_screenshot=True and particular_screenshot={self.particular_screenshot!r} "
+                "cannot be combined: use two ScreenShot actions"
+            )
+
+
+class WaitForRequestCompletionAction(RequestModel):
+    """Wait until requests whose URL matches the pattern are done, for `timeout` milliseconds at most."""
+
+    action: Literal["WaitForRequestCompletion"] = "WaitForRequestCompletion"
+    url_pattern: Annotated[str, Field(min_length=1)]
+    timeout: Milliseconds
+
+
+class CustomAction(RequestModel):
+    """An action this release does not know, sent as `{"Action": name, **arguments}` without any check.
+
+    `CustomAction(name="Hover", arguments={"Selector": "#menu"})`
+    """
+
+    action: Literal["Custom"] = Field(default="Custom", exclude=True)
+    name: Annotated[str, Field(min_length=1)]
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
+
+    @model_serializer(mode="wrap")
+    def _flat(self, handler: SerializerFunctionWrapHandler, info: SerializationInfo) -> dict[str, Any]:
+        return {"Action": self.name, **self.arguments} if info.by_alias else handler(self)
+
+
+BrowserAction: TypeAlias = Annotated[
+    ClickAction
+    | WaitAction
+    | WaitSelectorAction
+    | ScrollXAction
+    | ScrollYAction
+    | ScrollToAction
+    | FillAction
+    | ExecuteAction
+    | ScreenShotAction
+    | WaitForRequestCompletionAction
+    | CustomAction,
+    Field(discriminator="action"),
+]
+"""Any browser action; `action` (on the wire `Action`) tells which."""

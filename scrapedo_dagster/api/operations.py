@@ -1,0 +1,205 @@
+"""Every call of the API, written once as a generator that a sync or an async client drives.
+
+All decisions are here; the clients only do the steps (`scrapedo_dagster.api.steps`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Literal, TypeVar
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, ValidationError
+
+from scrapedo_dagster.api import failures
+from scrapedo_dagster.api.errors import (
+    APIConnectionError,
+    JobTimeoutError,
+    NotAcceptableError,
+    RateLimitError,
+    ScrapeDoError,
+    ServerError,
+    UnparsableResponseError,
+)
+from scrapedo_dagster.api.matching import match_tasks
+from scrapedo_dagster.api.requests import JobRequest, JobsQuery
+from scrapedo_dagster.api.responses import (
+    CancelJobResponse,
+    JobCreationResponse,
+    JobDetails,
+    JobResult,
+    JobsListResponse,
+    TaskDetails,
+    UnavailableTask,
+    UserInformation,
+)
+from scrapedo_dagster.api.retry import Backoff, Outcome, RetryPolicy, never_arrived
+from scrapedo_dagster.api.steps import Call, Operation, Sleep, Together
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+_PASSING = (APIConnectionError, RateLimitError, ServerError, UnparsableResponseError)
+
+
+class Operations:
+    """The calls of one account at one address. Holds no connection and no state."""
+
+    def __init__(self, *, base_url: str, token: str, retry: RetryPolicy) -> None:
+        self._base_url = base_url
+        self._token = token
+        self._retry = retry
+
+    def create_job(self, request: JobRequest) -> Operation[JobCreationResponse]:
+        size = len(request.targets or (request.plugin.params if request.plugin else ()))
+        subject = f"a job of {size} task{'s' if size != 1 else ''}"
+        call = Call("POST", "/api/v1/jobs", subject, json=request.to_wire())
+        return self._exchange(call, JobCreationResponse)
+
+    def get_job(self, job_id: str, *, retry: RetryPolicy | None = None) -> Operation[JobDetails]:
+        return self._exchange(_about_job("GET", job_id), JobDetails, retry)
+
+    def get_task(self, job_id: str, task_id: str) -> Operation[TaskDetails]:
+        subject = f"task {task_id} of job {job_id}"
+        call = Call("GET", f"/api/v1/jobs/{quote(job_id, safe='')}/{quote(task_id, safe='')}", subject, job_id)
+        return self._exchange(call, TaskDetails)
+
+    def list_jobs(self, query: JobsQuery) -> Operation[JobsListResponse]:
+        call = Call("GET", "/api/v1/jobs", f"page {query.page} of the jobs", params=query.to_params())
+        return self._exchange(call, JobsListResponse)
+
+    def cancel_job(self, job_id: str) -> Operation[CancelJobResponse]:
+        try:
+            return (yield from self._exchange(_about_job("DELETE", job_id), CancelJobResponse))
+        except NotAcceptableError as refusal:
+            # The answer to an earlier attempt may be lost, and its effect be the reason for this refusal.
+            job = yield from self.get_job(job_id)
+            if job.canceled or job.status == "canceled":
+                return job
+            raise refusal
+
+    def get_user_info(self) -> Operation[UserInformation]:
+        return self._exchange(Call("GET", "/api/v1/me", "the account"), UserInformation)
+
+    def wait_for_job(
+        self, job_id: str, *, timeout: float, backoff: Backoff, on_poll: Callable[[JobDetails], None] | None
+    ) -> Operation[JobDetails]:
+        started = time.monotonic()
+        last_status: str | None = None
+        # This loop repeats by itself; retries inside it would only run past the deadline.
+        once = RetryPolicy(attempts=1)
+        attempt = 0
+        while True:
+            pause = backoff.pause(attempt)
+            try:
+                job = yield from self.get_job(job_id, retry=once)
+            except _PASSING as error:
+                # An incident at the service says nothing about the job: only the deadline ends the wait.
+                pause = max(pause, getattr(error, "retry_after", None) or 0.0)
+            else:
+                last_status = job.status
+                if on_poll is not None:
+                    on_poll(job)
+                if job.is_terminal:
+                    return job
+            attempt += 1
+            elapsed = time.monotonic() - started
+            if elapsed >= timeout:
+                raise JobTimeoutError(job_id, last_status=last_status, elapsed=elapsed, attempts=attempt)
+            yield Sleep(min(pause, timeout - elapsed))
+
+    def fetch_tasks(self, job: JobDetails, targets: Sequence[str], *, limit: int) -> Operation[JobResult]:
+        """All tasks of a finished job in the order of the targets, whatever became of each."""
+        summaries = {task.task_id: task.url for task in job.tasks}
+        urls = {task_id: summaries.get(task_id, "") for task_id in (*job.task_ids, *summaries)}
+        order = _in_order_of(targets, urls)
+        results = yield Together([self.get_task(job.job_id, task_id) for task_id in order], limit)
+        tasks = tuple(result for result in results if isinstance(result, TaskDetails))
+        unavailable = tuple(
+            UnavailableTask(task_id=task_id, url=urls[task_id], error=result)
+            for task_id, result in zip(order, results, strict=True)
+            if isinstance(result, ScrapeDoError)
+        )
+        return JobResult(job=job, tasks=tasks, unavailable=unavailable)
+
+    def submit_and_wait(
+        self,
+        request: JobRequest,
+        *,
+        timeout: float,
+        backoff: Backoff,
+        on_poll: Callable[[JobDetails], None] | None,
+        limit: int,
+    ) -> Operation[JobResult]:
+        created = yield from self.create_job(request)
+        job = yield from self.wait_for_job(created.job_id, timeout=timeout, backoff=backoff, on_poll=on_poll)
+        return (yield from self.fetch_tasks(job, request.targets or (), limit=limit))
+
+    def _exchange(self, call: Call, model: type[Model], retry: RetryPolicy | None = None) -> Operation[Model]:
+        retry = retry or self._retry
+        attempt = 0
+        while True:
+            outcome: Outcome = yield call
+            unreadable: ValidationError | None = None
+            if isinstance(outcome, httpx.Response) and outcome.is_success:
+                try:
+                    return model.model_validate_json(outcome.content)
+                except ValidationError as error:
+                    unreadable = error
+            pause = retry.pause_before_retry(outcome, idempotent=call.idempotent, attempt=attempt)
+            attempt += 1
+            if pause is None:
+                problem = failures.failure(
+                    call, outcome, attempt, unreadable, base_url=self._base_url, token=self._token
+                )
+                if call.idempotent or never_arrived(outcome):
+                    raise problem
+                raise failures.uncertain(call, problem)
+            yield Sleep(pause)
+
+
+def _about_job(method: Literal["GET", "DELETE"], job_id: str) -> Call:
+    return Call(method, f"/api/v1/jobs/{quote(job_id, safe='')}", f"job {job_id}", job_id)
+
+
+def _in_order_of(targets: Sequence[str], urls: dict[str, str]) -> list[str]:
+    """The task ids in the order of the targets; those that belong to no target come last."""
+    task_ids = list(urls)
+    if not targets:
+        return task_ids
+    matched = [task_ids[index] for index in match_tasks(targets, list(urls.values())) if index is not None]
+    return matched + [task_id for task_id in task_ids if task_id not in set(matched)]
+
+
+class Listing:
+    """Walks through all pages of a job listing: ask for `query`, give the page to `accept`, until `done`.
+
+    New jobs push others to later pages while we read, so a job may come twice; it is given once. A listing that
+    ends before it gave as many jobs as it announced is an error, never a shorter result.
+    """
+
+    def __init__(self, query: JobsQuery) -> None:
+        self.query = query.model_copy(update={"page": 1})
+        self.done = False
+        self._seen: set[str] = set()
+        self._announced: int | None = None
+
+    def accept(self, page: JobsListResponse) -> list[JobDetails]:
+        """The jobs of this page that no earlier page had.
+
+        Raises:
+            IncompleteListingError: the listing ends here and is shorter than it announced.
+        """
+        new = [job for job in page.jobs if job.job_id not in self._seen]
+        self._seen.update(job.job_id for job in new)
+        if page.total_count:
+            # Jobs may expire or be added while we read: the smallest announcement has to be met.
+            self._announced = min(page.total_count, self._announced or page.total_count)
+        more = self.query.page < page.total_pages if page.total_pages else len(page.jobs) >= self.query.page_size
+        self.done = not page.jobs or not more
+        if self.done and len(self._seen) < (self._announced or 0):
+            raise failures.incomplete_listing(self.query.page, len(self._seen), self._announced or 0)
+        self.query = self.query.model_copy(update={"page": self.query.page + 1})
+        return new

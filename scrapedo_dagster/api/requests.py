@@ -1,0 +1,207 @@
+"""What we send to the Async API, checked at construction.
+
+Field names are the service's in snake_case; an option that is left out is not sent, so that the service's own
+default holds. Rules and ranges: Scrape.do's documentation of POST /api/v1/jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Annotated, Any, Literal, TypeAlias
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, AwareDatetime, Field, field_serializer, field_validator
+
+from scrapedo_dagster.api.actions import BrowserAction
+from scrapedo_dagster.api.models import RequestModel, between
+from scrapedo_dagster.api.plugins import PluginRequest
+
+MAX_TARGETS = 1000
+"""The most targets that one job takes [doc]."""
+
+JobStatus: TypeAlias = Literal["queuing", "queued", "pending", "rotating", "success", "error", "canceled"]
+
+
+def check_target(url: str) -> str:
+    """The URL itself, if it is an absolute http or https URL.
+
+    Raises:
+        ValueError: it is not; the message has the URL and the reason.
+    """
+    if any(character.isspace() or not character.isprintable() for character in url):
+        raise ValueError(f"{url!r} contains white space or control characters")
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port  # reading the port checks it
+    except ValueError as error:
+        raise ValueError(f"{url!r} is not a valid URL: {error}") from None
+    if parts.scheme not in {"http", "https"}:
+        raise ValueError(f"{url!r} is not an http or https URL")
+    if not host:
+        raise ValueError(f"{url!r} has no host")
+    return url
+
+
+Target = Annotated[str, AfterValidator(check_target)]
+
+
+class RenderOptions(RequestModel):
+    """Turn the browser on. `RenderOptions()` renders with the service's defaults.
+
+    `custom_wait` is in milliseconds, 0 to 35000. At most one kind of screenshot; screenshots, `show_frames` and
+    `show_websocket_requests` come inside the JSON envelope and need `return_json=True`.
+    """
+
+    block_resources: bool | None = None
+    wait_until: Literal["domcontentloaded", "networkidle0", "networkidle2", "load"] | None = None
+    custom_wait: Annotated[int, between(0, 35_000, "ms")] | None = None
+    wait_selector: Annotated[str, Field(min_length=1)] | None = None
+    play_with_browser: tuple[BrowserAction, ...] | None = None
+    return_json: bool | None = Field(default=None, alias="ReturnJSON")
+    show_websocket_requests: bool | None = None
+    show_frames: bool | None = None
+    screenshot: bool | None = None
+    full_screenshot: bool | None = None
+    particular_screenshot: Annotated[str, Field(min_length=1)] | None = None
+
+    def broken_rules(self) -> Iterator[str]:
+        screenshots = [
+            f"{name}={value!r}"
+            for name in ("screenshot", "full_screenshot", "particular_screenshot")
+            if (value := getattr(self, name))
+        ]
+        enveloped = screenshots + [
+            f"{name}=True" for name in ("show_frames", "show_websocket_requests") if getattr(self, name)
+        ]
+        if len(screenshots) > 1:
+            yield f"{', '.join(screenshots)}: only one kind of screenshot can be taken of a page"
+        if enveloped and not self.return_json:
+            yield f"{', '.join(enveloped)} needs return_json=True, since it comes inside the JSON envelope"
+        if self.block_resources and screenshots:
+            yield f"block_resources=True cannot be combined with {', '.join(screenshots)}"
+        if self.block_resources and self.play_with_browser:
+            yield "block_resources=True cannot be combined with play_with_browser"
+        if self.particular_screenshot and self.play_with_browser:
+            yield (
+                f"particular_screenshot={self.particular_screenshot!r} cannot be combined with play_with_browser: "
+                "use a ScreenShot action there"
+            )
+
+
+class ScrapeOptions(RequestModel):
+    """How targets are scraped: a `JobRequest` without its targets, which is what a dataset is configured with.
+
+    `timeout` and `retry_timeout` are in milliseconds. `headers`, `set_cookies`, `body` and `webhook_headers` are
+    left out of every repr and message, since they may hold secrets.
+    """
+
+    secret_fields = frozenset({"headers", "set_cookies", "body", "webhook_headers"})
+
+    method: Literal["GET", "POST", "PUT", "PATCH", "HEAD", "DELETE"] | None = None
+    body: str | None = Field(default=None, repr=False)
+    geo_code: str | None = None
+    regional_geo_code: Literal["europe", "asia", "africa", "oceania", "northamerica", "southamerica"] | None = None
+    super: bool | None = None
+    headers: dict[str, str] | None = Field(default=None, repr=False)
+    forward_headers: bool | None = None
+    session_id: Annotated[int, between(0, 1_000_000)] | None = Field(default=None, alias="SessionID")
+    device: Literal["desktop", "mobile", "tablet"] | None = None
+    set_cookies: str | None = Field(default=None, repr=False)
+    timeout: Annotated[int, between(5_000, 120_000, "ms")] | None = None
+    retry_timeout: Annotated[int, between(5_000, 55_000, "ms")] | None = None
+    disable_retry: bool | None = None
+    transparent_response: bool | None = None
+    disable_redirection: bool | None = None
+    output: Literal["raw", "markdown"] | None = None
+    webhook_url: Target | None = Field(default=None, alias="WebhookURL")
+    webhook_headers: dict[str, str] | None = Field(default=None, repr=False)
+    render: RenderOptions | None = None
+
+    @field_validator("geo_code")
+    @classmethod
+    def _lower_case(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        if not (len(value) == 2 and value.isascii() and value.isalpha()):
+            raise ValueError(f"{value!r} is not a country code of two letters (ISO 3166-1 alpha-2), such as 'us'")
+        return value.lower()
+
+    @field_serializer("session_id", when_used="json-unless-none")
+    def _session_id_goes_out_as_text(self, value: int) -> str:
+        return str(value)
+
+    def broken_rules(self) -> Iterator[str]:
+        if self.geo_code and self.regional_geo_code:
+            yield (f"geo_code={self.geo_code!r} cannot be combined with regional_geo_code={self.regional_geo_code!r}")
+        if self.regional_geo_code and not self.super:
+            yield f"regional_geo_code={self.regional_geo_code!r} needs super=True"
+        if self.headers and self.set_cookies:
+            yield "headers cannot be combined with set_cookies: put the cookies into a Cookie header"
+        if self.render is not None and self.retry_timeout is not None:
+            yield f"retry_timeout={self.retry_timeout} cannot be combined with render"
+
+    def job(self, targets: Iterable[str]) -> JobRequest:
+        """These options with 1 to 1000 targets."""
+        return JobRequest(targets=tuple(targets), **{name: getattr(self, name) for name in ScrapeOptions.model_fields})
+
+
+class JobRequest(ScrapeOptions):
+    """The body of POST /api/v1/jobs: exactly one of `targets` (1 to 1000 http or https URLs) and `plugin`.
+
+    Each target, or each entry of the plugin's params, becomes one task; duplicates too.
+    `JobRequest(targets=["https://example.com"], geo_code="us", render=RenderOptions())`
+    """
+
+    targets: tuple[Target, ...] | None = None
+    plugin: PluginRequest | None = None
+
+    @field_validator("targets")
+    @classmethod
+    def _amount(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if value is not None and not 1 <= len(value) <= MAX_TARGETS:
+            raise ValueError(f"a job takes 1 to {MAX_TARGETS} targets and got {len(value)}")
+        return value
+
+    def broken_rules(self) -> Iterator[str]:
+        yield from super().broken_rules()
+        if (self.targets is None) == (self.plugin is None):
+            yield f"a job takes exactly one of targets and plugin, and got {'both' if self.targets else 'neither'}"
+        for position, entry in enumerate(self.plugin.params if self.plugin and self.geo_code else ()):
+            if entry.get("geocode"):
+                yield (
+                    f"geo_code={self.geo_code!r} cannot be combined with the geocode "
+                    f"{entry['geocode']!r} in plugin.params[{position}]"
+                )
+
+
+class JobsQuery(RequestModel):
+    """Which jobs GET /api/v1/jobs lists: all filters are optional; times must have a time zone.
+
+    `page_size` 1 to 100 (the service's default is 10), `page` from 1. The service filters by whole seconds:
+    `start_from` is rounded down and `start_to` up, so that no job is left out.
+    """
+
+    page_size: Annotated[int, between(1, 100)] = 100
+    page: Annotated[int, Field(ge=1)] = 1
+    status: JobStatus | None = None
+    start_from: AwareDatetime | None = None
+    start_to: AwareDatetime | None = None
+    sort: Literal["start_time_desc", "start_time_asc"] | None = None
+
+    def broken_rules(self) -> Iterator[str]:
+        if self.start_from and self.start_to and self.start_from > self.start_to:
+            yield f"start_from={self.start_from.isoformat()} is after start_to={self.start_to.isoformat()}"
+
+    def to_params(self) -> dict[str, str]:
+        """The query string's keys and values: lower_snake_case, times as RFC 3339 in UTC with `T` and `Z`."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
+        if self.start_from:
+            values["start_from"] = _rfc3339(self.start_from)
+        if self.start_to:
+            values["start_to"] = _rfc3339(self.start_to + timedelta(microseconds=999_999))
+        return {name: str(value) for name, value in values.items() if value is not None}
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.astimezone(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
