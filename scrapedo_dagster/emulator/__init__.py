@@ -1,0 +1,58 @@
+"""A local Scrape.do Async API: try a pipeline without spending credits, and see it survive bad days.
+
+`Emulator` serves all six operations of the service under `/api/v1`, fetches the targets for real over
+HTTP, and plays faults on demand::
+
+    from scrapedo_dagster.emulator import Emulator
+
+    with Emulator(plan="business", token="t", speed=50.0) as emulator:
+        client = ...  # any client, with emulator.base_url and emulator.token
+
+On the command line it is `scrapedo-dagster emulator`. What it does follows Scrape.do's documentation; where
+that is silent, the variants a client must tolerate can be chosen (`WireStyle`).
+
+It shares no code with the clients of this package, so that it can prove them wrong.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from scrapedo_dagster.emulator.faults import CallFault, Faults, FaultsError, JobFault, TargetFault, WireStyle
+from scrapedo_dagster.emulator.settings import DEFAULT_TOKEN, Settings, SettingsError
+
+if TYPE_CHECKING:
+    from scrapedo_dagster.emulator.server import Emulator, PortInUseError, serve
+    from scrapedo_dagster.emulator.state import JobRecord, TargetCount
+
+__all__ = [
+    "DEFAULT_TOKEN",
+    "CallFault",
+    "Emulator",
+    "Faults",
+    "FaultsError",
+    "JobFault",
+    "JobRecord",
+    "PortInUseError",
+    "Settings",
+    "SettingsError",
+    "TargetCount",
+    "TargetFault",
+    "WireStyle",
+    "serve",
+]
+
+_LAZY = {
+    "Emulator": "server",
+    "PortInUseError": "server",
+    "serve": "server",
+    "JobRecord": "state",
+    "TargetCount": "state",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the server on first use: it needs the `[emulator]` extra, and the command line must start without."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

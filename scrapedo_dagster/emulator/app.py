@@ -1,0 +1,155 @@
+"""The six operations over HTTP: routes, the token, error envelopes, and the faults of calls."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+
+from scrapedo_dagster.emulator.admin import admin_routes
+from scrapedo_dagster.emulator.answers import Dropped, Hanging, Truncated
+from scrapedo_dagster.emulator.errors import ApiError
+from scrapedo_dagster.emulator.faults import CallFault
+from scrapedo_dagster.emulator.service import Service
+
+_log = logging.getLogger(__name__)
+
+Operation = Callable[[Request], Awaitable[Any]]
+
+
+def make_app(service: Service, stopping: asyncio.Event) -> Starlette:
+    """The ASGI application. Calls that hang are let go when `stopping` is set.
+
+    The admin endpoints are there only when nobody but this machine can reach them.
+    """
+    api = _Api(service, stopping)
+    routes = [
+        Mount(
+            "/api/v1",
+            routes=[
+                Route("/jobs", api.endpoint("create_job", api.create_job), methods=["POST"]),
+                Route("/jobs", api.endpoint("list_jobs", api.list_jobs), methods=["GET"]),
+                Route("/jobs/{job_id}", api.endpoint("get_job", api.get_job), methods=["GET"]),
+                Route("/jobs/{job_id}", api.endpoint("cancel_job", api.cancel_job), methods=["DELETE"]),
+                Route("/jobs/{job_id}/{task_id}", api.endpoint("get_task", api.get_task), methods=["GET"]),
+                Route("/me", api.endpoint("me", api.me), methods=["GET"]),
+            ],
+        )
+    ]
+    if service.settings.is_private:
+        routes.append(Mount("/admin", routes=admin_routes(service)))
+    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+
+
+class _Api:
+    def __init__(self, service: Service, stopping: asyncio.Event) -> None:
+        self._service = service
+        self._stopping = stopping
+        self._token = service.settings.token.encode()
+
+    def endpoint(self, name: str, operation: Operation) -> Callable[[Request], Awaitable[Response]]:
+        """The operation as a route, counted, and with the faults that hit it."""
+
+        async def call(request: Request) -> Response:
+            self._service.store.requests[name] += 1
+            subjects = await self._subjects(request) if self._service.chaos.wants_subjects(name) else ()
+            fault: CallFault | None = None
+            for hit in self._service.chaos.for_call(name, subjects):
+                if hit.kind == "latency":
+                    await self._pause(hit.seconds or 0)
+                else:
+                    fault = hit
+            if fault is None:
+                return await self._answer(request, operation)
+            _log.info("%s: fault %s %s the work", name, fault.kind, fault.when)
+            if fault.kind == "truncate":
+                return Truncated(await self._answer(request, operation))
+            if fault.when == "after":
+                await self._answer(request, operation)
+            return self._spoilt(fault)
+
+        return call
+
+    async def create_job(self, request: Request) -> Any:
+        try:
+            body = json.loads(await request.body())
+        except ValueError:
+            raise ApiError(400, "Invalid request: the body is not JSON") from None
+        return await self._service.create_job(body)
+
+    async def list_jobs(self, request: Request) -> Any:
+        return self._service.list_jobs(request.query_params)
+
+    async def get_job(self, request: Request) -> Any:
+        return self._service.get_job(request.path_params["job_id"])
+
+    async def cancel_job(self, request: Request) -> Any:
+        return await self._service.cancel_job(request.path_params["job_id"])
+
+    async def get_task(self, request: Request) -> Any:
+        return self._service.get_task(request.path_params["job_id"], request.path_params["task_id"])
+
+    async def me(self, request: Request) -> Any:
+        return self._service.me()
+
+    async def _answer(self, request: Request, operation: Operation) -> Response:
+        try:
+            if not hmac.compare_digest(request.headers.get("x-token", "").encode(), self._token):
+                raise ApiError(401, "Invalid or missing token: send it as the X-Token header")
+            return JSONResponse(await operation(request))
+        except ApiError as error:
+            return _envelope(error.status, error.message)
+
+    def _spoilt(self, fault: CallFault) -> Response:
+        if fault.kind == "drop":
+            return Dropped()
+        if fault.kind == "hang":
+            return Hanging(self._stopping)
+        status = fault.status or 500
+        headers = {} if fault.retry_after is None else {"Retry-After": str(fault.retry_after)}
+        if fault.body == "html":
+            return HTMLResponse(f"<html><body><h1>{status}</h1></body></html>", status, headers)
+        if fault.body == "empty":
+            return Response(status_code=status, headers=headers)
+        return _envelope(status, "a fault of the emulator", headers)
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except asyncio.TimeoutError:
+            return
+
+    async def _subjects(self, request: Request) -> list[str]:
+        """What the faults' `match` is compared with: the path and the target URLs of the call."""
+        urls = self._service.targets_of(request.path_params.get("job_id"), request.path_params.get("task_id"))
+        if request.method == "POST":
+            urls = _targets_in(await request.body())
+        return [request.url.path, *urls]
+
+
+def _targets_in(body: bytes) -> list[str]:
+    try:
+        targets = json.loads(body)["Targets"]
+    except (ValueError, LookupError, TypeError):
+        return []
+    return [target for target in targets if isinstance(target, str)] if isinstance(targets, list) else []
+
+
+def _envelope(status: int, message: str, headers: dict[str, str] | None = None) -> Response:
+    return JSONResponse({"Error": message, "Code": status}, status, headers)
+
+
+async def _http_error(request: Request, error: Exception) -> Response:
+    """Unknown paths and methods, in the service's envelope."""
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    message = {404: "No such path", 405: "This path does not take that method"}.get(status, "Request failed")
+    return _envelope(status, message)

@@ -1,0 +1,225 @@
+"""Jobs, tasks, credits and counts: the emulator's memory. Only its event loop may touch it."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from scrapedo_dagster.emulator.pricing import price
+from scrapedo_dagster.emulator.validation import JobRequest
+
+RETENTION: Final = timedelta(days=3)  # of a job and its results, from the job's creation; documented
+STATUSES: Final = ("queuing", "queued", "pending", "rotating", "success", "error", "canceled")
+TERMINAL: Final = frozenset({"success", "error", "canceled"})
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a task ended. `headers` are (name, value) pairs in order; `credits` is what was charged."""
+
+    status: str
+    status_code: int = 0
+    headers: tuple[tuple[str, str], ...] = ()
+    content: str | None = None
+    base64: bool = False
+    error: str | None = None
+    billed: bool = False
+    credits: int = 0
+    remaining_credits: int = 0
+
+
+@dataclass
+class Task:
+    """One target, or one entry of a plugin's params, of a job."""
+
+    job: Job
+    position: int
+    url: str
+    task_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    trace_id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    status: str = "queuing"
+    started: datetime | None = None
+    ended: datetime | None = None
+    updated: datetime | None = None
+    outcome: Outcome | None = None
+    webhook_status: str | None = None
+    webhook_time: datetime | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the task has an outcome, which never changes again."""
+        return self.outcome is not None
+
+    @property
+    def price(self) -> int:
+        """What the task costs if it is billed, in credits."""
+        return price(self.job.request, self.position)
+
+    def move(self, status: str, now: datetime) -> None:
+        """Go to an unfinished status."""
+        self._set_status(status, now)
+        if status not in ("queuing", "queued") and self.started is None:
+            self.started = now
+
+    def end(self, outcome: Outcome, now: datetime) -> None:
+        """Reach the terminal status of `outcome`."""
+        self.outcome = outcome
+        self.ended = now
+        self._set_status(outcome.status, now)
+
+    def _set_status(self, status: str, now: datetime) -> None:
+        self.job.task_statuses[self.status] -= 1
+        self.job.task_statuses[status] += 1
+        self.status = status
+        self.updated = now
+
+
+@dataclass
+class Job:
+    """A submitted job. `raw` is the body as it was received, `echo` the order in which TaskIDs are shown."""
+
+    request: JobRequest
+    raw: Mapping[str, Any]
+    created: datetime
+    job_id: str = field(default_factory=lambda: str(uuid.uuid4()))
+    tasks: dict[str, Task] = field(default_factory=dict)
+    echo: list[str] = field(default_factory=list)
+    task_statuses: Counter[str] = field(default_factory=Counter)
+    canceled: bool = False
+    ended: datetime | None = None
+    end_status: str | None = None
+
+    @property
+    def expires(self) -> datetime:
+        """When the job and its results are forgotten."""
+        return self.created + RETENTION
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether no task of it can change any more."""
+        return self.ended is not None
+
+    @property
+    def unfinished(self) -> int:
+        """How many tasks have no outcome yet."""
+        return len(self.tasks) - sum(self.task_statuses[status] for status in TERMINAL)
+
+    @property
+    def status(self) -> str:
+        """The job's own status: that of its most advanced task until all have ended."""
+        if self.end_status is not None:
+            return self.end_status
+        for status in ("queuing", "queued"):
+            if self.task_statuses[status] == len(self.tasks):
+                return status
+        if self.task_statuses["rotating"] and not self.task_statuses["pending"]:
+            return "rotating"
+        return "pending"
+
+
+@dataclass
+class TargetCount:
+    """How often a target was submitted, fetched (repeated attempts count) and charged, and the credits charged."""
+
+    submitted: int = 0
+    fetched: int = 0
+    charged: int = 0
+    credits: int = 0
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """A job as tests want to see it; `request` is the body that was received."""
+
+    job_id: str
+    created: datetime
+    status: str
+    canceled: bool
+    targets: tuple[str, ...]
+    task_ids: tuple[str, ...]
+    task_statuses: tuple[str, ...]
+    credits: int
+    request: Mapping[str, Any]
+
+
+class Account:
+    """The credits. What a task may cost is set aside before it is fetched, so that the balance never goes below 0."""
+
+    def __init__(self, credits: int) -> None:  # noqa: A002 - the service's word
+        self.credits = credits
+
+    def reserve(self, amount: int) -> bool:
+        """Set `amount` aside; False when there is not enough."""
+        if amount > self.credits:
+            return False
+        self.credits -= amount
+        return True
+
+    def refund(self, amount: int) -> None:
+        """Give back what was set aside."""
+        self.credits += amount
+
+
+class Store:
+    """All jobs since the start, and the counts. Expired jobs stay known but lose their content."""
+
+    def __init__(self) -> None:
+        self._jobs: dict[str, Job] = {}
+        self.targets: dict[str, TargetCount] = {}
+        self.requests: Counter[str] = Counter()
+
+    def add(self, job: Job, urls: Iterable[str]) -> None:
+        """Remember a new job with one task a URL, and count its targets."""
+        for position, url in enumerate(urls):
+            task = Task(job=job, position=position, url=url, updated=job.created)
+            job.tasks[task.task_id] = task
+            self.target(url).submitted += 1
+        job.task_statuses["queuing"] = len(job.tasks)
+        self._forget_content(job.created)
+        self._jobs[job.job_id] = job
+
+    def job(self, job_id: str, now: datetime) -> Job | None:
+        """The job, unless it is unknown or has expired."""
+        job = self._jobs.get(job_id)
+        return job if job is not None and now < job.expires else None
+
+    def jobs(self, now: datetime) -> list[Job]:
+        """The jobs that have not expired, oldest first."""
+        return [job for job in self._jobs.values() if now < job.expires]
+
+    def all_jobs(self) -> list[Job]:
+        """Every job since the start, oldest first."""
+        return list(self._jobs.values())
+
+    def target(self, url: str) -> TargetCount:
+        """The counts of a target, to be read or raised."""
+        return self.targets.setdefault(url, TargetCount())
+
+    def _forget_content(self, now: datetime) -> None:
+        # Jobs are kept in the order of their creation, so the expired ones come first.
+        for job in self._jobs.values():
+            if now < job.expires:
+                return
+            for task in job.tasks.values():
+                if task.outcome is not None and task.outcome.content is not None:
+                    task.outcome = Outcome(status=task.outcome.status, credits=task.outcome.credits)
+
+
+def record_of(job: Job) -> JobRecord:
+    """An unchanging picture of a job."""
+    tasks = tuple(job.tasks.values())
+    return JobRecord(
+        job_id=job.job_id,
+        created=job.created,
+        status=job.status,
+        canceled=job.canceled,
+        targets=tuple(task.url for task in tasks),
+        task_ids=tuple(task.task_id for task in tasks),
+        task_statuses=tuple(task.status for task in tasks),
+        credits=sum(task.outcome.credits for task in tasks if task.outcome),
+        request=job.raw,
+    )

@@ -1,0 +1,100 @@
+"""Delivers finished tasks to the job's WebhookURL, and repeats what failed.
+
+A receiver that answers 404 or 410 gets one more attempt an hour later, then `WebhookStatus` is `failed`: that is
+documented. Everything else but 2xx is repeated after the waits of `Settings.webhook_retry_seconds`. All waits
+are by the emulator's clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
+
+import httpx
+
+from scrapedo_dagster.emulator.clock import Clock
+from scrapedo_dagster.emulator.state import Task
+
+_GONE: Final = frozenset({404, 410})
+_GONE_WAIT: Final = timedelta(hours=1)
+_ATTEMPT_TIMEOUT: Final = 30.0  # seconds; the service's is not documented
+_MAX_AT_ONCE: Final = 20
+
+
+class Webhooks:
+    """Deliveries in flight. `body_of` gives what is posted for a task."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        transport: httpx.AsyncBaseTransport,
+        retry_seconds: tuple[float, ...],
+        body_of: Callable[[Task], dict[str, Any]],
+    ) -> None:
+        self._clock = clock
+        self._transport = transport
+        self._waits = tuple(timedelta(seconds=seconds) for seconds in retry_seconds)
+        self._body_of = body_of
+        self._slots = asyncio.Semaphore(_MAX_AT_ONCE)
+        self._deliveries: set[asyncio.Task[None]] = set()
+
+    def deliver(self, task: Task) -> None:
+        """Begin to deliver a task that has just ended, if its job asks for it."""
+        if task.job.request.webhook_url is None:
+            return
+        task.webhook_status = "pending"
+        delivery = asyncio.ensure_future(self._deliver(task, task.job.request.webhook_url))
+        self._deliveries.add(delivery)
+        delivery.add_done_callback(self._deliveries.discard)
+
+    async def close(self) -> None:
+        """Give up what is not delivered yet."""
+        deliveries = list(self._deliveries)
+        for delivery in deliveries:
+            delivery.cancel()
+        await asyncio.gather(*deliveries, return_exceptions=True)
+
+    async def _deliver(self, task: Task, url: str) -> None:
+        waits = iter(self._waits)
+        was_gone = False
+        while True:
+            status = await self._post(task, url)
+            if status is not None and 200 <= status < 300:
+                task.webhook_status = "success"
+                return
+            if was_gone:
+                break
+            if status in _GONE:
+                was_gone = True
+                wait: timedelta | None = _GONE_WAIT
+            else:
+                wait = next(waits, None)
+            if wait is None:
+                break
+            await self._clock.sleep(wait)
+        task.webhook_status = "failed"
+
+    async def _post(self, task: Task, url: str) -> int | None:
+        """One attempt; the status of the answer, or None without one."""
+        headers = httpx.Headers([(b"Content-Type", b"application/json")])
+        for name, value in (task.job.request.webhook_headers or {}).items():
+            headers[name] = value
+        async with self._slots:
+            task.webhook_time = self._clock.now()
+            request = httpx.Request(
+                "POST",
+                url,
+                headers=headers,
+                content=json.dumps(self._body_of(task)).encode(),
+                extensions={"timeout": httpx.Timeout(_ATTEMPT_TIMEOUT).as_dict()},
+            )
+            try:
+                client = httpx.AsyncClient(transport=self._transport, trust_env=False)
+                response = await asyncio.wait_for(client.send(request), _ATTEMPT_TIMEOUT)
+            except (httpx.HTTPError, asyncio.TimeoutError):
+                return None
+            return response.status_code

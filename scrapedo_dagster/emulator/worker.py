@@ -1,0 +1,148 @@
+"""Runs one task, from the moment it holds a slot to its outcome and its charge."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from scrapedo_dagster.emulator.chaos import Chaos
+from scrapedo_dagster.emulator.clock import Clock
+from scrapedo_dagster.emulator.content import content_of
+from scrapedo_dagster.emulator.fetch import Answer, Fetcher, FetchError
+from scrapedo_dagster.emulator.plugins import plugin_answer
+from scrapedo_dagster.emulator.pricing import is_billed
+from scrapedo_dagster.emulator.settings import Settings
+from scrapedo_dagster.emulator.state import Account, Outcome, Store, Task
+
+_ATTEMPTS: Final = 3  # how often the service tries is not documented
+_TIMEOUT_MS: Final = 60_000
+_RETRY_TIMEOUT_MS: Final = 15_000
+
+
+class Worker:
+    """Fetches, judges and charges tasks. `finish` is called with each outcome; False from it means: too late."""
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        clock: Clock,
+        chaos: Chaos,
+        store: Store,
+        account: Account,
+        fetcher: Fetcher,
+        finish: Callable[[Task, Outcome], bool],
+    ) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._chaos = chaos
+        self._store = store
+        self._account = account
+        self._fetcher = fetcher
+        self._finish = finish
+
+    async def run(self, task: Task) -> None:
+        """Bring a queued task to its end. Cancellation leaves it unfinished and uncharged."""
+        await self._linger(task)
+        task.move("pending", self._clock.now())
+        await self._wait(self._settings.processing_seconds)
+        if fault := self._chaos.for_task("error", task.task_id, task.url):
+            self._end(task, _failure(fault.status_code, fault.message), charge=0)
+        elif not self._account.reserve(task.price):
+            self._end(task, _failure(401, "the account has no credits left for this task"), charge=0)
+        else:
+            # Set aside from here on, so that no other task spends it; spent once the task ends with it.
+            held = task.price
+            try:
+                outcome = await self._outcome(task)
+                charge = task.price if outcome.billed else 0
+                self._account.refund(held - charge)
+                held = charge
+                if self._end(task, outcome, charge=charge):
+                    held = 0
+            finally:
+                self._account.refund(held)
+
+    def _end(self, task: Task, outcome: Outcome, *, charge: int) -> bool:
+        """Finish the task and count its charge; False if it had ended before."""
+        paid = replace(outcome, credits=charge, remaining_credits=self._account.credits)
+        if not self._finish(task, paid):
+            return False
+        if charge:
+            counts = self._store.target(task.url)
+            counts.charged += 1
+            counts.credits += charge
+        return True
+
+    async def _linger(self, task: Task) -> None:
+        fault = self._chaos.for_task("linger", task.task_id, task.url)
+        if fault is None:
+            return
+        task.move(fault.status, self._clock.now())
+        if fault.seconds is None:
+            await asyncio.get_running_loop().create_future()
+        else:
+            await self._wait(fault.seconds)
+
+    async def _wait(self, seconds: float) -> None:
+        await asyncio.sleep(self._settings.scaled(seconds))
+
+    async def _outcome(self, task: Task) -> Outcome:
+        job = task.job.request
+        if job.plugin is not None:
+            content = plugin_answer(job.plugin.key, job.plugin.params[task.position])
+            headers = (("Content-Type", "application/json"),)
+            return Outcome("success", 200, headers=headers, content=content, billed=True)
+        try:
+            answer = await self._answer(task)
+        except FetchError as error:
+            return _failure(error.status_code, str(error))
+        if not (job.transparent_response or _is_delivered(answer.status_code, task)):
+            return _failure(502, f"the target answered {answer.status_code}")
+        # Markdown of a large page takes a while, and the loop has others to serve.
+        content, is_base64 = await asyncio.to_thread(content_of, answer, job)
+        return Outcome(
+            "success",
+            answer.status_code,
+            headers=answer.headers,
+            content=content,
+            base64=is_base64,
+            billed=is_billed(answer.status_code),
+        )
+
+    async def _answer(self, task: Task) -> Answer:
+        """The target's answer, after repeats over other proxies while the time of the task allows."""
+        job = task.job.request
+        deadline = time.monotonic() + (job.timeout or _TIMEOUT_MS) / 1000
+        # A browser has no time limit of its own for an attempt.
+        longest = (job.retry_timeout or _RETRY_TIMEOUT_MS) / 1000 if job.render is None else float("inf")
+        attempts = 1 if job.disable_retry or job.transparent_response else _ATTEMPTS
+        for attempt in range(1, attempts + 1):
+            timeout = min(longest, deadline - time.monotonic())
+            self._store.target(task.url).fetched += 1
+            try:
+                answer = await self._fetcher.fetch(task.url, job, timeout=timeout)
+            except FetchError as error:
+                if error.final or attempt == attempts or time.monotonic() >= deadline:
+                    raise
+            else:
+                if attempt == attempts or _is_delivered(answer.status_code, task):
+                    return answer
+            task.move("rotating", self._clock.now())
+            await self._wait(self._settings.processing_seconds)
+            if time.monotonic() >= deadline:
+                raise FetchError("no answer within the Timeout of the job", status_code=510)
+        raise AssertionError("the last attempt returns or raises")
+
+
+def _is_delivered(status_code: int, task: Task) -> bool:
+    """Whether the target's answer is given to the user as it is, rather than as a failure to fetch."""
+    is_wanted_redirect = 300 <= status_code < 400 and bool(task.job.request.disable_redirection)
+    return is_billed(status_code) or is_wanted_redirect
+
+
+def _failure(status_code: int, message: str) -> Outcome:
+    return Outcome("error", status_code, error=message)
