@@ -1,1 +1,20 @@
-"""Dagster integration for the Scrape.do Async API."""
+"""Dagster integration for the Scrape.do Async API: scraping datasets as assets."""
+
+from dagster_shared.libraries import DagsterLibraryRegistry
+
+from scrapedo_dagster._version import __version__
+from scrapedo_dagster.api import ScrapeOptions
+from scrapedo_dagster.assets import ScrapeDoDataset, scrape_do_assets
+from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
+from scrapedo_dagster.resource import ScrapeDoResource
+
+DagsterLibraryRegistry.register("scrapedo-dagster", __version__, is_dagster_package=False)
+
+__all__ = [
+    "ScrapeDoDataset",
+    "ScrapeDoParquetIOManager",
+    "ScrapeDoResource",
+    "ScrapeOptions",
+    "__version__",
+    "scrape_do_assets",
+]

@@ -105,7 +105,7 @@ class CustomAction(RequestModel):
     `CustomAction(name="Hover", arguments={"Selector": "#menu"})`
     """
 
-    action: Literal["Custom"] = Field(default="Custom", exclude=True)
+    action: Literal["Custom"] = "Custom"
     name: Annotated[str, Field(min_length=1)]
     arguments: dict[str, JsonValue] = Field(default_factory=dict)
 

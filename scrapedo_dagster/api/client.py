@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
+from urllib.parse import urlsplit
 
 import httpx
 from typing_extensions import Self
@@ -69,12 +70,15 @@ class _Client:
             timeout: seconds, or an `httpx.Timeout`, for each request.
             retry: how often requests that are safe to repeat are repeated.
             limits: connections at most, and how many are kept alive.
-            max_concurrency: tasks that `submit_and_wait` fetches at once.
+            max_concurrency: tasks that `submit_and_wait` fetches at once, at least 1.
             transport: another httpx transport, sync or async as the client is.
 
         Raises:
-            ValueError: there is no token, or the token or the base URL cannot be one.
+            ValueError: there is no token, or the token or the base URL cannot be one, or max_concurrency is below 1.
         """
+        if max_concurrency < 1:
+            # Found only when the tasks are fetched, it would cost a job.
+            raise ValueError(f"max_concurrency={max_concurrency}: at least 1 task has to be fetched at once")
         token = _usable_token(api_token if api_token is not None else os.environ.get(TOKEN_VARIABLE))
         self.base_url = _usable_base_url(base_url)
         self.max_concurrency = max_concurrency
@@ -384,10 +388,18 @@ def _usable_token(token: str | None) -> str:
 
 
 def _usable_base_url(base_url: str) -> str:
-    check_target(base_url)
     if "@" in base_url:
         raise ValueError("base_url must not contain a user name or password: it appears in logs and errors.")
-    return base_url.rstrip("/")
+    try:
+        parts = urlsplit(check_target(base_url))
+    except ValueError as error:
+        raise ValueError(f"base_url: {error}. The service is at {DEFAULT_BASE_URL}.") from None
+    if parts.query or parts.fragment:
+        raise ValueError(f"base_url={base_url!r} has a query or a fragment, and paths are added to its end.")
+    address = base_url.rstrip("/?#")
+    if address.endswith("/api/v1"):
+        raise ValueError(f"base_url={base_url!r} ends in /api/v1, which the client adds: leave it out.")
+    return address
 
 
 def _seconds(value: timedelta | float) -> float:

@@ -50,24 +50,28 @@ def failure(
     call: Call, outcome: Outcome, attempts: int, unreadable: ValidationError | None, *, base_url: str, token: str
 ) -> ScrapeDoError:
     """The error for no answer, for an answer that is no success, or for a success that was `unreadable`."""
+
+    def quoted(text: str) -> str:
+        # The service may quote the token it does not like. Shortened first, a part of it could stay.
+        return _shorten(text.replace(token, "***"))
+
     tried = f"{call.method} {call.path} at {base_url} for {call.subject} failed"
     tried += f" after {attempts} attempts" if attempts > 1 else ""
     if not isinstance(outcome, httpx.Response):
-        said = _shorten(str(outcome)).replace(token, "***") or "no further word"
+        said = quoted(str(outcome)) or "no further word"
         return APIConnectionError(
             f"{tried}: {type(outcome).__name__}, {said}. Check the base URL and the network, then try again.",
             job_id=call.job_id,
         )
     if unreadable is not None:
-        kind = outcome.headers.get("content-type", "no content type")
+        kind = quoted(outcome.headers.get("content-type", "no content type"))
         return UnparsableResponseError(
             f"{tried}: HTTP {outcome.status_code} with a body that could not be read ({kind}, {len(outcome.content)} "
             f"bytes): {_shorten(_reasons(unreadable))}. Check the base URL and what stands between you and the "
             "service, then try again.",
             job_id=call.job_id,
         )
-    # The service may quote the token it does not like.
-    detail = _detail(outcome).replace(token, "***")
+    detail = quoted(_detail(outcome)) or "an empty body"
     error, advice = _BY_STATUS.get(
         outcome.status_code,
         (ServerError, _SERVER_ADVICE) if outcome.status_code >= 500 else (APIStatusError, _OTHER_ADVICE),
@@ -108,10 +112,10 @@ def _detail(response: httpx.Response) -> str:
     except ValueError:
         envelope = None
     if isinstance(envelope, dict) and envelope.get("Error"):
-        return _shorten(str(envelope["Error"]))
+        return str(envelope["Error"])
     if "html" in response.headers.get("content-type", ""):
         return f"an HTML page of {len(response.content)} bytes instead of JSON"
-    return _shorten(response.text) or "an empty body"
+    return response.text
 
 
 def _shorten(text: str) -> str:

@@ -75,14 +75,18 @@ def _with_values(error: ValidationError, hidden: frozenset[str]) -> ValidationEr
     for item in error.errors(include_url=False):
         location = item["loc"]
         message = item["msg"].removeprefix("Value error, ")
+        # An unknown field may be a misspelt secret one.
         said_already = item["type"] in {"missing", "value_error"} or "message" in item.get("ctx", {})
-        if location and not said_already and location[0] not in hidden and isinstance(item["input"], _PLAIN):
-            message += f" (got {_shorten(item['input'])})"
+        secret = item["type"] == "extra_forbidden" or location[:1] != () and location[0] in hidden
+        shown = None
+        if location and not said_already and not secret and isinstance(item["input"], _PLAIN):
+            shown = item["input"]
+            message += f" (got {_shorten(shown)})"
         details.append(
             InitErrorDetails(
                 type=PydanticCustomError(item["type"], "{message}", {"message": message}),
-                loc=location,
-                input=item["input"],
+                loc=location[:1] if secret else location,  # what follows are the secret's own keys
+                input=shown,  # `hide_input` keeps it out of the text, and not out of `errors()`
             )
         )
     return ValidationError.from_exception_data(error.title, details, hide_input=True)

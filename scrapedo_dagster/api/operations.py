@@ -112,8 +112,7 @@ class Operations:
 
     def fetch_tasks(self, job: JobDetails, targets: Sequence[str], *, limit: int) -> Operation[JobResult]:
         """All tasks of a finished job in the order of the targets, whatever became of each."""
-        summaries = {task.task_id: task.url for task in job.tasks}
-        urls = {task_id: summaries.get(task_id, "") for task_id in (*job.task_ids, *summaries)}
+        urls = job.task_urls
         order = _in_order_of(targets, urls)
         results = yield Together([self.get_task(job.job_id, task_id) for task_id in order], limit)
         tasks = tuple(result for result in results if isinstance(result, TaskDetails))

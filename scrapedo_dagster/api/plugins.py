@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field, JsonValue
+from pydantic import BeforeValidator, JsonValue
 
 from scrapedo_dagster.api.models import RequestModel
 
@@ -107,13 +107,20 @@ MAX_PARAMS = 1000
 """The most `params` entries that one plugin job takes [doc]."""
 
 
+def _key(value: object) -> object:
+    # Checked before the union is, which would repeat every known key for both of its members.
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError(f"{value!r} is not a plugin's key, such as 'google/search'")
+    return value
+
+
 class PluginRequest(RequestModel):
     """A plugin and 1 to 1000 sets of parameters, each of which becomes one task.
 
     `PluginRequest(key="google/search", params=[{"q": "dagster"}])`
     """
 
-    key: KnownPluginKey | Annotated[str, Field(min_length=1)]
+    key: Annotated[KnownPluginKey | str, BeforeValidator(_key)]
     params: tuple[dict[str, JsonValue], ...]
 
     def broken_rules(self) -> Iterator[str]:

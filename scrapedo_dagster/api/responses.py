@@ -167,6 +167,12 @@ class JobDetails(_WithTimes):
     canceled: Flag = Field(default=False, alias="Canceled")
     tasks: Annotated[tuple[UndetailedTaskResponse, ...], BeforeValidator(_list)] = Field(default=(), alias="Tasks")
 
+    @property
+    def task_urls(self) -> dict[str, str]:
+        """Every task's id with its URL as the service echoes it, or with an empty text where it tells only the id."""
+        urls = {task.task_id: task.url for task in self.tasks}
+        return {task_id: urls.get(task_id, "") for task_id in (*self.task_ids, *urls)}
+
     def raise_for_status(self) -> None:
         """Do nothing unless the job ended badly.
 

@@ -27,11 +27,17 @@ class Backoff:
     maximum: float = 30.0
     multiplier: float = 2.0
 
+    def __post_init__(self) -> None:
+        if self.initial < 0 or self.maximum < 0 or self.multiplier < 1:
+            raise ValueError(f"{self}: initial and maximum cannot be below 0, nor multiplier below 1")
+
     def pause(self, attempt: int) -> float:
         """Seconds to wait after attempt number `attempt`, counted from 0."""
-        # Beyond a few dozen attempts the power overflows a float, long after it has passed the maximum.
-        exponential = self.initial * self.multiplier ** min(attempt, 64)
-        return min(exponential, self.maximum) * random.uniform(0.5, 1.0)
+        try:
+            exponential = min(self.initial * self.multiplier**attempt, self.maximum)
+        except OverflowError:  # long after it has passed the maximum
+            exponential = self.maximum if self.initial else 0.0
+        return exponential * random.uniform(0.5, 1.0)
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class RetryPolicy:
     Attributes:
         attempts: requests sent at most, the first included; 1 never repeats.
         backoff: the pauses, where the service names none.
-        max_retry_after: seconds; a longer `Retry-After` is not waited for, but raised as `RateLimitError`.
+        max_retry_after: seconds; a longer `Retry-After` is not waited for, but raised as the error it came with.
     """
 
     attempts: int = 5

@@ -7,7 +7,7 @@ blocking and the asyncio client share every decision, and differ only in how the
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
 T = TypeVar("T")
@@ -31,7 +31,7 @@ class Call:
     subject: str
     job_id: str | None = None
     params: dict[str, str] | None = None
-    json: dict[str, Any] | None = None
+    json: dict[str, Any] | None = field(default=None, repr=False)  # headers, cookies and bodies may hold secrets
 
     @property
     def idempotent(self) -> bool:

@@ -1,0 +1,116 @@
+"""What one target came to, as a row of `tasks` and, where there is content, one of `contents`. Decides only."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from email.message import Message
+from typing import Any
+
+from scrapedo_dagster.api.responses import TaskDetails
+
+Row = dict[str, Any]
+
+_TEXTUAL = ("json", "xml", "javascript", "ecmascript", "x-www-form-urlencoded", "yaml")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where in its partition a row belongs, whatever happened to its target."""
+
+    job_id: str
+    position: int
+    url: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One target's rows: always one of `tasks`, and one of `contents` if there is content."""
+
+    task: Row
+    content: Row | None = None
+
+
+def without_result(place: Place, task_id: str | None, status: str, reason: str) -> Outcome:
+    """The outcome of a target whose result the service no longer has, or never made."""
+    return Outcome({**_placed(place), "task_id": task_id, "status": status, "error_message": reason})
+
+
+def with_result(place: Place, task: TaskDetails) -> Outcome:
+    """The outcome of a target whose task could be fetched, also if it failed."""
+    media_type, charset = _media_type(task.response_headers)
+    content, problem = _content(task)
+    described = {
+        "url": place.url,
+        "task_id": task.task_id,
+        "status_code": task.status_code,
+        "content_type": media_type,
+    }
+    row = {
+        **_placed(place),
+        **described,
+        "status": task.status,
+        "start_time": task.start_time,
+        "end_time": task.end_time,
+        "update_time": task.update_time,
+        "duration_ms": None if task.duration is None else round(task.duration.total_seconds() * 1000),
+        "charset": charset,
+        "content_length": None if content is None else len(content),
+        "content_sha256": None if content is None else hashlib.sha256(content).hexdigest(),
+        "credits_used": task.credits_used,
+        "remaining_credits": task.remaining_credits,
+        "response_headers": list(task.response_headers.items()),
+        "error_message": problem,
+        "expires_at": task.expires_at,
+        "trace_id": task.trace_id,
+    }
+    if content is None:
+        return Outcome(row)
+    return Outcome(row, {**described, "content": content, "text": _text(task, content, media_type, charset)})
+
+
+def _placed(place: Place) -> Row:
+    return {
+        "job_id": place.job_id,
+        "position": place.position,
+        "url": place.url,
+        "generation": place.generation,
+    }
+
+
+def _content(task: TaskDetails) -> tuple[bytes | None, str | None]:
+    """The result's bytes, and what is wrong with it."""
+    if not task.is_terminal:
+        return None, f"the job ended while this task was still {task.status!r}"
+    problem = None if task.is_success else task.error_message or f"the task ended as {task.status!r} without a reason"
+    try:
+        content = task.decoded_content()
+    except ValueError as error:
+        return None, str(error)
+    if content is None and task.is_success:
+        return None, task.error_message or "the task succeeded and has no content"
+    # A failed task may come with the target's error page, or with an empty text that says nothing.
+    return (content if content or task.is_success else None), problem
+
+
+def _media_type(headers: dict[str, str]) -> tuple[str | None, str | None]:
+    """Media type and charset from Content-Type, as the standard library's parser of such headers reads them."""
+    value = next((value for name, value in headers.items() if name.lower() == "content-type"), None)
+    if not value:
+        return None, None
+    header = Message()
+    header["Content-Type"] = value
+    return header.get_content_type(), header.get_content_charset()
+
+
+def _text(task: TaskDetails, content: bytes, media_type: str | None, charset: str | None) -> str | None:
+    """The content as text, or None where it is none or its charset is not known."""
+    if not task.base64_encoded_content:
+        return task.content  # the service has decoded it, whatever the charset was
+    if media_type is None or not (media_type.startswith("text/") or media_type.endswith(_TEXTUAL)):
+        return None
+    try:
+        return content.decode(charset or "utf-8")
+    except (UnicodeDecodeError, LookupError):
+        return None

@@ -1,0 +1,96 @@
+"""What the Dagster UI shows of a dataset: standard keys where Dagster has them, ours under `scrapedo/`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import dagster as dg
+import pyarrow as pa
+
+from scrapedo_dagster.engine.parquet import ParquetTable
+from scrapedo_dagster.engine.submit import Submission
+from scrapedo_dagster.engine.summary import Summary
+
+Metadata = dict[str, Any]
+
+_PREVIEW_ROWS = 5
+_PREVIEW_COLUMNS = ["position", "url", "status", "status_code", "content_type", "content_length"]
+
+
+def column_schema(schema: pa.Schema) -> dg.TableSchema:
+    """An Arrow schema as Dagster shows it, with the descriptions of the columns."""
+    columns = [
+        dg.TableColumn(
+            name=field.name,
+            type=str(field.type),
+            description=(field.metadata or {}).get(b"description", b"").decode() or None,
+            constraints=dg.TableColumnConstraints(nullable=field.nullable),
+        )
+        for field in schema
+    ]
+    return dg.TableSchema(columns=columns)
+
+
+def of_jobs(table: ParquetTable, partition: str | None, submissions: Sequence[Submission]) -> Metadata:
+    """Of a materialization of `[name, "jobs"]`."""
+    targets = sum(len(submission.targets) for submission in submissions)
+    rows = [(submission.job_id, len(submission.targets), submission.submitted_at) for submission in submissions]
+    return {
+        **_of_table(table, partition, targets),
+        "scrapedo/targets": targets,
+        "scrapedo/jobs": len(submissions),
+        "scrapedo/job_ids": dg.MetadataValue.md(_markdown(("job", "targets", "submitted at"), rows)),
+    }
+
+
+def of_tasks(table: ParquetTable, partition: str | None, summary: Summary) -> Metadata:
+    """Of a materialization of `[name, "tasks"]`."""
+    statuses = [(status, code, count) for (status, code), count in summary.statuses.items()]
+    failed = [(row["url"], row["status"], row["error_message"]) for row in summary.failed]
+    slowest = [(row["url"], row["duration_ms"]) for row in summary.slowest]
+    preview = table.dataset(None if partition is None else [partition]).head(_PREVIEW_ROWS, columns=_PREVIEW_COLUMNS)
+    return {
+        **_of_table(table, partition, summary.targets),
+        "scrapedo/targets": summary.targets,
+        "scrapedo/succeeded": summary.succeeded,
+        "scrapedo/failed": summary.failures,
+        "scrapedo/credits": summary.credits,
+        "scrapedo/bytes": summary.bytes,
+        "scrapedo/statuses": dg.MetadataValue.md(_markdown(("status", "HTTP status", "targets"), statuses)),
+        "scrapedo/failed_targets": dg.MetadataValue.md(_markdown(("target", "status", "reason"), failed)),
+        "scrapedo/slowest_targets": dg.MetadataValue.md(_markdown(("target", "milliseconds"), slowest)),
+        "scrapedo/preview": dg.MetadataValue.md(
+            _markdown(_PREVIEW_COLUMNS, [tuple(row.values()) for row in preview.to_pylist()])
+        ),
+    }
+
+
+def of_contents(table: ParquetTable, partition: str | None, summary: Summary) -> Metadata:
+    """Of a materialization of `[name, "contents"]`."""
+    current = table.current_generation(partition)
+    return {
+        **_of_table(table, partition, current.rows if current else 0),
+        "scrapedo/bytes": summary.bytes,
+        "scrapedo/file_bytes": current.bytes if current else 0,
+    }
+
+
+def _of_table(table: ParquetTable, partition: str | None, rows: int) -> Metadata:
+    current = table.current_generation(partition)
+    row_count = "dagster/row_count" if partition is None else "dagster/partition_row_count"
+    return {
+        row_count: rows,
+        "dagster/uri": table.uri(partition),
+        "scrapedo/generation": current.generation if current else 0,
+    }
+
+
+def _markdown(columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> str:
+    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
+    lines += [" | ".join(_cell(value) for value in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in lines) if len(lines) > 2 else "none"
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else " ".join(str(value).split()).replace("|", "\\|")
