@@ -75,11 +75,11 @@ def _with_values(error: ValidationError, hidden: frozenset[str]) -> ValidationEr
     for item in error.errors(include_url=False):
         location = item["loc"]
         message = item["msg"].removeprefix("Value error, ")
-        # An unknown field may be a misspelt secret one.
-        said_already = item["type"] in {"missing", "value_error"} or "message" in item.get("ctx", {})
-        secret = item["type"] == "extra_forbidden" or location[:1] != () and location[0] in hidden
+        # An unknown field may be a secret one with a slip in its name: its value is not shown either.
+        kept = item["type"] in {"missing", "value_error", "extra_forbidden"} or "message" in item.get("ctx", {})
+        secret = bool(location) and location[0] in hidden
         shown = None
-        if location and not said_already and not secret and isinstance(item["input"], _PLAIN):
+        if location and not kept and not secret and isinstance(item["input"], _PLAIN):
             shown = item["input"]
             message += f" (got {_shorten(shown)})"
         details.append(

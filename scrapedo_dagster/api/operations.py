@@ -88,6 +88,7 @@ class Operations:
     ) -> Operation[JobDetails]:
         started = time.monotonic()
         last_status: str | None = None
+        problem: ScrapeDoError | None = None
         # This loop repeats by itself; retries inside it would only run past the deadline.
         once = RetryPolicy(attempts=1)
         attempt = 0
@@ -98,8 +99,9 @@ class Operations:
             except _PASSING as error:
                 # An incident at the service says nothing about the job: only the deadline ends the wait.
                 pause = max(pause, getattr(error, "retry_after", None) or 0.0)
+                problem = error
             else:
-                last_status = job.status
+                last_status, problem = job.status, None
                 if on_poll is not None:
                     on_poll(job)
                 if job.is_terminal:
@@ -107,20 +109,28 @@ class Operations:
             attempt += 1
             elapsed = time.monotonic() - started
             if elapsed >= timeout:
-                raise JobTimeoutError(job_id, last_status=last_status, elapsed=elapsed, attempts=attempt)
+                raise JobTimeoutError(job_id, last_status=last_status, elapsed=elapsed, attempts=attempt) from problem
             yield Sleep(min(pause, timeout - elapsed))
 
-    def fetch_tasks(self, job: JobDetails, targets: Sequence[str], *, limit: int) -> Operation[JobResult]:
-        """All tasks of a finished job in the order of the targets, whatever became of each."""
-        urls = job.task_urls
-        order = _in_order_of(targets, urls)
-        results = yield Together([self.get_task(job.job_id, task_id) for task_id in order], limit)
-        tasks = tuple(result for result in results if isinstance(result, TaskDetails))
+    def fetch_tasks(
+        self, job: JobDetails, targets: Sequence[str], *, limit: int, task_ids: Sequence[str] = ()
+    ) -> Operation[JobResult]:
+        """All tasks of a finished job in the order of the targets, whatever became of each.
+
+        `task_ids` are those known from its submission: a job that went wrong may no longer tell them.
+        """
+        urls = {**dict.fromkeys(task_ids, ""), **job.task_urls}
+        results = yield Together([self.get_task(job.job_id, task_id) for task_id in urls], limit)
+        by_id = dict(zip(urls, results, strict=True))
+        # The job may not tell the URLs of its tasks; those that were fetched do.
+        urls |= {task_id: urls[task_id] or task.url for task_id, task in by_id.items() if isinstance(task, TaskDetails)}
+        ordered = [(task_id, by_id[task_id]) for task_id in _in_order_of(targets, urls)]
         unavailable = tuple(
             UnavailableTask(task_id=task_id, url=urls[task_id], error=result)
-            for task_id, result in zip(order, results, strict=True)
+            for task_id, result in ordered
             if isinstance(result, ScrapeDoError)
         )
+        tasks = tuple(result for _, result in ordered if isinstance(result, TaskDetails))
         return JobResult(job=job, tasks=tasks, unavailable=unavailable)
 
     def submit_and_wait(
@@ -134,7 +144,7 @@ class Operations:
     ) -> Operation[JobResult]:
         created = yield from self.create_job(request)
         job = yield from self.wait_for_job(created.job_id, timeout=timeout, backoff=backoff, on_poll=on_poll)
-        return (yield from self.fetch_tasks(job, request.targets or (), limit=limit))
+        return (yield from self.fetch_tasks(job, request.targets or (), limit=limit, task_ids=created.task_ids))
 
     def _exchange(self, call: Call, model: type[Model], retry: RetryPolicy | None = None) -> Operation[Model]:
         retry = retry or self._retry
@@ -169,14 +179,14 @@ def _in_order_of(targets: Sequence[str], urls: dict[str, str]) -> list[str]:
     if not targets:
         return task_ids
     matched = [task_ids[index] for index in match_tasks(targets, list(urls.values())) if index is not None]
-    return matched + [task_id for task_id in task_ids if task_id not in set(matched)]
+    return list(dict.fromkeys([*matched, *task_ids]))
 
 
 class Listing:
     """Walks through all pages of a job listing: ask for `query`, give the page to `accept`, until `done`.
 
     New jobs push others to later pages while we read, so a job may come twice; it is given once. A listing that
-    ends before it gave as many jobs as it announced is an error, never a shorter result.
+    ends before it gave as many jobs as it announced at first is an error, never a shorter result.
     """
 
     def __init__(self, query: JobsQuery) -> None:
@@ -194,8 +204,9 @@ class Listing:
         new = [job for job in page.jobs if job.job_id not in self._seen]
         self._seen.update(job.job_id for job in new)
         if page.total_count:
-            # Jobs may expire or be added while we read: the smallest announcement has to be met.
-            self._announced = min(page.total_count, self._announced or page.total_count)
+            # A later and smaller announcement is no excuse: a job that leaves the listing while we read pulls those
+            # after it to earlier pages, and one of them may have slipped from a page to come to a page already read.
+            self._announced = self._announced or page.total_count
         more = self.query.page < page.total_pages if page.total_pages else len(page.jobs) >= self.query.page_size
         self.done = not page.jobs or not more
         if self.done and len(self._seen) < (self._announced or 0):

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import Annotated, TypeAlias
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import (
     AliasChoices,
@@ -23,6 +23,7 @@ from pydantic import (
     Field,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 
 from scrapedo_dagster.api.errors import (
@@ -278,6 +279,12 @@ class UserInformation(_Response):
         default=None,
         validation_alias=AliasChoices("AvaliableCredits", "AvailableCredits", "available_credits"),
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        # Else a null under one spelling would hide the number under the other.
+        return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
 class JobsListResponse(_Response):
