@@ -241,6 +241,13 @@ class TestWriting:
         assert part.rows == len(sizes)
         assert file.read(columns=["url"])["url"].to_pylist() == [str(n) for n in range(len(sizes))]
 
+    def test_large_tables_are_let_go_at_once(self, pages, batch_of):
+        with pages.open_part("mon", 1, 0) as part:
+            part.write(batch_of("a"))
+            assert part.pending_rows == 1
+            part.write(batch_of("b", "c", content=bytes(12 * MB)))
+            assert part.pending_rows == 0
+
     def test_columns_may_stand_in_any_order_and_types_are_made_to_fit(self, pages, batch_of):
         table = pa.table(
             {"content": pa.array([b"x"], pa.binary()), "status_code": pa.array([200], pa.int64()), "url": ["u"],

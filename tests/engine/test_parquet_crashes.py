@@ -66,10 +66,18 @@ def test_killed_writer_leaves_whole_data_and_the_next_one_cleans_up(point, expec
     assert bool(temporaries(tmp_path)) == point.startswith("in ")
 
     scrape(pages, "mon", 2, ["again"])
+    assert temporaries(tmp_path) == []
     pages.remove_older_generations("mon", 2)
     assert urls_of(pages, "mon") == ["again"]
-    assert temporaries(tmp_path) == []
     assert {part.generation for part in pages.parts("mon")} == {2}
+
+
+def test_removal_of_older_generations_also_cleans_up(pages, scrape, tmp_path):
+    scrape(pages, "mon", 1, ["a"])
+    left = Path(pages.parts("mon")[0].path).with_name("._generation.json.0.tmp")
+    left.write_bytes(b"{")
+    pages.remove_older_generations("mon", 1)
+    assert not left.exists()
 
 
 def test_writer_at_work_elsewhere_is_left_alone(pages, write_part, urls_of, tmp_path):
