@@ -19,7 +19,9 @@ def normalize_url(url: str) -> str:
     fragment. A text that is no URL comes back as it is.
     """
     try:
-        return str(httpx.URL(url).copy_with(fragment=None))
+        parsed = httpx.URL(url).copy_with(fragment=None)
+        # An empty path is "/" to httpx, and still not written.
+        return str(parsed.copy_with(path="/") if parsed.host and parsed.path == "/" else parsed)
     except (httpx.InvalidURL, ValueError):
         return url
 
