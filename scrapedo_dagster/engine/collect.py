@@ -164,8 +164,10 @@ def _places(submission: Submission) -> Iterator[Place]:
 
 
 def _task_of_each_target(submission: Submission, job: JobDetails) -> list[str | None]:
-    task_ids = list(job.task_urls)
-    matched = match_tasks(submission.targets, list(job.task_urls.values()))
+    # A job that went wrong may no longer tell its tasks; the answer to its submission did.
+    urls = {**dict.fromkeys(submission.announced_task_ids, ""), **job.task_urls}
+    task_ids = list(urls)
+    matched = match_tasks(submission.targets, list(urls.values()))
     return [None if index is None else task_ids[index] for index in matched]
 
 

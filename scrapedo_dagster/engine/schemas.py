@@ -23,6 +23,7 @@ JOBS_SCHEMA = pa.schema(
         _column("position", pa.int64(), "Index of the target in the partition's list, from 0", nullable=False),
         _column("url", pa.string(), "The target, as it was submitted", nullable=False),
         _column("submitted_at", _UTC, "When the job was submitted", nullable=False),
+        _column("announced_task_id", pa.string(), "Task announced in the target's place; perhaps another target's"),
         _column("generation", pa.int64(), "Which scrape of the partition, counted up", nullable=False),
     ]
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from itertools import groupby
+from itertools import groupby, zip_longest
 
 import pyarrow as pa
 
@@ -40,7 +40,10 @@ class InvalidTargetsError(ValueError):
 
 @dataclass(frozen=True)
 class Submission:
-    """One job of a generation: up to 1000 targets of a partition, beginning at `first_position` of its list."""
+    """One job of a generation: up to 1000 targets of a partition, beginning at `first_position` of its list.
+
+    `announced_task_ids` came with the answer to the submission, in no promised order.
+    """
 
     generation: int
     batch: int
@@ -48,6 +51,7 @@ class Submission:
     first_position: int
     targets: tuple[str, ...]
     submitted_at: datetime
+    announced_task_ids: tuple[str, ...]
 
 
 def checked_targets(targets: Iterable[str]) -> tuple[str, ...]:
@@ -96,7 +100,15 @@ def submit(
         submitted_at = datetime.now(timezone.utc)
         batch_targets = tuple(targets[first : first + MAX_TARGETS])
         created = client.create_job(options.job(batch_targets))
-        submission = Submission(generation, batch, created.job_id, first, batch_targets, submitted_at)
+        submission = Submission(
+            generation=generation,
+            batch=batch,
+            job_id=created.job_id,
+            first_position=first,
+            targets=batch_targets,
+            submitted_at=submitted_at,
+            announced_task_ids=created.task_ids[: len(batch_targets)],
+        )
         with jobs.open_part(partition, generation, batch) as part:
             part.write(_rows(submission))
         submissions.append(submission)
@@ -128,6 +140,7 @@ def recorded_submissions(jobs: ParquetTable, partition: str | None) -> tuple[int
                 first_position=first["position"],
                 targets=tuple(row["url"] for row in batch_rows),
                 submitted_at=first["submitted_at"],
+                announced_task_ids=tuple(row["announced_task_id"] for row in batch_rows if row["announced_task_id"]),
             )
         )
     current = jobs.current_generation(partition)
@@ -142,8 +155,9 @@ def _rows(submission: Submission) -> pa.Table:
             "position": submission.first_position + offset,
             "url": url,
             "submitted_at": submission.submitted_at,
+            "announced_task_id": task_id,
             "generation": submission.generation,
         }
-        for offset, url in enumerate(submission.targets)
+        for offset, (url, task_id) in enumerate(zip_longest(submission.targets, submission.announced_task_ids))
     ]
     return pa.Table.from_pylist(rows, schema=JOBS_SCHEMA)

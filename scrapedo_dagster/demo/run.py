@@ -1,0 +1,187 @@
+"""`make demo`: scrape two days of the catalogue with Dagster, and show what came of it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+
+import pandas as pd
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+from rich.tree import Tree
+
+from scrapedo_dagster.api import RetryPolicy, ScrapeDoAsyncAPIClient, ScrapeDoError
+from scrapedo_dagster.demo.definitions import DATA, DATASET, DAYS
+from scrapedo_dagster.demo.services import DemoError, Services, demo_services, program
+from scrapedo_dagster.engine.parquet import ParquetStore, ParquetStoreError
+from scrapedo_dagster.engine.submit import Submission, recorded_submissions
+from scrapedo_dagster.engine.summary import Summary, summarize
+
+_POLL_EVERY = 0.3  # seconds
+_LOG_LINES = 30
+
+console = Console()
+
+
+def main() -> int:
+    """Run the demo. The exit status is 0 if both days were scraped."""
+    signal.signal(signal.SIGTERM, as_ctrl_c)
+    started = time.monotonic()
+    try:
+        with demo_services() as services:
+            console.print(f"Scraping [bold]{len(DAYS)} daily partitions[/] with Dagster and {services.description}.\n")
+            seconds = _scrape(services)
+        _show_summary(seconds)
+        _show_files()
+        _show_pandas()
+    except DemoError as error:
+        console.print(f"[red]{error}[/]")
+        return 1
+    except KeyboardInterrupt:
+        console.print("\nStopped, with everything that was started.")
+        return 130
+    console.print(f"\nDone in {time.monotonic() - started:.0f} s. See it in the Dagster UI: [bold]make dev[/]")
+    return 0
+
+
+def as_ctrl_c(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _scrape(services: Services) -> dict[str, float]:
+    """Launch one Dagster run a day and show how far each is. Returns the seconds of each run."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[phase]}"))
+    seconds = {}
+    with (
+        ScrapeDoAsyncAPIClient(
+            services.environment["SCRAPE_DO_API_KEY"],
+            base_url=services.environment.get("SCRAPE_DO_BASE_URL", "https://q.scrape.do"),
+            retry=RetryPolicy(attempts=1),
+        ) as client,
+        Progress(*columns, TimeElapsedColumn(), console=console) as progress,
+    ):
+        bars = {day: progress.add_task(f"{DATASET} {day}", total=None, start=False, phase="waiting") for day in DAYS}
+        for day, bar in bars.items():
+            progress.start_task(bar)
+            began = time.monotonic()
+            _launch(services, day, _Bar(progress, bar, client, day))
+            seconds[day] = time.monotonic() - began
+            progress.stop_task(bar)
+    return seconds
+
+
+def _launch(services: Services, day: str, bar: _Bar) -> None:
+    log = Path("demo_data") / f"{day}.log"
+    log.parent.mkdir(exist_ok=True)
+    arguments = ("dg", "launch", "--assets", "*", "--partition", day)
+    bar.show("starting Dagster")
+    with program(*arguments, environment=services.environment, log=log) as process:
+        while process.poll() is None:
+            bar.update()
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_POLL_EVERY)
+        if process.returncode:
+            tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:])
+            raise DemoError(f"The run of {day} failed. The end of {log}:\n\n{tail}")
+    bar.finish()
+
+
+class _Bar:
+    """One day's progress, asked from Scrape.do itself: which tasks of the recorded jobs have ended."""
+
+    def __init__(self, progress: Progress, bar: TaskID, client: ScrapeDoAsyncAPIClient, day: str) -> None:
+        self._progress = progress
+        self._bar = bar
+        self._client = client
+        self._day = day
+        self._jobs = ParquetStore(DATA).table([DATASET, "jobs"])
+        self._before = self._recorded()[0]
+
+    def show(self, phase: str) -> None:
+        self._progress.update(self._bar, phase=phase)
+
+    def update(self) -> None:
+        generation, submissions = self._recorded()
+        if generation <= self._before:
+            return
+        try:
+            jobs = [self._client.get_job(submission.job_id) for submission in submissions]
+        except ScrapeDoError:
+            return  # only the display waits; the run has its own connection and patience
+        ended = sum(task.is_terminal for job in jobs for task in job.tasks)
+        targets = sum(len(submission.targets) for submission in submissions)
+        self._progress.update(self._bar, total=targets, completed=ended)
+        self.show("writing Parquet" if ended == targets else "scraping")
+
+    def finish(self) -> None:
+        targets = sum(len(submission.targets) for submission in self._recorded()[1])
+        self._progress.update(self._bar, total=targets, completed=targets)
+        self.show("done")
+
+    def _recorded(self) -> tuple[int, list[Submission]]:
+        try:
+            return recorded_submissions(self._jobs, self._day)
+        except ParquetStoreError:
+            return 0, []
+
+
+def _show_summary(seconds: dict[str, float]) -> None:
+    tasks = ParquetStore(DATA).table([DATASET, "tasks"])
+    summaries = {day: summarize(tasks, day) for day in DAYS}
+    table = Table(title="\nWhat came of it", title_justify="left")
+    table.add_column("partition")
+    for heading in ("targets", "succeeded", "failed", "bytes", "credits", "seconds"):
+        table.add_column(heading, justify="right")
+    for day, summary in summaries.items():
+        figures = (summary.targets, summary.succeeded, summary.failures, summary.bytes, summary.credits)
+        table.add_row(day, *(f"{figure:,}" for figure in figures), f"{seconds[day]:.1f}")
+    console.print(table)
+    _show_answers(summaries)
+
+
+def _show_answers(summaries: dict[str, Summary]) -> None:
+    table = Table(title="\nEvery target has its outcome", title_justify="left")
+    for heading in ("partition", "task", "HTTP status"):
+        table.add_column(heading)
+    table.add_column("targets", justify="right")
+    table.add_column("reason")
+    for day, summary in summaries.items():
+        for (status, code), count in summary.statuses.items():
+            reasons = {
+                row["error_message"] for row in summary.failed if (row["status"], row["status_code"]) == (status, code)
+            }
+            table.add_row(day, status, str(code or ""), str(count), "; ".join(sorted(filter(None, reasons))))
+    console.print(table)
+
+
+def _show_files() -> None:
+    tree = Tree(f"\n[bold]{DATA}[/]")
+    branches = {Path(DATA): tree}
+    for path in sorted(Path(DATA).rglob("*")):
+        size = f" [dim]{path.stat().st_size:,} bytes[/]" if path.is_file() else ""
+        branches[path] = branches[path.parent].add(f"{path.name}{size}")
+    console.print(tree)
+
+
+def _show_pandas() -> None:
+    lines = (
+        "import pandas as pd",
+        f'tasks = pd.read_parquet("{DATA}/{DATASET}/tasks")',
+        'tasks.groupby(["partition", "content_type"], observed=True)["content_length"].agg(["count", "sum"])',
+    )
+    console.print("\n[bold]Read it with pandas[/]")
+    for line in lines:
+        console.print(f">>> {line}", highlight=False)
+    tasks = pd.read_parquet(f"{DATA}/{DATASET}/tasks")
+    result = tasks.groupby(["partition", "content_type"], observed=True)["content_length"].agg(["count", "sum"])
+    console.print(str(result), highlight=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

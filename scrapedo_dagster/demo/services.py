@@ -1,0 +1,87 @@
+"""What the demo runs against: the real service, or an emulator and a web site on this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from scrapedo_dagster.demo.site import DemoSite
+from scrapedo_dagster.emulator import Emulator
+
+_PATIENCE = 15  # seconds for a program of ours to stop by itself
+_SPEED = 5  # how much faster than the real service the emulator works
+
+
+class DemoError(Exception):
+    """The demo cannot run; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Services:
+    """Where the demo scrapes, in words, and the environment its programs need."""
+
+    description: str
+    environment: dict[str, str]
+
+
+@contextmanager
+def demo_services() -> Iterator[Services]:
+    """The services, running until the block ends.
+
+    Raises:
+        DemoError: not started from the repository, or half of what the real service needs is missing.
+    """
+    home = Path("dagster_home").absolute()
+    if not (home / "dagster.yaml").is_file():
+        raise DemoError("Run this in the root of the repository: there is no dagster_home/dagster.yaml here.")
+    # dg warns about a virtual environment that it finds but that is not activated.
+    environment = {**os.environ, "DAGSTER_HOME": str(home), "VIRTUAL_ENV": sys.prefix}
+    if targets := os.environ.get("TARGETS"):
+        yield Services(f"the real service, for the URLs in {targets}", environment | _real_service(targets))
+        return
+    with DemoSite() as site, Emulator(speed=_SPEED) as emulator:
+        ours = {
+            "SCRAPEDO_DEMO_SITE": site.base_url,
+            "SCRAPE_DO_BASE_URL": emulator.base_url,
+            # A real token in the environment is not shown to a server that has no use for it.
+            "SCRAPE_DO_API_KEY": emulator.token,
+        }
+        yield Services(f"an emulator of Scrape.do ({emulator.base_url}), which costs nothing", environment | ours)
+
+
+def _real_service(targets: str) -> dict[str, str]:
+    path = Path(targets).absolute()
+    if not path.is_file():
+        raise DemoError(f"TARGETS={targets} is not a file. Give it a text file with one URL a line.")
+    if not os.environ.get("SCRAPE_DO_API_KEY"):
+        raise DemoError("TARGETS is scraped by the real service, which needs your token: set SCRAPE_DO_API_KEY too.")
+    return {"TARGETS": str(path)}
+
+
+@contextmanager
+def program(*arguments: str, environment: dict[str, str], log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A program of this virtual environment, which is stopped when the block ends, however it ends."""
+    executable = Path(sys.executable).parent / arguments[0]
+    with log.open("wb") if log else nullcontext() as output:
+        process = subprocess.Popen(  # noqa: S603 - a program of ours with arguments of ours
+            [str(executable), *arguments[1:]], env=environment, stdout=output, stderr=subprocess.STDOUT if log else None
+        )
+        try:
+            yield process
+        finally:
+            _stop(process)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    # Ctrl-C in a terminal has reached the program too. It is told once more only if it goes on.
+    for tell in (None, process.terminate, process.kill):
+        if tell and process.poll() is None:
+            tell()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(_PATIENCE if tell or process.poll() is not None else 0.5)
+            return
