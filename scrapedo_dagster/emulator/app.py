@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
@@ -11,7 +12,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 
@@ -47,7 +48,7 @@ def make_app(service: Service, stopping: asyncio.Event) -> Starlette:
     ]
     if service.settings.is_private:
         routes.append(Mount("/admin", routes=admin_routes(service)))
-    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error})
+    return Starlette(routes=routes, exception_handlers={HTTPException: _http_error, Exception: _http_error})
 
 
 class _Api:
@@ -61,30 +62,30 @@ class _Api:
 
         async def call(request: Request) -> Response:
             self._service.store.requests[name] += 1
+            try:
+                # Now, because a client that leaves while a fault delays its call has still sent it.
+                await request.body()
+            except ClientDisconnect:
+                return Response(status_code=400)
             subjects = await self._subjects(request) if self._service.chaos.wants_subjects(name) else ()
-            fault: CallFault | None = None
-            for hit in self._service.chaos.for_call(name, subjects):
-                if hit.kind == "latency":
-                    await self._pause(hit.seconds or 0)
-                else:
-                    fault = hit
+            hits = self._service.chaos.for_call(name, subjects)
+            await self._pause(hits, "before")
+            fault = next((hit for hit in hits if hit.kind != "latency"), None)
+            works = fault is None or fault.when == "after" or fault.kind == "truncate"
+            if fault is not None:
+                _log.info("%s: fault %s, work %s", name, fault.kind, "done" if works else "not done")
+                if not works:
+                    return self._spoilt(fault)
+            response = await self._answer(request, operation)
+            await self._pause(hits, "after")
             if fault is None:
-                return await self._answer(request, operation)
-            _log.info("%s: fault %s %s the work", name, fault.kind, fault.when)
-            if fault.kind == "truncate":
-                return Truncated(await self._answer(request, operation))
-            if fault.when == "after":
-                await self._answer(request, operation)
-            return self._spoilt(fault)
+                return response
+            return Truncated(response) if fault.kind == "truncate" else self._spoilt(fault)
 
         return call
 
     async def create_job(self, request: Request) -> Any:
-        try:
-            body = json.loads(await request.body())
-        except ValueError:
-            raise ApiError(400, "Invalid request: the body is not JSON") from None
-        return await self._service.create_job(body)
+        return await self._service.create_job(_json_of(await request.body()))
 
     async def list_jobs(self, request: Request) -> Any:
         return self._service.list_jobs(request.query_params)
@@ -103,7 +104,7 @@ class _Api:
 
     async def _answer(self, request: Request, operation: Operation) -> Response:
         try:
-            if not hmac.compare_digest(request.headers.get("x-token", "").encode(), self._token):
+            if not hmac.compare_digest(request.headers.get("x-token", "").encode("latin-1"), self._token):
                 raise ApiError(401, "Invalid or missing token: send it as the X-Token header")
             return JSONResponse(await operation(request))
         except ApiError as error:
@@ -122,11 +123,11 @@ class _Api:
             return Response(status_code=status, headers=headers)
         return _envelope(status, "a fault of the emulator", headers)
 
-    async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
-        except asyncio.TimeoutError:
-            return
+    async def _pause(self, hits: list[CallFault], when: str) -> None:
+        seconds = sum(hit.seconds or 0 for hit in hits if hit.kind == "latency" and hit.when == when)
+        if seconds:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), seconds)
 
     async def _subjects(self, request: Request) -> list[str]:
         """What the faults' `match` is compared with: the path and the target URLs of the call."""
@@ -136,10 +137,24 @@ class _Api:
         return [request.url.path, *urls]
 
 
+def _json_of(body: bytes) -> Any:
+    try:
+        parsed = json.loads(body, parse_constant=_no_number)
+        # Half of a surrogate pair is valid JSON, but no text that could ever be sent on or shown.
+        json.dumps(parsed, ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        raise ApiError(400, "Invalid request: the body is not JSON") from None
+    return parsed
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
 def _targets_in(body: bytes) -> list[str]:
     try:
-        targets = json.loads(body)["Targets"]
-    except (ValueError, LookupError, TypeError):
+        targets = _json_of(body)["Targets"]
+    except (ApiError, LookupError, TypeError):
         return []
     return [target for target in targets if isinstance(target, str)] if isinstance(targets, list) else []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from datetime import datetime, timedelta, timezone
 
 
@@ -25,12 +26,8 @@ class Clock:
         self._moved.set()
         self._moved = asyncio.Event()
 
-    async def sleep(self, duration: timedelta) -> None:
-        """Sleep until `duration` has passed on this clock."""
-        until = self.now() + duration
-        while (left := (until - self.now()).total_seconds()) > 0:
-            moved = self._moved
-            try:
-                await asyncio.wait_for(moved.wait(), left)
-            except asyncio.TimeoutError:
-                return
+    async def sleep_until(self, moment: datetime) -> None:
+        """Sleep until this clock shows `moment`."""
+        while (left := (moment - self.now()).total_seconds()) > 0:
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), left)

@@ -9,7 +9,7 @@ from typing import Final
 import markdownify
 
 from scrapedo_dagster.emulator.fetch import Answer
-from scrapedo_dagster.emulator.validation import JobRequest, RenderRequest
+from scrapedo_dagster.emulator.validation import JobRequest, RenderRequest, ScreenShotAction
 
 # One transparent pixel: a screenshot that decodes, of a page that no browser has seen.
 _PIXEL: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
@@ -50,7 +50,7 @@ def _browser_json(status_code: int, content: str, render: RenderRequest) -> str:
     """The envelope of ReturnJSON. There is no browser: actions are reported as done, screenshots are a pixel."""
     actions = render.play_with_browser or []
     kinds = [_SCREENSHOT_TYPES[name] for name in render.screenshots]
-    kinds += ["ScreenShot" for action in actions if action.action == "ScreenShot"]
+    kinds += [_screenshot_type(action) for action in actions if isinstance(action, ScreenShotAction)]
     return json.dumps(
         {
             "statusCode": status_code,
@@ -65,3 +65,9 @@ def _browser_json(status_code: int, content: str, render: RenderRequest) -> str:
         },
         ensure_ascii=False,
     )
+
+
+def _screenshot_type(action: ScreenShotAction) -> str:
+    if action.full:
+        return "FullScreenShot"
+    return "ParticularScreenShot" if action.particular else "ScreenShot"

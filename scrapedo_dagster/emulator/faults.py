@@ -96,7 +96,7 @@ class CallFault(_Fault):
 
     latency waits `seconds` and goes on; status answers `status` with a `body`, and `Retry-After` when
     `retry_after` is set; drop closes the connection without an answer; truncate does the work and sends
-    half of the announced body; hang never answers. `when` says whether the work is done nevertheless.
+    half of the announced body; hang never answers. With `when` after, the work is done nevertheless.
     """
 
     kind: Literal["latency", "status", "drop", "truncate", "hang"]
@@ -113,8 +113,7 @@ class CallFault(_Fault):
         _needs(self, "seconds", kind="latency")
         for name in ("retry_after", "body"):
             _only_for(self, name, kinds=("status",))
-        if self.kind == "truncate" and self.when == "before" and "when" in self.model_fields_set:
-            raise ValueError("kind truncate cuts a real answer: when cannot be before")
+        _only_for(self, "when", kinds=("latency", "status", "drop", "hang"))
         return self
 
 

@@ -53,10 +53,8 @@ class Fetcher:
         """One attempt, of at most `timeout` seconds in all. FetchError when there is no whole answer."""
         try:
             return await asyncio.wait_for(self._fetch(url, job, timeout), timeout)
-        except asyncio.TimeoutError as error:
-            raise FetchError(f"no answer within {timeout:g} s", status_code=510) from error
-        except httpx.TimeoutException as error:
-            raise FetchError(f"no answer within {timeout:g} s", status_code=510) from error
+        except (asyncio.TimeoutError, httpx.TimeoutException) as error:
+            raise FetchError(f"no answer within {timeout:.1f} s", status_code=510) from error
         except PrivateAddressError as error:
             raise FetchError(str(error), final=True) from error
         except httpx.TooManyRedirects as error:

@@ -85,13 +85,15 @@ class _Execute(_Model):
     execute: Text
 
 
-class _ScreenShot(_Model):
+class ScreenShotAction(_Model):
+    """`ScreenShot` of PlayWithBrowser: of the view, of the `full` page, or of a `particular` element."""
+
     action: Literal["ScreenShot"]
     full: bool | None = Field(default=None, alias="fullScreenShot")
     particular: Text | None = Field(default=None, alias="particularScreenShot")
 
     @model_validator(mode="after")
-    def _one_kind(self) -> _ScreenShot:
+    def _one_kind(self) -> ScreenShotAction:
         if self.full and self.particular:
             raise ValueError("fullScreenShot and particularScreenShot exclude each other")
         return self
@@ -104,7 +106,15 @@ class _WaitForRequestCompletion(_Model):
 
 
 BrowserAction = Annotated[
-    _Click | _Wait | _WaitSelector | _Scroll | _ScrollTo | _Fill | _Execute | _ScreenShot | _WaitForRequestCompletion,
+    _Click
+    | _Wait
+    | _WaitSelector
+    | _Scroll
+    | _ScrollTo
+    | _Fill
+    | _Execute
+    | ScreenShotAction
+    | _WaitForRequestCompletion,
     Field(discriminator="action"),
 ]
 

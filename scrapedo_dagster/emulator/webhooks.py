@@ -62,6 +62,8 @@ class Webhooks:
         waits = iter(self._waits)
         was_gone = False
         while True:
+            # Waits count from the attempt: whoever advances the clock has seen the attempt, not its end.
+            attempted = self._clock.now()
             status = await self._post(task, url)
             if status is not None and 200 <= status < 300:
                 task.webhook_status = "success"
@@ -75,7 +77,7 @@ class Webhooks:
                 wait = next(waits, None)
             if wait is None:
                 break
-            await self._clock.sleep(wait)
+            await self._clock.sleep_until(attempted + wait)
         task.webhook_status = "failed"
 
     async def _post(self, task: Task, url: str) -> int | None:

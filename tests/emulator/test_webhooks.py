@@ -1,0 +1,118 @@
+"""Webhooks: one POST a task, the rule for 404 and 410, and the ladder for everything else."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+HOUR = timedelta(hours=1)
+
+
+def submit(api: Any, site: Any, *paths: str) -> dict[str, Any]:
+    """A finished job whose tasks are posted to /hook."""
+    targets = [f"{site.url}{path}" for path in paths or ("/page",)]
+    job_id = api.create(*targets, WebhookURL=f"{site.url}/hook", WebhookHeaders={"X-Secret": "s"})
+    finished: dict[str, Any] = api.finished(job_id)
+    return finished
+
+
+def status_of(api: Any, job: dict[str, Any]) -> str:
+    return str(api.task(job["JobID"], job["TaskIDs"][0])["WebhookStatus"])
+
+
+def posts(site: Any) -> list[dict[str, Any]]:
+    return [request for request in site.received if request["path"] == "/hook"]
+
+
+def test_each_finished_task_is_posted_once(api: Any, site: Any, eventually: Any) -> None:
+    job = submit(api, site, "/page", "/status/404", "/status/500")
+    eventually(lambda: len(posts(site)) == 3)
+    bodies = {}
+    for post in posts(site):
+        assert post["method"] == "POST"
+        assert post["headers"]["X-Secret"] == "s"
+        assert post["headers"]["Content-Type"] == "application/json"
+        body = json.loads(post["body"])
+        bodies[body["TaskID"]] = body
+    assert set(bodies) == set(job["TaskIDs"])
+    for task_id in job["TaskIDs"]:
+        eventually(lambda task_id=task_id: api.task(job["JobID"], task_id)["WebhookStatus"] == "success")
+        task = api.task(job["JobID"], task_id)
+        assert task["WebhookURL"] == f"{site.url}/hook"
+        assert task["WebhookRequestTime"] >= task["EndTime"]
+        assert {**bodies[task_id], "WebhookStatus": "success"} == task
+    assert sorted(body["Status"] for body in bodies.values()) == ["error", "success", "success"]
+
+
+def test_canceled_tasks_are_posted_too(api: Any, site: Any, eventually: Any) -> None:
+    api.emulator.set_faults({"targets": [{"kind": "linger"}]})
+    job_id = api.create(f"{site.url}/page", WebhookURL=f"{site.url}/hook")
+    api.cancel(job_id)
+    eventually(lambda: posts(site))
+    assert json.loads(posts(site)[0]["body"])["Status"] == "canceled"
+
+
+def test_a_given_header_replaces_the_default(api: Any, site: Any, eventually: Any) -> None:
+    headers = {"content-type": "application/x-mine", "X-Name": "é"}
+    api.create(f"{site.url}/page", WebhookURL=f"{site.url}/hook", WebhookHeaders=headers)
+    eventually(lambda: posts(site))
+    received = {name.lower(): value for name, value in posts(site)[0]["headers"].items()}
+    assert received["content-type"] == "application/x-mine"
+
+
+@pytest.mark.parametrize("gone", [404, 410])
+def test_a_gone_receiver_gets_one_more_attempt_an_hour_later(api: Any, site: Any, eventually: Any, gone: int) -> None:
+    site.answers["/hook"] = [gone, gone]
+    job = submit(api, site)
+    eventually(lambda: len(posts(site)) == 1)
+    api.emulator.advance(HOUR - timedelta(minutes=1))
+    assert status_of(api, job) == "pending"
+    assert len(posts(site)) == 1
+    api.emulator.advance(timedelta(minutes=1))
+    eventually(lambda: status_of(api, job) == "failed")
+    api.emulator.advance(10 * HOUR)
+    assert len(posts(site)) == 2
+    first, second = (json.loads(post["body"])["WebhookRequestTime"] for post in posts(site))
+    assert second > first
+
+
+def test_a_receiver_that_comes_back_within_the_hour_gets_it(api: Any, site: Any, eventually: Any) -> None:
+    site.answers["/hook"] = [404, 200]
+    job = submit(api, site)
+    eventually(lambda: len(posts(site)) == 1)
+    api.emulator.advance(HOUR)
+    eventually(lambda: status_of(api, job) == "success")
+    assert len(posts(site)) == 2
+
+
+def test_other_failures_climb_the_ladder(start: Any, site: Any, eventually: Any) -> None:
+    api = start(webhook_retry_seconds=(10.0, 100.0))
+    site.answers["/hook"] = [500, 403, 200]
+    job = submit(api, site)
+    eventually(lambda: len(posts(site)) == 1)
+    api.emulator.advance(timedelta(seconds=10))
+    eventually(lambda: len(posts(site)) == 2)
+    api.emulator.advance(timedelta(seconds=99))
+    assert status_of(api, job) == "pending"
+    api.emulator.advance(timedelta(seconds=1))
+    eventually(lambda: status_of(api, job) == "success")
+    assert len(posts(site)) == 3
+
+
+def test_the_ladder_ends(start: Any, site: Any, eventually: Any) -> None:
+    api = start(webhook_retry_seconds=(0.0, 0.0))
+    site.answers["/hook"] = [500] * 9
+    job = submit(api, site)
+    eventually(lambda: status_of(api, job) == "failed")
+    assert len(posts(site)) == 3
+
+
+def test_a_receiver_that_is_not_there_climbs_the_ladder(start: Any, site: Any, eventually: Any) -> None:
+    api = start(webhook_retry_seconds=(0.0,))
+    job_id = api.create(f"{site.url}/page", WebhookURL="http://127.0.0.1:9/")
+    job = api.finished(job_id)
+    eventually(lambda: status_of(api, job) == "failed")
+    assert api.task(job_id, job["TaskIDs"][0])["Content"] == "<h1>Hello</h1>", "the result is not affected"
