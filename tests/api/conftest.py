@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import inspect
 import json
+import pickle
 import socket
+import ssl
 import struct
 import threading
 import time
+import traceback
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -119,6 +122,7 @@ class Server:
     """Answers as scripted, one answer after the other; the last one is repeated. Records what arrived."""
 
     requests: list[Request] = field(default_factory=list)
+    connections: int = 0
     _script: defaultdict[tuple[str, str], list[Talk]] = field(default_factory=lambda: defaultdict(list))
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _open: set[socket.socket] = field(default_factory=set)
@@ -160,6 +164,7 @@ class Server:
                 connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 with self._lock:
                     self._open.add(connection)
+                    self.connections += 1
                 threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
@@ -202,7 +207,7 @@ class Blocking:
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self.wrapped, name)
-        return partial(self._call, method) if callable(method) else method
+        return functools.partial(self._call, method) if callable(method) else method
 
     def _call(self, method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = method(*args, **kwargs)
@@ -220,6 +225,15 @@ class Blocking:
             self._loop.run_until_complete(self.wrapped.close())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
+
+
+_one_tls_context = functools.cache(ssl.create_default_context)
+
+
+@pytest.fixture(autouse=True)
+def _quick_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each httpx client reads all certificates anew, which takes longer than most of these tests."""
+    monkeypatch.setattr(ssl, "create_default_context", _one_tls_context)
 
 
 @pytest.fixture(autouse=True)
@@ -318,8 +332,6 @@ def task() -> Callable[..., dict[str, Any]]:
 @pytest.fixture
 def everything_an_error_tells() -> Callable[[BaseException], str]:
     """All that a log, a traceback or a queue could make of an error, its causes and their requests."""
-    import pickle
-    import traceback
 
     def tell(error: BaseException) -> str:
         said = ["".join(traceback.format_exception(error))]
