@@ -5,17 +5,16 @@ exceed 255 bytes is cut between two characters and ends with `!` and a digest of
 name, so that two texts never share one.
 
 Files: on local disks a file grows under a hidden name beside its destination, is synced, then renamed. Elsewhere it
-grows in an anonymous local file and is uploaded in one go when complete; object stores (S3, GCS) show it only then.
+grows in the directory for temporary files of this machine and is uploaded in one go when complete; object stores (S3,
+GCS) show it only when all of it is there.
 """
 
 import hashlib
 import os
-import shutil
 import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
@@ -27,7 +26,6 @@ if sys.platform != "win32":
     import fcntl
 
 _MAX_NAME_BYTES = 255
-_UPLOAD_CHUNK_BYTES = 8 * 1024 * 1024
 # Creating a directory here would only leave an empty object behind.
 _FILESYSTEMS_WITHOUT_DIRECTORIES = frozenset({"s3", "gcs", "abfs"})
 
@@ -58,27 +56,23 @@ def _encode(text: str) -> str:
 def atomic_file(filesystem: fs.FileSystem, path: str) -> Iterator[IO[bytes]]:
     """A file to write to, which stands at `path` once the block has ended, replacing what was there.
 
-    When the block raises, `path` is as it was and no temporary file remains. When the process is killed, a local disk
-    may keep a hidden file, see `remove_stale_temporaries`.
+    When the block raises, `path` is as it was and no temporary file remains. When the process is killed, a hidden file
+    may remain beside a local `path` (see `remove_stale_temporaries`), for other filesystems one among this machine's
+    temporary files.
     """
     if isinstance(filesystem, fs.LocalFileSystem):
         with _local_file(Path(path)) as file:
             yield file
         return
-    with tempfile.TemporaryFile(prefix="scrapedo-") as spool:
-        yield spool
-        spool.seek(0)
-        # Closing a stream to an object store completes the upload, even a partial one. Signals reach only the main
-        # thread, so in another one nothing can stop the copy half way; leaving this block waits for its end.
-        with ThreadPoolExecutor(max_workers=1) as pool:
-            pool.submit(_upload, spool, filesystem, path).result()
-
-
-def _upload(spool: IO[bytes], filesystem: fs.FileSystem, path: str) -> None:
-    if filesystem.type_name not in _FILESYSTEMS_WITHOUT_DIRECTORIES:
-        filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-    with filesystem.open_output_stream(path) as stream:
-        shutil.copyfileobj(spool, stream, _UPLOAD_CHUNK_BYTES)
+    with tempfile.TemporaryDirectory(prefix="scrapedo-") as directory:
+        spool = Path(directory) / "spool"
+        with spool.open("wb") as file:
+            yield file
+        if filesystem.type_name not in _FILESYSTEMS_WITHOUT_DIRECTORIES:
+            filesystem.create_dir(path.rpartition("/")[0], recursive=True)
+        # Closing a stream to an object store completes the upload, even a partial one. This is one call into Arrow,
+        # which no signal handler can break off half way.
+        fs.copy_files(spool.as_posix(), path, fs.LocalFileSystem(), filesystem)
 
 
 @contextmanager

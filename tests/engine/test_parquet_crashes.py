@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFile
 
-from scrapedo_dagster.engine import parquet_files
 from scrapedo_dagster.engine.parquet import ParquetStore
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA
 
@@ -124,9 +124,8 @@ def test_part_that_raised_leaves_its_predecessor(any_pages, write_part, urls_of)
     assert urls_of(any_pages, "mon") == ["first"]
 
 
-def test_interrupt_waits_for_the_upload(any_pages, any_store, batch_of, monkeypatch, urls_of):
-    if any_store.filesystem.type_name == "local":
-        pytest.skip("local files are renamed, not uploaded")
+def test_interrupt_waits_for_the_upload(memory_store, batch_of, monkeypatch, urls_of):
+    pages = memory_store.table(["shop", "contents"], CONTENTS_SCHEMA)
 
     class Interrupt(BaseException):
         """What Dagster raises in the main thread, from a signal handler, when a run is terminated."""
@@ -134,22 +133,24 @@ def test_interrupt_waits_for_the_upload(any_pages, any_store, batch_of, monkeypa
     def interrupt(_signal: int, _frame: object) -> None:
         raise Interrupt
 
-    def copy_slowly(source, target, _length):
-        target.write(source.read(100))
-        os.kill(os.getpid(), signal.SIGUSR1)
-        time.sleep(0.2)
-        target.write(source.read())
+    class SlowFile(MemoryFile):
+        def write(self, data):
+            half = len(data) // 2
+            written = super().write(data[:half])
+            os.kill(os.getpid(), signal.SIGUSR1)
+            time.sleep(0.2)
+            return written + super().write(data[half:])
 
-    monkeypatch.setattr(parquet_files.shutil, "copyfileobj", copy_slowly)
+    monkeypatch.setattr("fsspec.implementations.memory.MemoryFile", SlowFile)
     before = signal.signal(signal.SIGUSR1, interrupt)
     try:
-        with pytest.raises(Interrupt), any_pages.open_part("mon", 1, 0) as part:
+        with pytest.raises(Interrupt), pages.open_part("mon", 1, 0) as part:
             part.write(batch_of("a"))
     finally:
         signal.signal(signal.SIGUSR1, before)
     monkeypatch.undo()
-    any_pages.complete_generation("mon", 1, [0])
-    assert urls_of(any_pages, "mon") == ["a"]
+    pages.complete_generation("mon", 1, [0])
+    assert urls_of(pages, "mon") == ["a"]
 
 
 def test_files_that_are_not_ours_are_not_read(pages, scrape, urls_of, tmp_path):
