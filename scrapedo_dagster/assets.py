@@ -110,15 +110,17 @@ def _jobs_asset(
         context: dg.AssetExecutionContext, scrape_do: ScrapeDoResource, scrape_do_parquet: ParquetResource
     ) -> dg.MaterializeResult[None]:
         partition = _partition(context)
-        table = scrape_do_parquet.store.table(key, JOBS_SCHEMA)
+        store = scrape_do_parquet.store
+        table = store.table(key, JOBS_SCHEMA)
+        others = [store.table([name, other]) for other in ("tasks", "contents")]
         try:
             listed = checked_targets(targets(context))
             with scrape_do.client() as client:
-                submissions = submit(client, table, partition, listed, options)
+                submissions = submit(client, table, partition, listed, options, others=others)
         except (InvalidTargetsError, SubmissionUncertainError) as error:
             # A retry would not make targets valid; and after an uncertain submission it could pay twice.
             raise dg.Failure(str(error), allow_retries=False) from error
-        context.log.info(f"Submitted {len(listed)} targets of {name!r} in {len(submissions)} jobs.")
+        context.log.info(f"{name!r}: submitted {len(listed)} targets, as {len(submissions)} Scrape.do jobs.")
         return dg.MaterializeResult(asset_key=key, metadata=metadata.of_jobs(table, partition, submissions))
 
     return jobs

@@ -86,15 +86,19 @@ def submit(
     partition: str | None,
     targets: Sequence[str],
     options: ScrapeOptions,
+    *,
+    others: Sequence[ParquetTable],
 ) -> list[Submission]:
-    """Submit a new generation of a partition, in jobs of up to 1000 targets.
+    """Submit a new generation of a partition, in jobs of up to 1000 targets, and record it in `jobs`.
+
+    It is above every generation that has left files in `jobs` or in the `others`, complete or not.
 
     Raises:
         ScrapeDoError: a job was not taken, or it is uncertain whether it was. Earlier jobs of the generation are
             recorded, and go on.
     """
-    # Above every generation that has left files, complete or not, so that none is overwritten.
-    generation = 1 + max((part.generation for part in jobs.parts(partition)), default=0)
+    used = (part.generation for table in (jobs, *others) for part in table.parts(partition))
+    generation = 1 + max(used, default=0)
     submissions = []
     for batch, first in enumerate(range(0, len(targets), MAX_TARGETS)):
         submitted_at = datetime.now(timezone.utc)

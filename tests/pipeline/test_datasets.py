@@ -1,6 +1,7 @@
 """A dataset from targets to Parquet: every target one row, paid once, true after every kind of failure."""
 
 import hashlib
+import shutil
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -187,6 +188,15 @@ def test_submitting_again_is_a_new_generation_that_replaces_the_old_one(
     assert [row["generation"] for row in rows(data, "tasks")] == [2, 2, 2]
     assert [row["url"] for row in rows(data, "contents")] == pages[:3]
     assert len(emulator.jobs()) == 2
+
+
+def test_results_are_replaced_also_where_the_record_of_their_jobs_was_deleted(
+    materialize: Materialize, pages: list[str], data: Path
+) -> None:
+    for targets in (pages, pages[:4], pages[:2]):
+        assert materialize(*dataset_of(*targets).assets).success
+        assert [row["url"] for row in rows(data, "tasks")] == targets
+        shutil.rmtree(data / "shop" / "jobs")
 
 
 def test_a_failed_collect_leaves_the_previous_results_and_goes_on_without_paying_again(

@@ -1,0 +1,41 @@
+"""The package as Dagster and type checkers see it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from dagster_shared.libraries import DagsterLibraryRegistry
+
+import scrapedo_dagster
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_dagster_knows_the_library_and_its_version() -> None:
+    assert DagsterLibraryRegistry.get()["scrapedo-dagster"] == scrapedo_dagster.__version__
+    assert re.fullmatch(r"\d+\.\d+\.\d+", scrapedo_dagster.__version__)
+
+
+def test_every_public_name_is_there_and_documented() -> None:
+    for module in (scrapedo_dagster, scrapedo_dagster.api):
+        for name in module.__all__:
+            documented = name in {"__version__", "BrowserAction", "CancelJobResponse", "WebhookPayload"}
+            assert documented or getattr(module, name).__doc__, name
+
+
+def test_the_type_marker_is_shipped() -> None:
+    assert (Path(scrapedo_dagster.__file__).parent / "py.typed").is_file()
+
+
+def test_the_demo_loads_without_a_deprecation_beta_or_preview_warning() -> None:
+    program = """
+import warnings
+from dagster._utils.warnings import BetaWarning, PreviewWarning, SupersessionWarning
+for kind in (DeprecationWarning, BetaWarning, PreviewWarning, SupersessionWarning):
+    warnings.simplefilter("error", kind)
+from scrapedo_dagster.demo.definitions import defs
+assert len(defs.resolve_asset_graph().get_all_asset_keys()) == 4
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
