@@ -1,0 +1,85 @@
+"""Every code block of the README and of docs/ runs as it is printed."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from scrapedo_dagster.demo.site import DemoSite
+from scrapedo_dagster.emulator import Emulator, Faults
+
+ROOT = Path(__file__).parents[1]
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+EMULATOR_PAGE = (ROOT / "docs" / "emulator.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Emulator]:
+    with Emulator(speed=50) as emulator:
+        monkeypatch.setenv("SCRAPE_DO_API_KEY", emulator.token)
+        yield emulator
+
+
+def test_the_dataset_of_the_readme_scrapes_and_loads(service: Emulator, tmp_path: Path) -> None:
+    with DemoSite() as site:
+        names: dict[str, Any] = {}
+        # Fewer pages, and places on this machine, instead of the reader's own.
+        here = {
+            "https://example.com/products/{number}?day={context.partition_key}": (
+                site.base_url + "/{context.partition_key}/products/{number + 1}"
+            ),
+            "range(5000)": "range(5)",
+            "s3://bucket/scraped": str(tmp_path),
+            'api_token=dg.EnvVar("SCRAPE_DO_API_KEY")': (
+                f'api_token=dg.EnvVar("SCRAPE_DO_API_KEY"), base_url="{service.base_url}"'
+            ),
+        }
+        for block in BLOCKS[:2]:
+            for printed, local in here.items():
+                block = block.replace(printed, local)
+            exec(block, names)
+        defs = dg.Definitions.merge(names["defs"], dg.Definitions(assets=[names["titles"]]))
+        result = defs.resolve_implicit_global_asset_job_def().execute_in_process(partition_key="2026-01-05")
+        assert result.success
+        titles = result.output_for_node("titles")["title"]
+        assert len(titles) == 5
+        assert titles.str.contains("No. ").all()
+
+
+def test_the_client_of_the_readme_scrapes(service: Emulator, capsys: pytest.CaptureFixture[str]) -> None:
+    with DemoSite() as site:
+        page = f"{site.base_url}/2026-01-05/products/1"
+        block = BLOCKS[2].replace("https://example.com", page)
+        block = block.replace("ScrapeDoAsyncAPIClient()", f"ScrapeDoAsyncAPIClient(base_url={service.base_url!r})")
+        exec(block, {})
+    assert re.fullmatch(rf"{re.escape(page)} 200 \d{{3}}\n", capsys.readouterr().out)
+
+
+def test_the_blocks_of_the_emulators_page_run() -> None:
+    for block in re.findall(r"```python\n(.*?)```", EMULATOR_PAGE, flags=re.DOTALL):
+        exec(block, {})
+
+
+def test_the_faults_of_the_emulators_page_are_faults(tmp_path: Path) -> None:
+    [block] = re.findall(r"```toml\n(.*?)```", EMULATOR_PAGE, flags=re.DOTALL)
+    (tmp_path / "faults.toml").write_text(block)
+    faults = Faults.load(tmp_path / "faults.toml")
+    assert (len(faults.calls), len(faults.targets), len(faults.jobs)) == (2, 1, 1)
+
+
+def test_the_readme_has_no_block_that_is_not_run() -> None:
+    assert len(BLOCKS) == 3
+
+
+def test_what_the_readme_points_at_exists() -> None:
+    for target in re.findall(r"\]\(([^)#]+)\)", TEXT):
+        assert target.startswith("https://") or (ROOT / target).is_file(), target
+
+
+def test_the_commands_of_the_readme_are_make_targets() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    assert set(re.findall(r"^(?:[A-Z_]+=\S+ )*make ([a-z-]+)", TEXT, flags=re.MULTILINE)) <= targets
