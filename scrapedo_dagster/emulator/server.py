@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import signal
 import socket
@@ -199,15 +200,24 @@ class _Running:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that says when it listens. In a thread it leaves signals alone."""
+    """A uvicorn server that says when it listens, and ends at once. In a thread it leaves signals alone."""
 
-    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, on_start: Callable[[], None], stopping: asyncio.Event) -> None:
         super().__init__(config)
         self._on_start = on_start
+        self._stopping = stopping
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self._on_start()
+
+    async def main_loop(self) -> None:
+        # uvicorn looks ten times a second whether to end. Suites that start many emulators feel that.
+        counter = 0
+        while not await self.on_tick(counter):
+            counter += 1
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), 0.1)
 
 
 def _run(settings: Settings, listener: socket.socket, started: Future[_Running]) -> None:
@@ -242,7 +252,7 @@ async def _serve(settings: Settings, listener: socket.socket, started: Future[_R
         timeout_graceful_shutdown=_GRACE,
     )
     running = _Running(service, asyncio.get_running_loop(), begin_stop)
-    server = _Server(config, lambda: started.set_result(running))
+    server = _Server(config, lambda: started.set_result(running), stopping)
     try:
         await server.serve(sockets=[listener])
     finally:

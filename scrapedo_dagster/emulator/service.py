@@ -160,10 +160,10 @@ class Service:
             task.move("queued", self.clock.now())
         self._pool.add(waiting)
 
-    def _finish(self, task: Task, outcome: Outcome) -> bool:
-        """Give a task its outcome, and its job the end when it was the last. False if the task had ended before."""
+    def _finish(self, task: Task, outcome: Outcome) -> None:
+        """Give a task its outcome, unless it has one, and its job the end when it was the last."""
         if task.is_terminal:
-            return False
+            return
         now = self.clock.now()
         task.end(outcome, now)
         job = task.job
@@ -172,7 +172,6 @@ class Service:
             fault = None if job.canceled else self.chaos.for_job(job.job_id, self.targets_of(job.job_id, None))
             job.end_status = fault.end_status if fault else "canceled" if job.canceled else "success"
         self._webhooks.deliver(task)
-        return True
 
     def _crashed(self, task: Task, error: BaseException) -> None:
         _log.error("the emulator failed on a task", exc_info=error)

@@ -60,7 +60,13 @@ class Task:
         return price(self.job.request, self.position)
 
     def move(self, status: str, now: datetime) -> None:
-        """Go to an unfinished status."""
+        """Go to an unfinished status, unless the task has ended meanwhile.
+
+        Before Python 3.12, asyncio.wait_for can swallow a cancellation that comes with its result: a canceled
+        task may then run on for a moment.
+        """
+        if self.is_terminal:
+            return
         self._set_status(status, now)
         if status not in ("queuing", "queued") and self.started is None:
             self.started = now
@@ -152,15 +158,15 @@ class Account:
     def __init__(self, credits: int) -> None:  # noqa: A002 - the service's word
         self.credits = credits
 
-    def reserve(self, amount: int) -> bool:
-        """Set `amount` aside; False when there is not enough."""
+    def take(self, amount: int) -> bool:
+        """Spend `amount`, or set it aside; False, and nothing happens, when there is not enough."""
         if amount > self.credits:
             return False
         self.credits -= amount
         return True
 
-    def refund(self, amount: int) -> None:
-        """Give back what was set aside."""
+    def give_back(self, amount: int) -> None:
+        """Return what was set aside."""
         self.credits += amount
 
 

@@ -17,13 +17,13 @@ from scrapedo_dagster.emulator.pricing import is_billed
 from scrapedo_dagster.emulator.settings import Settings
 from scrapedo_dagster.emulator.state import Account, Outcome, Store, Task
 
-_ATTEMPTS: Final = 3  # how often the service tries is not documented
+_REPEATS: Final = 2  # how often the service tries again is not documented
 _TIMEOUT_MS: Final = 60_000
 _RETRY_TIMEOUT_MS: Final = 15_000
 
 
 class Worker:
-    """Fetches, judges and charges tasks. `finish` is called with each outcome; False from it means: too late."""
+    """Fetches, judges and charges tasks, and hands each outcome to `finish`."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Worker:
         store: Store,
         account: Account,
         fetcher: Fetcher,
-        finish: Callable[[Task, Outcome], bool],
+        finish: Callable[[Task, Outcome], None],
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -51,31 +51,26 @@ class Worker:
         await self._wait(self._settings.processing_seconds)
         if fault := self._chaos.for_task("error", task.task_id, task.url):
             self._end(task, _failure(fault.status_code, fault.message), charge=0)
-        elif not self._account.reserve(task.price):
+        elif not self._account.take(task.price):
             self._end(task, _failure(401, "the account has no credits left for this task"), charge=0)
         else:
-            # Set aside from here on, so that no other task spends it; spent once the task ends with it.
-            held = task.price
+            # Set aside while the task runs, so that no other spends it.
             try:
                 outcome = await self._outcome(task)
-                charge = task.price if outcome.billed else 0
-                self._account.refund(held - charge)
-                held = charge
-                if self._end(task, outcome, charge=charge):
-                    held = 0
             finally:
-                self._account.refund(held)
+                self._account.give_back(task.price)
+            self._end(task, outcome, charge=task.price if outcome.billed else 0)
 
-    def _end(self, task: Task, outcome: Outcome, *, charge: int) -> bool:
-        """Finish the task and count its charge; False if it had ended before."""
-        paid = replace(outcome, credits=charge, remaining_credits=self._account.credits)
-        if not self._finish(task, paid):
-            return False
+    def _end(self, task: Task, outcome: Outcome, *, charge: int) -> None:
+        """Charge and finish the task, unless it was canceled in its last moment."""
+        if task.is_terminal:
+            return
+        self._account.take(charge)
         if charge:
             counts = self._store.target(task.url)
             counts.charged += 1
             counts.credits += charge
-        return True
+        self._finish(task, replace(outcome, credits=charge, remaining_credits=self._account.credits))
 
     async def _linger(self, task: Task) -> None:
         fault = self._chaos.for_task("linger", task.task_id, task.url)
@@ -116,26 +111,29 @@ class Worker:
     async def _answer(self, task: Task) -> Answer:
         """The target's answer, after repeats over other proxies while the time of the task allows."""
         job = task.job.request
+        pause = self._settings.scaled(self._settings.processing_seconds)
         deadline = time.monotonic() + (job.timeout or _TIMEOUT_MS) / 1000
         # A browser has no time limit of its own for an attempt.
         longest = (job.retry_timeout or _RETRY_TIMEOUT_MS) / 1000 if job.render is None else float("inf")
-        attempts = 1 if job.disable_retry or job.transparent_response else _ATTEMPTS
-        for attempt in range(1, attempts + 1):
-            timeout = min(longest, deadline - time.monotonic())
+        repeats = 0 if job.disable_retry or job.transparent_response else _REPEATS
+
+        def is_over() -> bool:
+            return repeats == 0 or deadline - time.monotonic() <= pause
+
+        while True:
             self._store.target(task.url).fetched += 1
+            timeout = min(longest, deadline - time.monotonic())
             try:
                 answer = await self._fetcher.fetch(task.url, job, timeout=timeout)
             except FetchError as error:
-                if error.final or attempt == attempts or time.monotonic() >= deadline:
+                if error.final or is_over():
                     raise
             else:
-                if attempt == attempts or _is_delivered(answer.status_code, task):
+                if _is_delivered(answer.status_code, task) or is_over():
                     return answer
+            repeats -= 1
             task.move("rotating", self._clock.now())
-            await self._wait(self._settings.processing_seconds)
-            if time.monotonic() >= deadline:
-                raise FetchError("no answer within the Timeout of the job", status_code=510)
-        raise AssertionError("the last attempt returns or raises")
+            await asyncio.sleep(pause)
 
 
 def _is_delivered(status_code: int, task: Task) -> bool:

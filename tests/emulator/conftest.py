@@ -111,6 +111,11 @@ class Site:
             content = b"x" * int(query["bytes"])
         elif path == "/redirect":
             status, headers, content = 302, [("Location", query["to"])], b"moved"
+        elif path == "/loop":
+            status, headers, content = 302, [("Location", "/loop")], b""
+        elif path == "/odd-charset":
+            headers = [("Content-Type", "text/html; charset=klingon")]
+            content = "<b>café</b>".encode()
         elif path == "/set-cookie":
             status = 302
             headers, content = [("Location", "/echo"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2")], b""

@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from scrapedo_dagster.emulator import Settings
 from scrapedo_dagster.emulator.addresses import PrivateAddressError, PublicOnlyTransport, is_public
 
 
@@ -75,6 +76,20 @@ def test_a_private_webhook_is_refused(public: Any, site: Any, eventually: Any) -
     task_id = public.finished(job_id)["TaskIDs"][0]
     eventually(lambda: public.task(job_id, task_id)["WebhookStatus"] == "failed")
     assert site.hits.total() == 0
+
+
+def test_a_name_that_nobody_knows_is_an_ordinary_failure(public: Any) -> None:
+    task = public.scrape_one("http://no-such-host.invalid/")
+    assert (task["Status"], task["StatusCode"]) == ("error", 502)
+    assert "cannot be resolved" in task["ErrorMessage"]
+
+
+@pytest.mark.parametrize(
+    ("host", "is_private"),
+    [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("box", False)],
+)
+def test_only_loopback_is_private(host: str, is_private: bool) -> None:
+    assert Settings(host=host).is_private == is_private
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -> list[str]:

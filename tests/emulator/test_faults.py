@@ -193,6 +193,8 @@ def test_calls_are_matched_by_path_or_by_target(api: Any, site: Any) -> None:
     assert api.post(Targets=[f"{site.url}/x", f"{site.url}/two?a=[1]"]).status_code == 500
     assert api.post(Targets=[f"{site.url}/x"]).status_code == 200
     assert api.post(Targets=5).status_code == 400
+    assert api.post(Plugin={"Key": "new/plugin", "Params": [{}]}).status_code == 200
+    assert api.http.post("/jobs", content=b"nonsense").status_code == 400
     api.emulator.set_faults({"calls": [{"kind": "status", "status": 500, "match": f"*/jobs/{one}*"}]})
     assert api.http.get(f"/jobs/{one}").status_code == 500
     assert api.http.get(f"/jobs/{two}").status_code == 200

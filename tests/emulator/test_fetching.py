@@ -75,8 +75,10 @@ def test_redirects_are_followed_unless_disabled(api: Any, site: Any) -> None:
 
 
 def test_endless_redirects_are_a_failure(api: Any, site: Any) -> None:
-    task = api.scrape_one(f"{site.url}/redirect?to=/redirect%3Fto=/redirect")
+    task = api.scrape_one(f"{site.url}/loop")
     assert (task["Status"], task["StatusCode"]) == ("error", 502)
+    assert task["ErrorMessage"] == "more than 10 redirects"
+    assert site.hits["/loop"] == 11, "one attempt"
 
 
 def test_repeated_headers_become_one_string(api: Any, site: Any) -> None:
@@ -98,9 +100,10 @@ def test_compressed_answers_are_unpacked(api: Any, site: Any) -> None:
 
 
 def test_markdown_is_made_of_html_alone(api: Any, site: Any) -> None:
-    html, latin, image = api.scrape(f"{site.url}/page", f"{site.url}/latin1", f"{site.url}/binary", Output="markdown")
+    paths = ("page", "latin1", "odd-charset", "binary")
+    html, latin, odd, image = api.scrape(*[f"{site.url}/{path}" for path in paths], Output="markdown")
     assert html["Content"].split() == ["Hello", "====="]
-    assert latin["Content"] == "**café**"
+    assert latin["Content"] == odd["Content"] == "**café**"
     assert image["Base64EncodedContent"] is True
 
 

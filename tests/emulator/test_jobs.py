@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
+import socket
 import uuid
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from scrapedo_dagster.emulator import Settings
+from scrapedo_dagster.emulator.clock import Clock
 
 
 def test_a_finished_task_has_everything_that_is_documented(api: Any, site: Any) -> None:
@@ -318,3 +321,47 @@ def test_jobs_are_recorded_as_they_were_received(api: Any, site: Any) -> None:
     assert record.request == {"Targets": [f"{site.url}/page"], "Colour": "green"}
     assert (record.status, record.canceled, record.credits) == ("success", False, 1)
     assert record.task_statuses == ("success",)
+
+
+def test_a_defect_of_the_emulator_ends_the_task_and_costs_nothing(
+    api: Any, site: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("scrapedo_dagster.emulator.worker.content_of", broken)
+    task = api.scrape_one(f"{site.url}/page")
+    assert (task["Status"], task["StatusCode"]) == ("error", 510)
+    assert "see its log" in task["ErrorMessage"]
+    assert "a defect" in caplog.text
+    assert api.emulator.credits == 3_500_000
+    assert api.me()["FreeConcurrency"] == 12
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_error(
+    api: Any, eventually: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    host, port = api.emulator.base_url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(b"POST /api/v1/jobs HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n\r\n{")
+        eventually(lambda: api.emulator.requests().get("create_job"))
+    assert api.me()
+    assert api.emulator.jobs() == []
+    assert caplog.records == []
+
+
+async def test_the_clock_wakes_who_sleeps_until_the_new_time_and_nobody_else() -> None:
+    clock = Clock()
+    start = clock.now()
+    early = asyncio.ensure_future(clock.sleep_until(start + timedelta(hours=1)))
+    late = asyncio.ensure_future(clock.sleep_until(start + timedelta(hours=3)))
+    await asyncio.sleep(0)
+    clock.advance(timedelta(minutes=59))
+    await asyncio.wait({early, late}, timeout=0.05)
+    assert not early.done()
+    clock.advance(timedelta(hours=1))
+    await asyncio.wait_for(early, 5)
+    assert not late.done()
+    clock.advance(timedelta(hours=2))
+    await asyncio.wait_for(late, 5)
+    await asyncio.wait_for(clock.sleep_until(clock.now() + timedelta(milliseconds=30)), 5)

@@ -62,6 +62,27 @@ def test_it_can_be_asked_after_it_stopped_and_not_started_again() -> None:
         Emulator().jobs()
 
 
+def test_a_start_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("scrapedo_dagster.emulator.server.make_app", broken)
+    with pytest.raises(RuntimeError, match="a defect"), Emulator():
+        pass
+
+
+def test_a_defect_of_an_operation_is_500_in_the_envelope(
+    api: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("scrapedo_dagster.emulator.service.Service.me", broken)
+    response = api.http.get("/me")
+    assert (response.status_code, response.json()) == (500, {"Error": "Request failed", "Code": 500})
+    eventually(lambda: "a defect" in caplog.text)
+
+
 def test_two_emulators_do_not_know_each_other(start: Any, site: Any) -> None:
     one, two = start(), start()
     job_id = one.create(f"{site.url}/page")
