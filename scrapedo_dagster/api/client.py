@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
@@ -120,15 +120,19 @@ class ScrapeDoAsyncAPIClient(_Client):
         """Close all connections."""
         self._http.close()
 
-    def create_job(self, request: JobRequest) -> JobCreationResponse:
+    def create_job(self, request: JobRequest, *, retry: RetryPolicy | None = None) -> JobCreationResponse:
         """Submit a job: this is what costs credits. It is sent again only if it provably did not arrive.
+
+        Args:
+            request: the job.
+            retry: another policy than the client's.
 
         Raises:
             SubmissionUncertainError: the answer is lost; the job may exist. Settle this by listing the jobs.
             APIConnectionError, RateLimitError: the job was not submitted, also not by the retries.
             APIStatusError: the service refused the job, see its subclasses.
         """
-        return self._run(self._operations.create_job(request))
+        return self._run(self._operations.create_job(request, retry=retry))
 
     def get_job(self, job_id: str) -> JobDetails:
         """A job with its tasks' ids, URLs and statuses.
@@ -175,6 +179,10 @@ class ScrapeDoAsyncAPIClient(_Client):
     def get_user_info(self) -> UserInformation:
         """The account's concurrency, active jobs and credits."""
         return self._run(self._operations.get_user_info())
+
+    def get_server_time(self) -> datetime | None:
+        """The service's clock, to the second, from the Date header of GET /me; None if it sends none."""
+        return self._run(self._operations.get_server_time())
 
     def wait_for_job(
         self,
@@ -279,9 +287,9 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
         """Close all connections."""
         await self._http.aclose()
 
-    async def create_job(self, request: JobRequest) -> JobCreationResponse:
+    async def create_job(self, request: JobRequest, *, retry: RetryPolicy | None = None) -> JobCreationResponse:
         """See `ScrapeDoAsyncAPIClient.create_job`."""
-        return await self._run(self._operations.create_job(request))
+        return await self._run(self._operations.create_job(request, retry=retry))
 
     async def get_job(self, job_id: str) -> JobDetails:
         """See `ScrapeDoAsyncAPIClient.get_job`."""
@@ -309,6 +317,10 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
     async def get_user_info(self) -> UserInformation:
         """See `ScrapeDoAsyncAPIClient.get_user_info`."""
         return await self._run(self._operations.get_user_info())
+
+    async def get_server_time(self) -> datetime | None:
+        """See `ScrapeDoAsyncAPIClient.get_server_time`."""
+        return await self._run(self._operations.get_server_time())
 
     async def wait_for_job(
         self,

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from typing import Literal, TypeVar
 from urllib.parse import quote
 
@@ -38,6 +40,7 @@ from scrapedo_dagster.api.responses import (
 from scrapedo_dagster.api.retry import Backoff, Outcome, RetryPolicy, never_arrived
 from scrapedo_dagster.api.steps import Call, Operation, Sleep, Together
 
+T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -52,11 +55,11 @@ class Operations:
         self._token = token
         self._retry = retry
 
-    def create_job(self, request: JobRequest) -> Operation[JobCreationResponse]:
+    def create_job(self, request: JobRequest, *, retry: RetryPolicy | None = None) -> Operation[JobCreationResponse]:
         size = len(request.targets or (request.plugin.params if request.plugin else ()))
         subject = f"a job of {size} task{'s' if size != 1 else ''}"
         call = Call("POST", "/api/v1/jobs", subject, json=request.to_wire())
-        return self._exchange(call, JobCreationResponse)
+        return self._exchange(call, JobCreationResponse, retry)
 
     def get_job(self, job_id: str, *, retry: RetryPolicy | None = None) -> Operation[JobDetails]:
         return self._exchange(_about_job("GET", job_id), JobDetails, retry)
@@ -82,6 +85,13 @@ class Operations:
 
     def get_user_info(self) -> Operation[UserInformation]:
         return self._exchange(Call("GET", "/api/v1/me", "the account"), UserInformation)
+
+    def get_server_time(self) -> Operation[datetime | None]:
+        response = yield from self._answer(Call("GET", "/api/v1/me", "the service's time"), lambda answer: answer)
+        try:
+            return parsedate_to_datetime(response.headers.get("date", "")).astimezone(timezone.utc)
+        except ValueError:
+            return None
 
     def wait_for_job(
         self, job_id: str, *, timeout: float, backoff: Backoff, on_poll: Callable[[JobDetails], None] | None
@@ -147,6 +157,11 @@ class Operations:
         return (yield from self.fetch_tasks(job, request.targets or (), limit=limit, task_ids=created.task_ids))
 
     def _exchange(self, call: Call, model: type[Model], retry: RetryPolicy | None = None) -> Operation[Model]:
+        return self._answer(call, lambda answer: model.model_validate_json(answer.content), retry)
+
+    def _answer(
+        self, call: Call, read: Callable[[httpx.Response], T], retry: RetryPolicy | None = None
+    ) -> Operation[T]:
         retry = retry or self._retry
         attempt = 0
         while True:
@@ -154,7 +169,7 @@ class Operations:
             unreadable: ValidationError | None = None
             if isinstance(outcome, httpx.Response) and outcome.is_success:
                 try:
-                    return model.model_validate_json(outcome.content)
+                    return read(outcome)
                 except ValidationError as error:
                     unreadable = error
             pause = retry.pause_before_retry(outcome, idempotent=call.idempotent, attempt=attempt)

@@ -1,41 +1,29 @@
-"""From submitted jobs to Parquet: wait for each job, fetch its tasks, write one row a target.
+"""From finished jobs to Parquet: fetch their tasks and write one row a target.
 
-One part file a job. A job whose part is written is not fetched again, so a collect that was killed goes on where it
-was. Results stream: at most `client.max_concurrency` of them are in memory.
+One part file a batch, then the ledger says that the batch is collected: a crash repeats at most one batch. Results
+stream; at most `client.max_concurrency` of them are in memory.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 
 import pyarrow as pa
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import GoneError, NotFoundError
 from scrapedo_dagster.api.matching import match_tasks
-from scrapedo_dagster.api.responses import JobDetails
+from scrapedo_dagster.engine.ledger import Ledger, Submission
 from scrapedo_dagster.engine.parquet import ParquetTable
 from scrapedo_dagster.engine.parquet_part import PartWriter
-from scrapedo_dagster.engine.rows import Outcome, Place, with_result, without_result
+from scrapedo_dagster.engine.rows import Result, Row, with_result, without_result
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
-from scrapedo_dagster.engine.submit import Submission
-
-_REPORT_EVERY = 5.0  # seconds between two reports of progress
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far collecting a partition is. `ended` tasks have ended at Scrape.do, `written` ones are in Parquet."""
-
-    targets: int
-    ended: int
-    written: int
+from scrapedo_dagster.engine.states import State
+from scrapedo_dagster.engine.targets import Batch, Entry
 
 
 @dataclass(frozen=True)
@@ -46,154 +34,155 @@ class Tables:
     contents: ParquetTable
     partition: str | None
 
+    def complete(self, generation: int, batches: Sequence[int]) -> None:
+        """Make a generation the data of the partition, and remove what is older."""
+        # `tasks` last: whoever sees its generation complete finds the contents complete as well.
+        for table in (self.contents, self.tasks):
+            table.complete_generation(self.partition, generation, batches)
+        for table in (self.contents, self.tasks):
+            table.remove_older_generations(self.partition, generation)
+
+    def has(self, submission: Submission) -> bool:
+        """Whether the rows of a submission are there."""
+        # Its part of `tasks` is committed after that of `contents`, and stands for both.
+        return any(
+            (part.generation, part.index) == (submission.generation, submission.batch)
+            for part in self.tasks.parts(self.partition)
+        )
+
+    @contextmanager
+    def open_parts(self, submission: Submission) -> Iterator[tuple[PartWriter, PartWriter]]:
+        """The parts of a submission in `tasks` and `contents`."""
+        place = (self.partition, submission.generation, submission.batch)
+        with self.tasks.open_part(*place) as tasks_part, self.contents.open_part(*place) as contents_part:
+            yield tasks_part, contents_part
+
 
 async def collect(
-    client: AsyncScrapeDoAsyncAPIClient,
-    tables: Tables,
-    generation: int,
-    submissions: Sequence[Submission],
-    *,
-    job_timeout: timedelta,
-    on_progress: Callable[[Progress], None],
-) -> None:
-    """Bring a generation's results home and make them the data of the partition.
-
-    A target whose result is expired (404), gone (410) or missing from its job is a row with the reason.
-
-    Args:
-        client: the account the jobs belong to.
-        tables: where to.
-        generation: the generation of the submissions.
-        submissions: all of its jobs.
-        job_timeout: how long to wait for each job to end.
-        on_progress: called now and then.
-
-    Raises:
-        JobTimeoutError: a job has not ended in time. It goes on; collect again.
-        ScrapeDoError: the service could not be reached or refused. What is written stays; collect again.
-    """
-    reporter = _Reporter(on_progress, targets=sum(len(submission.targets) for submission in submissions))
-    done = {part.index for part in tables.tasks.parts(tables.partition) if part.generation == generation}
-    for submission in submissions:
-        if submission.batch in done:
-            reporter.job_skipped(submission)
-        else:
-            await _collect_job(client, tables, submission, job_timeout, reporter)
-    indexes = [submission.batch for submission in submissions] or [0]
-    if not submissions and 0 not in done:
-        with _open_parts(tables, generation, 0):
-            pass  # no targets is a result too: two empty tables
-    # `tasks` last: whoever sees its generation complete finds the contents complete as well.
-    for table in (tables.contents, tables.tasks):
-        table.complete_generation(tables.partition, generation, indexes)
-    for table in (tables.contents, tables.tasks):
-        table.remove_older_generations(tables.partition, generation)
-
-
-async def _collect_job(
+    ledger: Ledger,
     client: AsyncScrapeDoAsyncAPIClient,
     tables: Tables,
     submission: Submission,
-    job_timeout: timedelta,
-    reporter: _Reporter,
+    *,
+    leave_out: frozenset[int] = frozenset(),
+    retries: int = 0,
+    on_target: Callable[[], None] = lambda: None,
 ) -> None:
+    """Write the rows of one finished or expired submission, and record it as collected.
+
+    A target whose result is expired (404), gone (410) or missing from its job is a row with the reason. While the
+    submission's attempt is below `retries`, failed targets are planned again as a new batch instead of being rows.
+
+    Args:
+        ledger: where it is recorded.
+        client: its account.
+        tables: where the rows go.
+        submission: in state finished or expired; or collected, if its files have been lost.
+        leave_out: positions whose rows are in other batches.
+        retries: how often a failed target may be submitted again.
+        on_target: called after each target.
+
+    Raises:
+        ScrapeDoError: the service could not be asked; collect again.
+        OSError: the rows could not be written. What was there before stays.
+    """
+    rows: list[Row] = []
+    again: list[Entry] = []
+    entries: dict[str, list[Entry]] = {}
+    for entry in submission.entries:
+        if entry.position in leave_out:
+            continue
+        if entry.rejected is None:
+            entries.setdefault(entry.url, []).append(entry)
+        else:
+            rejected = without_result(None, None, "rejected", entry.rejected)
+            rows.append(rejected.placed(entry, submission.generation))
+    may_retry = submission.attempt < retries and submission.state != State.COLLECTED
+    async with aclosing(_results(client, submission, list(entries))) as results:
+        with tables.open_parts(submission) as (tasks_part, contents_part):
+            async for url, result in results:
+                if result.failed and may_retry:
+                    again += entries[url]
+                else:
+                    rows += [result.placed(entry, submission.generation) for entry in entries[url]]
+                    if result.content is not None:
+                        contents_part.write(pa.Table.from_pylist([result.content], schema=CONTENTS_SCHEMA))
+                on_target()
+            rows.sort(key=lambda row: int(row["position"]))
+            tasks_part.write(pa.Table.from_pylist(rows, schema=TASKS_SCHEMA))
+    if submission.state != State.COLLECTED:
+        _record(ledger, submission, rows, tuple(again))
+
+
+def _record(ledger: Ledger, submission: Submission, rows: Sequence[Row], again: Batch) -> None:
+    tasks = {row["task_id"]: row for row in rows}.values()
+    ledger.collected(
+        submission,
+        credits_used=sum(row.get("credits_used") or 0 for row in tasks),
+        succeeded=sum(row["status"] == "success" for row in rows),
+        again=again,
+    )
+
+
+async def _results(
+    client: AsyncScrapeDoAsyncAPIClient, submission: Submission, urls: Sequence[str]
+) -> AsyncGenerator[tuple[str, Result], None]:
+    """What each URL came to, in their order: several fetched at once, few held at once."""
     try:
-        job = await client.wait_for_job(submission.job_id, timeout=job_timeout, on_poll=reporter.job_polled)
+        task_ids = await _task_of_each(client, submission, urls)
     except NotFoundError as error:
-        outcomes = _all_expired(submission, str(error))
-    else:
-        outcomes = _in_order(client, submission, job)
-    async with aclosing(outcomes):
-        with _open_parts(tables, submission.generation, submission.batch) as (tasks_part, contents_part):
-            async for outcome in outcomes:
-                tasks_part.write(pa.Table.from_pylist([outcome.task], schema=TASKS_SCHEMA))
-                if outcome.content is not None:
-                    contents_part.write(pa.Table.from_pylist([outcome.content], schema=CONTENTS_SCHEMA))
-                reporter.target_written()
-
-
-@contextmanager
-def _open_parts(tables: Tables, generation: int, batch: int) -> Iterator[tuple[PartWriter, PartWriter]]:
-    """The parts of one job in both tables. That of `tasks` is committed last, and stands for both."""
-    with (
-        tables.tasks.open_part(tables.partition, generation, batch) as tasks_part,
-        tables.contents.open_part(tables.partition, generation, batch) as contents_part,
-    ):
-        yield tasks_part, contents_part
-
-
-async def _in_order(
-    client: AsyncScrapeDoAsyncAPIClient, submission: Submission, job: JobDetails
-) -> AsyncGenerator[Outcome, None]:
-    """Each target's outcome in the order of the targets, several fetched at once, few held at once."""
-    task_ids = _task_of_each_target(submission, job)
-    waiting: deque[asyncio.Task[Outcome]] = deque()
+        for url in urls:
+            yield url, without_result(submission.job_id, None, "expired", str(error))
+        return
+    waiting: deque[tuple[str, asyncio.Task[Result]]] = deque()
     try:
-        for place, task_id in zip(_places(submission), task_ids, strict=True):
-            waiting.append(asyncio.create_task(_outcome(client, place, task_id)))
+        for url, task_id in zip(urls, task_ids, strict=True):
+            waiting.append((url, asyncio.create_task(_result(client, submission, url, task_id))))
             if len(waiting) >= client.max_concurrency:
-                yield await waiting.popleft()
+                first, task = waiting.popleft()
+                yield first, await task
         while waiting:
-            yield await waiting.popleft()
+            first, task = waiting.popleft()
+            yield first, await task
     finally:
-        for task in waiting:
+        for _, task in waiting:
             task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
+        await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
 
 
-async def _outcome(client: AsyncScrapeDoAsyncAPIClient, place: Place, task_id: str | None) -> Outcome:
-    if task_id is None:
-        return without_result(place, None, "missing", f"job {place.job_id} has no task for this target")
+async def _result(client: AsyncScrapeDoAsyncAPIClient, submission: Submission, url: str, task_id: str | None) -> Result:
+    job_id = submission.job_id
+    if job_id is None or task_id is None:
+        return without_result(job_id, None, "missing", f"job {job_id} has no task for this target")
     try:
-        task = await client.get_task(place.job_id, task_id)
+        return with_result(url, await client.get_task(job_id, task_id))
     except NotFoundError as error:
-        return without_result(place, task_id, "expired", str(error))
+        return without_result(job_id, task_id, "expired", str(error))
     except GoneError as error:
-        return without_result(place, task_id, "gone", str(error))
-    return with_result(place, task)
+        return without_result(job_id, task_id, "gone", str(error))
 
 
-async def _all_expired(submission: Submission, reason: str) -> AsyncGenerator[Outcome, None]:
-    for place in _places(submission):
-        yield without_result(place, None, "expired", reason)
-
-
-def _places(submission: Submission) -> Iterator[Place]:
-    for offset, url in enumerate(submission.targets):
-        yield Place(submission.job_id, submission.first_position + offset, url, submission.generation)
-
-
-def _task_of_each_target(submission: Submission, job: JobDetails) -> list[str | None]:
+async def _task_of_each(
+    client: AsyncScrapeDoAsyncAPIClient, submission: Submission, targets: Sequence[str]
+) -> list[str | None]:
+    if not targets or submission.job_id is None:
+        return [None] * len(targets)
+    job = await client.get_job(submission.job_id)
     # A job that went wrong may no longer tell its tasks; the answer to its submission did.
-    urls = {**dict.fromkeys(submission.announced_task_ids, ""), **job.task_urls}
+    urls = {**dict.fromkeys(submission.task_ids, ""), **job.task_urls}
+    for task_id in [task_id for task_id, url in urls.items() if not url]:
+        urls[task_id] = await _url_of(client, submission.job_id, task_id)
     task_ids = list(urls)
     matched = match_tasks(submission.targets, list(urls.values()))
-    return [None if index is None else task_ids[index] for index in matched]
+    task_of = {
+        target: None if index is None else task_ids[index]
+        for target, index in zip(submission.targets, matched, strict=True)
+    }
+    return [task_of[target] for target in targets]
 
 
-class _Reporter:
-    """Counts, and tells at most every few seconds."""
-
-    def __init__(self, report: Callable[[Progress], None], targets: int) -> None:
-        self._report = report
-        self._targets = targets
-        self._written = 0
-        self._ended = 0
-        self._last = time.monotonic()
-
-    def job_polled(self, job: JobDetails) -> None:
-        # Earlier jobs are written, and so have ended.
-        self._ended = self._written + sum(task.is_terminal for task in job.tasks)
-        self._tell_if_due()
-
-    def target_written(self) -> None:
-        self._written += 1
-        self._tell_if_due()
-
-    def job_skipped(self, submission: Submission) -> None:
-        self._written += len(submission.targets)
-
-    def _tell_if_due(self) -> None:
-        if time.monotonic() - self._last >= _REPORT_EVERY:
-            self._last = time.monotonic()
-            self._report(Progress(self._targets, max(self._ended, self._written), self._written))
+async def _url_of(client: AsyncScrapeDoAsyncAPIClient, job_id: str, task_id: str) -> str:
+    try:
+        return (await client.get_task(job_id, task_id)).url
+    except (NotFoundError, GoneError):
+        return ""

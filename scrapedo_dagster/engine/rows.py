@@ -8,6 +8,7 @@ from email.message import Message
 from typing import Any
 
 from scrapedo_dagster.api.responses import TaskDetails
+from scrapedo_dagster.engine.targets import Entry
 
 Row = dict[str, Any]
 
@@ -15,42 +16,37 @@ _TEXTUAL = ("json", "xml", "javascript", "ecmascript", "x-www-form-urlencoded", 
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where in its partition a row belongs, whatever happened to its target."""
-
-    job_id: str
-    position: int
-    url: str
-    generation: int
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One target's rows: always one of `tasks`, and one of `contents` if there is content."""
+class Result:
+    """What one target came to. `task` has the columns of `tasks` that do not depend on the target's place."""
 
     task: Row
     content: Row | None = None
 
+    @property
+    def failed(self) -> bool:
+        """Whether submitting the target again could bring more."""
+        return self.task["status"] != "success"
 
-def without_result(place: Place, task_id: str | None, status: str, reason: str) -> Outcome:
-    """The outcome of a target whose result the service no longer has, or never made."""
-    return Outcome({**_placed(place), "task_id": task_id, "status": status, "error_message": reason})
+    def placed(self, entry: Entry, generation: int) -> Row:
+        """The row of `tasks` for one entry of the partition's list."""
+        placed = {"position": entry.position, "url": entry.url, "target_key": entry.key, "generation": generation}
+        return {**self.task, **placed}
 
 
-def with_result(place: Place, task: TaskDetails) -> Outcome:
-    """The outcome of a target whose task could be fetched, also if it failed."""
+def without_result(job_id: str | None, task_id: str | None, status: str, reason: str) -> Result:
+    """Of a target whose result the service no longer has, or never made."""
+    return Result({"job_id": job_id, "task_id": task_id, "status": status, "error_message": reason})
+
+
+def with_result(url: str, task: TaskDetails) -> Result:
+    """Of a target whose task could be fetched, also if it failed. `url` is the target as it was submitted."""
     media_type, charset = _media_type(task.response_headers)
     content, problem = _content(task)
-    described = {
-        "url": place.url,
-        "task_id": task.task_id,
-        "status_code": task.status_code,
-        "content_type": media_type,
-    }
+    described = {"task_id": task.task_id, "status_code": task.status_code, "content_type": media_type}
     row = {
-        **_placed(place),
         **described,
-        "status": task.status,
+        "job_id": task.job_id,
+        "status": task.status or "unknown",
         "start_time": task.start_time,
         "end_time": task.end_time,
         "update_time": task.update_time,
@@ -66,17 +62,9 @@ def with_result(place: Place, task: TaskDetails) -> Outcome:
         "trace_id": task.trace_id,
     }
     if content is None:
-        return Outcome(row)
-    return Outcome(row, {**described, "content": content, "text": _text(task, content, media_type, charset)})
-
-
-def _placed(place: Place) -> Row:
-    return {
-        "job_id": place.job_id,
-        "position": place.position,
-        "url": place.url,
-        "generation": place.generation,
-    }
+        return Result(row)
+    text = _text(task, content, media_type, charset)
+    return Result(row, {**described, "url": url, "content": content, "text": text})
 
 
 def _content(task: TaskDetails) -> tuple[bytes | None, str | None]:

@@ -1,4 +1,4 @@
-"""The columns of the tables of a dataset.
+"""The columns of the two tables of a dataset.
 
 The key of a partition is no column of the files: it is in the directory's name, and readers of Hive directories
 (pyarrow, and so pandas) refuse a column that is in both. `ParquetTable.dataset` gives it as the column `partition`.
@@ -16,25 +16,13 @@ def _column(name: str, type_: pa.DataType, description: str, *, nullable: bool =
 
 _UTC = pa.timestamp("us", tz="UTC")
 
-JOBS_SCHEMA = pa.schema(
-    [
-        _column("job_id", pa.string(), "Scrape.do job that the target was sent in", nullable=False),
-        _column("batch", pa.int64(), "Index of the job in the partition, from 0", nullable=False),
-        _column("position", pa.int64(), "Index of the target in the partition's list, from 0", nullable=False),
-        _column("url", pa.string(), "The target, as it was submitted", nullable=False),
-        _column("submitted_at", _UTC, "When the job was submitted", nullable=False),
-        _column("announced_task_id", pa.string(), "Task announced in the target's place; perhaps another target's"),
-        _column("generation", pa.int64(), "Which scrape of the partition, counted up", nullable=False),
-    ]
-)
-"""One row a submitted target."""
-
 TASKS_SCHEMA = pa.schema(
     [
         _column("job_id", pa.string(), "Scrape.do job that the target was sent in"),
         _column("task_id", pa.string(), "Scrape.do task of the target"),
         _column("position", pa.int64(), "Index of the target in the partition's list, from 0", nullable=False),
         _column("url", pa.string(), "The target, as it was submitted", nullable=False),
+        _column("target_key", pa.string(), "The key that the target was listed with"),
         _column("status", pa.string(), "How the task ended", nullable=False),
         _column("status_code", pa.int32(), "HTTP status that the target answered with"),
         _column("start_time", _UTC, "When Scrape.do began the task"),

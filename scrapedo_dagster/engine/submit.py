@@ -1,167 +1,214 @@
-"""From a list of targets to Scrape.do jobs, each recorded as soon as the service has taken it.
+"""From a partition's targets to Scrape.do jobs, each exactly once, whatever dies in between.
 
-The record is the table `[name, "jobs"]` of the dataset: one row a target, one part a job. Collecting reads it, in this
-run or in another one.
+All batches of a generation are planned in one transaction before the first is sent. Each is claimed in the ledger
+before its POST and recorded after it. What died between the two is settled against the service's list of jobs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
-from itertools import groupby, zip_longest
-
-import pyarrow as pa
+from hashlib import sha256
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
-from scrapedo_dagster.api.requests import MAX_TARGETS, ScrapeOptions, check_target
-from scrapedo_dagster.engine.parquet import ParquetTable
-from scrapedo_dagster.engine.schemas import JOBS_SCHEMA
+from scrapedo_dagster.api.errors import (
+    APIConnectionError,
+    RateLimitError,
+    ScrapeDoError,
+    SubmissionUncertainError,
+)
+from scrapedo_dagster.api.requests import ScrapeOptions
+from scrapedo_dagster.api.responses import JobCreationResponse
+from scrapedo_dagster.api.retry import Backoff, RetryPolicy
+from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Scope, Submission
+from scrapedo_dagster.engine.settle import Patience, settle
+from scrapedo_dagster.engine.states import UNSENT, State
+from scrapedo_dagster.engine.targets import Batch, batches_of
+from scrapedo_dagster.engine.watch import refresh
 
-_SHOWN = 10  # invalid targets that one message lists
+_ATTEMPTS = 5  # at submitting a batch that provably did not arrive
+_BACKOFF = Backoff()
+_ON_THE_WAY = (State.SUBMITTING, State.UNCERTAIN, State.SUBMITTED)
 
 
-class InvalidTargetsError(ValueError):
-    """Some targets cannot be scraped. Nothing was submitted.
-
-    Attributes:
-        reasons: for each invalid target its position in the list, from 0, and what is wrong with it.
-    """
-
-    def __init__(self, amount: int, reasons: dict[int, str]) -> None:
-        listed = "; ".join(f"[{position}] {reason}" for position, reason in list(reasons.items())[:_SHOWN])
-        more = f"; and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
-        super().__init__(
-            f"{len(reasons)} of {amount} targets are no URLs that Scrape.do can fetch, so nothing was submitted and "
-            f"nothing charged. Correct or leave out, by position: {listed}{more}"
-        )
-        self.reasons = reasons
+class NotEnoughCreditsError(Exception):
+    """The targets would cost more than there is, or than was allowed. Nothing was submitted."""
 
 
 @dataclass(frozen=True)
-class Submission:
-    """One job of a generation: up to 1000 targets of a partition, beginning at `first_position` of its list.
+class Limits:
+    """What a submission may use.
 
-    `announced_task_ids` came with the answer to the submission, in no promised order.
+    Attributes:
+        max_credits: credits that the targets of one generation may cost by the price list, or None.
+        max_open_jobs: jobs of the account that may be open at once, or None; further ones wait their turn.
     """
 
-    generation: int
-    batch: int
-    job_id: str
-    first_position: int
-    targets: tuple[str, ...]
-    submitted_at: datetime
-    announced_task_ids: tuple[str, ...]
+    max_credits: int | None = None
+    max_open_jobs: int | None = None
 
 
-def checked_targets(targets: Iterable[str]) -> tuple[str, ...]:
-    """The targets, if every one is an http or https URL.
+@dataclass(frozen=True)
+class Generation:
+    """A generation that has been begun. `continued` if it was open before, and its targets are those of then."""
 
-    Raises:
-        TypeError: `targets` is no list of strings.
-        InvalidTargetsError: some are no such URL, by position.
-    """
-    if isinstance(targets, str | bytes):
-        raise TypeError(f"targets must be a list of URLs and is one string: {targets!r}. Return [{targets!r}] instead.")
-    try:
-        listed = tuple(targets)
-    except TypeError:
-        raise TypeError(f"targets must be a list of URLs and is {type(targets).__name__}: return a list.") from None
-    reasons = {}
-    for position, target in enumerate(listed):
+    number: int
+    continued: bool
+
+
+@dataclass(frozen=True)
+class Submitter:
+    """Submits one partition. `options` are sent with every batch; `log` gets a line for what a person should know."""
+
+    ledger: Ledger
+    client: ScrapeDoAsyncAPIClient
+    scope: Scope
+    options: ScrapeOptions
+    run_id: str | None
+    log: Callable[[str], None]
+    limits: Limits = Limits()
+    patience: Patience = Patience()
+    batch_size: int = 1000
+
+    def begin(self, entries: Batch, *, reuse_open_jobs: bool = True) -> Generation:
+        """Continue the open generation of the partition, or plan a new one with these entries.
+
+        Raises:
+            NotEnoughCreditsError: a new generation would cost too much.
+        """
+        while True:
+            newest = self.ledger.generation(self.scope)
+            open_ones = [each for each in self.ledger.submissions(self.scope, newest) if each.is_open]
+            if open_ones and reuse_open_jobs:
+                self._compare(newest, entries)
+                return Generation(newest, continued=True)
+            self._check_credits(entries)
+            batches = batches_of(entries, self.batch_size)
+            if self.ledger.plan(self.scope, newest + 1, batches, fingerprint=self._fingerprint, run_id=self.run_id):
+                return Generation(newest + 1, continued=False)
+
+    def submit(self, generation: int) -> list[Submission]:
+        """Bring every batch of a generation to Scrape.do, and return them all. Other workers may be at it too.
+
+        Raises:
+            ScrapeDoError: the service refused, or could not be reached. What was submitted is recorded and goes on.
+        """
+        while True:
+            submissions = self.ledger.submissions(self.scope, generation)
+            unsent = [each for each in submissions if each.state in UNSENT]
+            if not unsent:
+                return submissions
+            if not any([self._advance(each) for each in unsent]):
+                # What is left is another worker's, or cannot be told yet.
+                time.sleep(self.patience.pause)
+
+    def _advance(self, submission: Submission) -> bool:
+        """Do for one submission what can be done now. False if that is nothing."""
         try:
-            if not isinstance(target, str):
-                raise ValueError(f"{target!r} is {type(target).__name__}, not a string")
-            check_target(target)
-        except ValueError as error:
-            reasons[position] = str(error)
-    if reasons:
-        raise InvalidTargetsError(len(listed), reasons)
-    return listed
+            if submission.state == State.PLANNED:
+                return self._send(submission)
+            if submission.state == State.SUBMITTING and not self._is_orphaned(submission):
+                return False
+            settled = settle(self.ledger, self.client, submission, self.patience)
+        except LostClaimError:
+            return True  # somebody else has moved it: look again
+        if settled is not None:
+            found = f"it is job {settled.job_id}" if settled.job_id else "it never arrived and is sent again"
+            self.log(f"Batch {submission.batch} of {self.scope}: its submission had no answer; {found}.")
+        return settled is not None
 
+    def _send(self, submission: Submission) -> bool:
+        if not submission.targets:
+            self.ledger.finished(submission)
+            return True
+        if not self._has_turn():
+            return False
+        claimed = self.ledger.claim(submission, run_id=self.run_id, fingerprint=self._fingerprint)
+        if claimed is None:
+            return False
+        for attempt in range(_ATTEMPTS):
+            try:
+                created = self.client.create_job(self.options.job(claimed.targets), retry=RetryPolicy(attempts=1))
+            except (APIConnectionError, RateLimitError) as error:
+                if attempt + 1 == _ATTEMPTS:
+                    self.ledger.release(claimed, str(error))
+                    raise
+                time.sleep(max(_BACKOFF.pause(attempt), getattr(error, "retry_after", None) or 0.0))
+                claimed = self.ledger.renew(claimed)
+            except SubmissionUncertainError as error:
+                self.ledger.uncertain(claimed, str(error))
+                return True
+            except ScrapeDoError as error:
+                self.ledger.release(claimed, str(error))
+                raise
+            except BaseException:
+                # Interrupted on the way: whoever goes on need not wait for the lease to end.
+                with suppress(Exception):
+                    self.ledger.uncertain(claimed, "interrupted while it was submitted")
+                raise
+            else:
+                self._record(claimed, created)
+                return True
+        raise AssertionError("the last attempt returns or raises")
 
-def submit(
-    client: ScrapeDoAsyncAPIClient,
-    jobs: ParquetTable,
-    partition: str | None,
-    targets: Sequence[str],
-    options: ScrapeOptions,
-    *,
-    others: Sequence[ParquetTable],
-) -> list[Submission]:
-    """Submit a new generation of a partition, in jobs of up to 1000 targets, and record it in `jobs`.
+    def _record(self, claimed: Submission, created: JobCreationResponse) -> None:
+        try:
+            self.ledger.submitted(claimed, created.job_id, created.task_ids)
+        except LostClaimError:
+            # Our answer came after the lease. Whoever settled it meanwhile has adopted this very job, or has sent
+            # another one: then this one is too many.
+            if self.ledger.get(claimed.id).job_id == created.job_id:
+                return
+            self.client.cancel_job(created.job_id)
+            self.log(f"Batch {claimed.batch} of {self.scope} was submitted twice; job {created.job_id} is canceled.")
 
-    It is above every generation that has left files in `jobs` or in the `others`, complete or not.
+    def _is_orphaned(self, submission: Submission) -> bool:
+        age = self.ledger.now() - (submission.claimed_at or submission.planned_at)
+        return age > self.patience.lease
 
-    Raises:
-        ScrapeDoError: a job was not taken, or it is uncertain whether it was. Earlier jobs of the generation are
-            recorded, and go on.
-    """
-    used = (part.generation for table in (jobs, *others) for part in table.parts(partition))
-    generation = 1 + max(used, default=0)
-    submissions = []
-    for batch, first in enumerate(range(0, len(targets), MAX_TARGETS)):
-        submitted_at = datetime.now(timezone.utc)
-        batch_targets = tuple(targets[first : first + MAX_TARGETS])
-        created = client.create_job(options.job(batch_targets))
-        submission = Submission(
-            generation=generation,
-            batch=batch,
-            job_id=created.job_id,
-            first_position=first,
-            targets=batch_targets,
-            submitted_at=submitted_at,
-            announced_task_ids=created.task_ids[: len(batch_targets)],
-        )
-        with jobs.open_part(partition, generation, batch) as part:
-            part.write(_rows(submission))
-        submissions.append(submission)
-    if not submissions:
-        with jobs.open_part(partition, generation, 0):
-            pass  # no targets is a result too: an empty table
-    jobs.complete_generation(partition, generation, range(max(1, len(submissions))))
-    jobs.remove_older_generations(partition, generation)
-    return submissions
+    def _has_turn(self) -> bool:
+        if self.limits.max_open_jobs is None:
+            return True
+        if self.ledger.count(self.scope.account, _ON_THE_WAY) < self.limits.max_open_jobs:
+            return True
+        refresh(self.ledger, self.client, self.ledger.find(account=self.scope.account, states=[State.SUBMITTED]))
+        return self.ledger.count(self.scope.account, _ON_THE_WAY) < self.limits.max_open_jobs
 
-
-def recorded_submissions(jobs: ParquetTable, partition: str | None) -> tuple[int, list[Submission]]:
-    """The current generation of a partition, and its submissions.
-
-    Raises:
-        MissingPartitionsError: nothing was submitted for this partition.
-    """
-    dataset = jobs.dataset(None if partition is None else [partition])
-    rows = dataset.to_table().sort_by([("position", "ascending")]).to_pylist()
-    submissions = []
-    for batch, group in groupby(rows, key=lambda row: row["batch"]):
-        batch_rows = list(group)
-        first = batch_rows[0]
-        submissions.append(
-            Submission(
-                generation=first["generation"],
-                batch=batch,
-                job_id=first["job_id"],
-                first_position=first["position"],
-                targets=tuple(row["url"] for row in batch_rows),
-                submitted_at=first["submitted_at"],
-                announced_task_ids=tuple(row["announced_task_id"] for row in batch_rows if row["announced_task_id"]),
+    def _check_credits(self, entries: Batch) -> None:
+        targets = len({entry.url for entry in entries if entry.rejected is None})
+        estimate = targets * credits_per_target(self.options)
+        if self.limits.max_credits is not None and estimate > self.limits.max_credits:
+            raise NotEnoughCreditsError(
+                f"{targets} targets of {self.scope} cost about {estimate} credits and max_credits is "
+                f"{self.limits.max_credits}: nothing was submitted. List fewer targets or raise max_credits."
             )
-        )
-    current = jobs.current_generation(partition)
-    return (current.generation if current else 0), submissions
+        available = self.client.get_user_info().available_credits if estimate else None
+        if available is not None and estimate > available:
+            raise NotEnoughCreditsError(
+                f"{targets} targets of {self.scope} cost about {estimate} credits and the account has {available}: "
+                "nothing was submitted. List fewer targets or add credits."
+            )
+
+    def _compare(self, generation: int, entries: Batch) -> None:
+        """Say it when the open generation has other targets than those that are listed now."""
+        going_on = {url for each in self.ledger.submissions(self.scope, generation) for url in each.targets}
+        listed = {entry.url for entry in entries if entry.rejected is None}
+        if going_on != listed:
+            self.log(
+                f"{self.scope}: generation {generation} is still open and goes on with its {len(going_on)} targets, of "
+                f"which {len(going_on & listed)} are listed now; {len(listed - going_on)} new ones wait for the next "
+                "generation."
+            )
+
+    @property
+    def _fingerprint(self) -> str:
+        return sha256(self.options.model_dump_json(exclude_none=True).encode()).hexdigest()
 
 
-def _rows(submission: Submission) -> pa.Table:
-    rows = [
-        {
-            "job_id": submission.job_id,
-            "batch": submission.batch,
-            "position": submission.first_position + offset,
-            "url": url,
-            "submitted_at": submission.submitted_at,
-            "announced_task_id": task_id,
-            "generation": submission.generation,
-        }
-        for offset, (url, task_id) in enumerate(zip_longest(submission.targets, submission.announced_task_ids))
-    ]
-    return pa.Table.from_pylist(rows, schema=JOBS_SCHEMA)
+def credits_per_target(options: ScrapeOptions) -> int:
+    """Credits a request costs by the price list; some domains cost more."""
+    if options.render is not None:
+        return 25 if options.super else 5
+    return 10 if options.super else 1

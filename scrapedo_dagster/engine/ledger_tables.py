@@ -1,0 +1,75 @@
+"""The ledger's table, as the current release knows it. How a database gets there: `migrations`."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from datetime import datetime, timezone
+from typing import Any
+
+import sqlalchemy as sa
+
+
+class UtcTime(sa.types.TypeDecorator[datetime]):
+    """Aware times in UTC, also on SQLite, which has no time zones."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(timezone.utc)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=timezone.utc) if value.tzinfo is None else value.astimezone(timezone.utc)
+
+
+class CompressedJson(sa.types.TypeDecorator[Any]):
+    """JSON, compressed: a thousand URLs take a few kilobytes."""
+
+    impl = sa.LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: sa.Dialect) -> bytes | None:
+        return None if value is None else zlib.compress(json.dumps(value, separators=(",", ":")).encode())
+
+    def process_result_value(self, value: bytes | None, dialect: sa.Dialect) -> Any:
+        return None if value is None else json.loads(zlib.decompress(value))
+
+
+metadata = sa.MetaData()
+
+submissions = sa.Table(
+    "scrapedo_submissions",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True),
+    # A fingerprint of the token, never the token.
+    sa.Column("account", sa.String(32), nullable=False),
+    sa.Column("dataset", sa.String(255), nullable=False),
+    # JSON, so that no partition (null) is a value like any other: unique constraints ignore SQL's NULL.
+    sa.Column("partition", sa.Text, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("batch", sa.Integer, nullable=False),
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("entries", CompressedJson, nullable=False),
+    sa.Column("target_count", sa.Integer, nullable=False),
+    sa.Column("fingerprint", sa.String(64), nullable=False),
+    sa.Column("claim", sa.String(32)),
+    sa.Column("job_id", sa.String(128)),
+    sa.Column("task_ids", CompressedJson),
+    sa.Column("run_id", sa.String(255)),
+    sa.Column("reason", sa.Text),
+    sa.Column("credits", sa.Integer),
+    sa.Column("succeeded", sa.Integer),
+    sa.Column("planned_at", UtcTime, nullable=False),
+    sa.Column("claimed_at", UtcTime),
+    sa.Column("submitted_at", UtcTime),
+    sa.Column("finished_at", UtcTime),
+    sa.Column("collected_at", UtcTime),
+    sa.Column("expires_at", UtcTime),
+    sa.UniqueConstraint("account", "dataset", "partition", "generation", "batch", name="scrapedo_one_batch"),
+    sa.UniqueConstraint("account", "job_id", name="scrapedo_one_job"),
+    sa.Index("scrapedo_by_state", "account", "state"),
+)
