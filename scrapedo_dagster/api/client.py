@@ -198,7 +198,8 @@ class ScrapeDoAsyncAPIClient(_Client):
 
         Args:
             job_id: the job.
-            timeout: a timedelta, or seconds, after which the wait (not the job) is given up.
+            timeout: a timedelta, or seconds, after which the wait (not the job) is given up. A poll that is under
+                way then is not broken off.
             backoff: the pauses between polls.
             on_poll: called with the job after each successful poll.
 

@@ -143,7 +143,9 @@ class ScrapeOptions(RequestModel):
 
     def job(self, targets: Iterable[str]) -> JobRequest:
         """These options with 1 to 1000 targets."""
-        return JobRequest(targets=tuple(targets), **{name: getattr(self, name) for name in ScrapeOptions.model_fields})
+        options = {name: getattr(self, name) for name in ScrapeOptions.model_fields}
+        # A single text would become as many targets as it has letters; as it is, it is refused with a clear message.
+        return JobRequest(targets=targets if isinstance(targets, str) else tuple(targets), **options)
 
 
 class JobRequest(ScrapeOptions):

@@ -220,7 +220,7 @@ WAYS_TO_FAIL = {
     "hanging": lambda reply, token: reply.hanging,
     "broken-gzip": lambda reply, token: reply.raw(200, b"no gzip", Content_Encoding="gzip"),
     "quoted-in-the-error": lambda reply, token: reply.error(401, f"Invalid token {token}."),
-    "quoted-at-the-cut": lambda reply, token: reply.error(500, "x" * 290 + f" {token} "),
+    "quoted-at-the-cut": lambda reply, token: reply.error(500, "x" * 286 + f" {token} "),
     "quoted-in-text": lambda reply, token: reply.raw(400, f"bad token: {token}".encode()),
     "quoted-in-odd-json": lambda reply, token: reply.json({"message": {"token": token}}, 429),
     "quoted-in-the-content-type": lambda reply, token: reply.raw(200, b"?", Content_Type=f"text/{token}"),

@@ -403,6 +403,9 @@ def test_options_become_a_job_with_its_targets() -> None:
     assert options.job(url for url in [TARGET]).targets == (TARGET,)
     with pytest.raises(ValidationError, match="targets"):
         options.job([])
+    with pytest.raises(ValidationError, match=TARGET) as caught:
+        options.job(TARGET)  # one text, which is also many letters
+    assert caught.value.error_count() == 1
 
 
 def test_request_cannot_be_changed_afterwards() -> None:

@@ -52,9 +52,9 @@ ENDINGS = {
 
 
 @pytest.fixture
-def patient(connect: Any, server: Any) -> Any:
-    """A client that gives a hanging server little time."""
-    return connect(timeout=0.6)
+def patient(connect: Any, server: Any, trouble: str) -> Any:
+    """A client that gives a server little time if it hangs."""
+    return connect(timeout=0.4 if trouble == "hanging" else 5.0)
 
 
 @pytest.mark.parametrize("trouble", PASSING)

@@ -187,7 +187,7 @@ def test_policy_without_retries_sends_once(connect: Any, server: Any, reply: Any
 
 
 @pytest.mark.parametrize("sdk", [SDKClient, AsyncSDKClient])
-@pytest.mark.parametrize("answer", ["502", "lost", "503", "504", "hanging"])
+@pytest.mark.parametrize("answer", ["502", "lost", "503", "504", pytest.param("hanging", marks=pytest.mark.slow)])
 def test_for_comparison_the_public_sdk_submits_four_times(server: Any, reply: Any, sdk: Any, answer: str) -> None:
     """Its own defaults, but for pauses that are shorter; with an answer at last, four jobs would exist."""
     server.on("POST", "/jobs", *[UNCERTAIN[answer](reply)] * 3, reply.json(CREATED))
