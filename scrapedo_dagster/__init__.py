@@ -5,6 +5,7 @@ from dagster_shared.libraries import DagsterLibraryRegistry
 from scrapedo_dagster._version import __version__
 from scrapedo_dagster.api import ScrapeOptions
 from scrapedo_dagster.assets import ScrapeDoDataset, scrape_do_assets
+from scrapedo_dagster.engine.targets import Target
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.resource import ScrapeDoResource
 
@@ -15,6 +16,7 @@ __all__ = [
     "ScrapeDoParquetIOManager",
     "ScrapeDoResource",
     "ScrapeOptions",
+    "Target",
     "__version__",
     "scrape_do_assets",
 ]

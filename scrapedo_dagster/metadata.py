@@ -8,8 +8,9 @@ from typing import Any
 import dagster as dg
 import pyarrow as pa
 
+from scrapedo_dagster.engine.ledger import Submission
 from scrapedo_dagster.engine.parquet import ParquetTable
-from scrapedo_dagster.engine.submit import Submission
+from scrapedo_dagster.engine.submit import Generation
 from scrapedo_dagster.engine.summary import Summary
 
 Metadata = dict[str, Any]
@@ -32,15 +33,18 @@ def column_schema(schema: pa.Schema) -> dg.TableSchema:
     return dg.TableSchema(columns=columns)
 
 
-def of_jobs(table: ParquetTable, partition: str | None, submissions: Sequence[Submission]) -> Metadata:
+def of_jobs(generation: Generation, submissions: Sequence[Submission]) -> Metadata:
     """Of a materialization of `[name, "jobs"]`."""
-    targets = sum(len(submission.targets) for submission in submissions)
-    rows = [(submission.job_id, len(submission.targets), submission.submitted_at) for submission in submissions]
+    entries = [entry for submission in submissions for entry in submission.entries]
+    rows = [(each.batch, each.job_id, len(each.targets), each.state.value, each.submitted_at) for each in submissions]
     return {
-        **_of_table(table, partition, targets),
-        "scrapedo/targets": targets,
-        "scrapedo/jobs": len(submissions),
-        "scrapedo/job_ids": dg.MetadataValue.md(_markdown(("job", "targets", "submitted at"), rows)),
+        "scrapedo/generation": generation.number,
+        "scrapedo/continued": generation.continued,
+        "scrapedo/targets": len(entries),
+        "scrapedo/submitted": sum(len(each.targets) for each in submissions),
+        "scrapedo/rejected": sum(entry.rejected is not None for entry in entries),
+        "scrapedo/jobs": sum(each.job_id is not None for each in submissions),
+        "scrapedo/job_ids": dg.MetadataValue.md(_markdown(("batch", "job", "targets", "state", "submitted at"), rows)),
     }
 
 

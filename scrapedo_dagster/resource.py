@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, RetryPolicy, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.client import DEFAULT_BASE_URL
+from scrapedo_dagster.engine.ledger import Ledger, account_of
 
 
 class ScrapeDoResource(dg.ConfigurableResource[Any]):
@@ -42,6 +44,47 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
     )
     max_concurrency: int = Field(default=16, ge=1, description="Results that are fetched at once.")
 
+    ledger_url: str | None = Field(
+        default=None,
+        repr=False,
+        json_schema_extra={"dagster__is_secret": True},
+        description=(
+            "Where submissions are recorded, as a SQLAlchemy URL. By default a SQLite file under the Dagster home, "
+            "which suits one machine; give `postgresql+psycopg://...`, as `dg.EnvVar(...)`, where runs start on others."
+        ),
+    )
+    _ledger: Ledger | None = PrivateAttr(default=None)
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Dagster's hook: find the ledger. It is opened on first use."""
+        url = self.ledger_url
+        if url is None:
+            if context.instance is None:
+                raise dg.DagsterInvariantViolationError("ScrapeDoResource needs a Dagster instance, or a ledger_url.")
+            _check_that_runs_stay_here(context.instance)
+            url = f"sqlite:///{Path(context.instance.root_directory) / 'scrapedo' / 'ledger.db'}"
+        self._ledger = Ledger(url)
+
+    def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
+        """Dagster's hook: close what was opened."""
+        if self._ledger is not None:
+            self._ledger.close()
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger, inside a run."""
+        if self._ledger is None:
+            raise dg.DagsterInvariantViolationError(
+                "The ledger is known only while Dagster has initialised the resource: inside a run, or in "
+                "`with resource.process_config_and_initialize_cm() as resource:`."
+            )
+        return self._ledger
+
+    @property
+    def account(self) -> str:
+        """How the ledger calls this account: a fingerprint of the token."""
+        return account_of(self.api_token)
+
     def client(self) -> ScrapeDoAsyncAPIClient:
         """A blocking client of this account; use it in a `with` statement."""
         return ScrapeDoAsyncAPIClient(**self._client_settings())
@@ -58,3 +101,14 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
             "retry": RetryPolicy(attempts=self.max_attempts),
             "max_concurrency": self.max_concurrency,
         }
+
+
+def _check_that_runs_stay_here(instance: dg.DagsterInstance) -> None:
+    launcher = type(instance.run_launcher)
+    if not launcher.__module__.startswith("dagster._core."):
+        raise dg.DagsterInvariantViolationError(
+            f"This deployment starts its runs with {launcher.__name__}, perhaps on other machines, and the ledger of "
+            "ScrapeDoResource is a file on this one: two runs could submit, and pay for, the same targets. Nothing was "
+            "submitted. Give ScrapeDoResource a `ledger_url` that all machines reach, such as "
+            "postgresql+psycopg://..., as dg.EnvVar(...)."
+        )

@@ -18,9 +18,9 @@ from rich.tree import Tree
 
 from scrapedo_dagster.api import RetryPolicy, ScrapeDoAsyncAPIClient, ScrapeDoError
 from scrapedo_dagster.demo.definitions import DATA, DATASET, DAYS
-from scrapedo_dagster.demo.services import DemoError, Services, demo_services, program
-from scrapedo_dagster.engine.parquet import ParquetStore, ParquetStoreError
-from scrapedo_dagster.engine.submit import Submission, recorded_submissions
+from scrapedo_dagster.demo.services import LEDGER_URL, DemoError, Services, demo_services, program
+from scrapedo_dagster.engine.ledger import Ledger, Scope, Submission, account_of
+from scrapedo_dagster.engine.parquet import ParquetStore
 from scrapedo_dagster.engine.summary import Summary, summarize
 
 _POLL_EVERY = 0.3  # seconds
@@ -58,9 +58,10 @@ def _scrape(services: Services) -> dict[str, float]:
     """Launch one Dagster run a day and show how far each is. Returns the seconds of each run."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[phase]}"))
     seconds = {}
+    token = services.environment["SCRAPE_DO_API_KEY"]
     with (
         ScrapeDoAsyncAPIClient(
-            services.environment["SCRAPE_DO_API_KEY"],
+            token,
             base_url=services.environment.get("SCRAPE_DO_BASE_URL", "https://q.scrape.do"),
             retry=RetryPolicy(attempts=1),
         ) as client,
@@ -70,7 +71,8 @@ def _scrape(services: Services) -> dict[str, float]:
         for day, bar in bars.items():
             progress.start_task(bar)
             began = time.monotonic()
-            _launch(services, day, _Bar(progress, bar, client, day))
+            scope = Scope(account_of(token), DATASET, day)
+            _launch(services, day, _Bar(progress, bar, client, scope))
             seconds[day] = time.monotonic() - began
             progress.stop_task(bar)
     return seconds
@@ -95,40 +97,38 @@ def _launch(services: Services, day: str, bar: _Bar) -> None:
 class _Bar:
     """One day's progress, asked from Scrape.do itself: which tasks of the recorded jobs have ended."""
 
-    def __init__(self, progress: Progress, bar: TaskID, client: ScrapeDoAsyncAPIClient, day: str) -> None:
+    def __init__(self, progress: Progress, bar: TaskID, client: ScrapeDoAsyncAPIClient, scope: Scope) -> None:
         self._progress = progress
         self._bar = bar
         self._client = client
-        self._day = day
-        self._jobs = ParquetStore(DATA).table([DATASET, "jobs"])
-        self._before = self._recorded()[0]
+        self._scope = scope
+        self._ledger = Ledger(LEDGER_URL)
+        self._before = self._ledger.generation(scope)
 
     def show(self, phase: str) -> None:
         self._progress.update(self._bar, phase=phase)
 
     def update(self) -> None:
-        generation, submissions = self._recorded()
-        if generation <= self._before:
+        submissions = self._submissions()
+        if not submissions:
             return
         try:
-            jobs = [self._client.get_job(submission.job_id) for submission in submissions]
+            jobs = [self._client.get_job(each.job_id) for each in submissions if each.job_id]
         except ScrapeDoError:
             return  # only the display waits; the run has its own connection and patience
         ended = sum(task.is_terminal for job in jobs for task in job.tasks)
-        targets = sum(len(submission.targets) for submission in submissions)
+        targets = sum(len(each.targets) for each in submissions)
         self._progress.update(self._bar, total=targets, completed=ended)
         self.show("writing Parquet" if ended == targets else "scraping")
 
     def finish(self) -> None:
-        targets = sum(len(submission.targets) for submission in self._recorded()[1])
+        targets = sum(len(each.targets) for each in self._submissions())
         self._progress.update(self._bar, total=targets, completed=targets)
         self.show("done")
 
-    def _recorded(self) -> tuple[int, list[Submission]]:
-        try:
-            return recorded_submissions(self._jobs, self._day)
-        except ParquetStoreError:
-            return 0, []
+    def _submissions(self) -> list[Submission]:
+        newest = self._ledger.generation(self._scope)
+        return self._ledger.submissions(self._scope, newest) if newest > self._before else []
 
 
 def _show_summary(seconds: dict[str, float]) -> None:

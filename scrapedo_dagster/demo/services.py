@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
+
+LEDGER_URL = "sqlite:///dagster_home/scrapedo/ledger.db"
 
 _PATIENCE = 15  # seconds for a program of ours to stop by itself
 _SPEED = 5  # how much faster than the real service the emulator works
@@ -44,7 +47,8 @@ def demo_services() -> Iterator[Services]:
     if targets := os.environ.get("TARGETS"):
         yield Services(f"the real service, for the URLs in {targets}", environment | _real_service(targets))
         return
-    with DemoSite() as site, Emulator(speed=_SPEED) as emulator:
+    # Another account each time: an emulator knows nothing of the jobs of those before it.
+    with DemoSite() as site, Emulator(speed=_SPEED, token=f"demo-{secrets.token_hex(8)}") as emulator:
         ours = {
             "SCRAPEDO_DEMO_SITE": site.base_url,
             "SCRAPE_DO_BASE_URL": emulator.base_url,

@@ -34,6 +34,11 @@ class Tables:
     contents: ParquetTable
     partition: str | None
 
+    def newest_generation(self) -> int:
+        """The newest generation that has left files, complete or not; 0 where none has."""
+        parts = (part for table in (self.tasks, self.contents) for part in table.parts(self.partition))
+        return max((part.generation for part in parts), default=0)
+
     def complete(self, generation: int, batches: Sequence[int]) -> None:
         """Make a generation the data of the partition, and remove what is older."""
         # `tasks` last: whoever sees its generation complete finds the contents complete as well.
@@ -96,7 +101,7 @@ async def collect(
             entries.setdefault(entry.url, []).append(entry)
         else:
             rejected = without_result(None, None, "rejected", entry.rejected)
-            rows.append(rejected.placed(entry, submission.generation))
+            rows += rejected.placed([entry], submission.generation)
     may_retry = submission.attempt < retries and submission.state != State.COLLECTED
     async with aclosing(_results(client, submission, list(entries))) as results:
         with tables.open_parts(submission) as (tasks_part, contents_part):
@@ -104,7 +109,7 @@ async def collect(
                 if result.failed and may_retry:
                     again += entries[url]
                 else:
-                    rows += [result.placed(entry, submission.generation) for entry in entries[url]]
+                    rows += result.placed(entries[url], submission.generation)
                     if result.content is not None:
                         contents_part.write(pa.Table.from_pylist([result.content], schema=CONTENTS_SCHEMA))
                 on_target()
@@ -115,10 +120,9 @@ async def collect(
 
 
 def _record(ledger: Ledger, submission: Submission, rows: Sequence[Row], again: Batch) -> None:
-    tasks = {row["task_id"]: row for row in rows}.values()
     ledger.collected(
         submission,
-        credits_used=sum(row.get("credits_used") or 0 for row in tasks),
+        credits_used=sum(row.get("credits_used") or 0 for row in rows),
         succeeded=sum(row["status"] == "success" for row in rows),
         again=again,
     )

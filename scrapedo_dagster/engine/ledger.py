@@ -130,12 +130,12 @@ class Ledger:
 
     def find(self, *, account: str | None = None, states: Iterable[State] | None = None) -> list[Submission]:
         """Submissions of all partitions, oldest first."""
-        condition = sa.true()
+        conditions: list[sa.ColumnElement[bool]] = []
         if account is not None:
-            condition &= table.c.account == account
+            conditions.append(table.c.account == account)
         if states is not None:
-            condition &= table.c.state.in_([state.value for state in states])
-        return self._select(condition)
+            conditions.append(table.c.state.in_([state.value for state in states]))
+        return self._select(sa.and_(sa.true(), *conditions))
 
     def get(self, submission_id: int) -> Submission:
         """One submission as it is now.
@@ -268,7 +268,8 @@ class Ledger:
     def _move_on(self, connection: sa.Connection, submission: Submission, to: State, **values: Any) -> Submission:
         if to not in FOLLOWERS[submission.state]:
             raise IllegalTransitionError(
-                f"Submission {submission.id} of {submission.scope} cannot go from {submission.state.value} to {to.value}."
+                f"Submission {submission.id} of {submission.scope} cannot go from {submission.state.value} to "
+                f"{to.value}."
             )
         same_claim = table.c.claim.is_(None) if submission.claim is None else table.c.claim == submission.claim
         swapped = connection.execute(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from email.message import Message
 from typing import Any
@@ -25,12 +26,13 @@ class Result:
     @property
     def failed(self) -> bool:
         """Whether submitting the target again could bring more."""
-        return self.task["status"] != "success"
+        return bool(self.task["status"] != "success")
 
-    def placed(self, entry: Entry, generation: int) -> Row:
-        """The row of `tasks` for one entry of the partition's list."""
-        placed = {"position": entry.position, "url": entry.url, "target_key": entry.key, "generation": generation}
-        return {**self.task, **placed}
+    def placed(self, entries: Iterable[Entry], generation: int) -> Iterator[Row]:
+        """The rows of `tasks` for the entries with this target. It was paid once: the first has the credits."""
+        for number, entry in enumerate(entries):
+            placed = {"position": entry.position, "url": entry.url, "target_key": entry.key, "generation": generation}
+            yield {**self.task, **placed, **({"credits_used": 0} if number and self.task.get("credits_used") else {})}
 
 
 def without_result(job_id: str | None, task_id: str | None, status: str, reason: str) -> Result:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
@@ -68,26 +68,33 @@ class Submitter:
     options: ScrapeOptions
     run_id: str | None
     log: Callable[[str], None]
-    limits: Limits = Limits()
-    patience: Patience = Patience()
+    limits: Limits = field(default_factory=Limits)
+    patience: Patience = field(default_factory=Patience)
     batch_size: int = 1000
 
-    def begin(self, entries: Batch, *, reuse_open_jobs: bool = True) -> Generation:
+    def begin(self, entries: Batch, *, reuse_open_jobs: bool = True, above: int = 0) -> Generation:
         """Continue the open generation of the partition, or plan a new one with these entries.
+
+        Args:
+            entries: the targets.
+            reuse_open_jobs: whether to continue an open generation.
+            above: a new generation gets a number above this one: that of the newest files, which a ledger that was
+                exchanged or lost does not know.
 
         Raises:
             NotEnoughCreditsError: a new generation would cost too much.
         """
         while True:
             newest = self.ledger.generation(self.scope)
-            open_ones = [each for each in self.ledger.submissions(self.scope, newest) if each.is_open]
-            if open_ones and reuse_open_jobs:
+            if reuse_open_jobs and self._can_be_continued(newest):
                 self._compare(newest, entries)
                 return Generation(newest, continued=True)
             self._check_credits(entries)
+            number = max(newest, above) + 1
             batches = batches_of(entries, self.batch_size)
-            if self.ledger.plan(self.scope, newest + 1, batches, fingerprint=self._fingerprint, run_id=self.run_id):
-                return Generation(newest + 1, continued=False)
+            if self.ledger.plan(self.scope, number, batches, fingerprint=self._fingerprint, run_id=self.run_id):
+                return Generation(number, continued=False)
+            reuse_open_jobs = True  # another worker has begun it at the same time: go on with that one
 
     def submit(self, generation: int) -> list[Submission]:
         """Bring every batch of a generation to Scrape.do, and return them all. Other workers may be at it too.
@@ -100,7 +107,8 @@ class Submitter:
             unsent = [each for each in submissions if each.state in UNSENT]
             if not unsent:
                 return submissions
-            if not any([self._advance(each) for each in unsent]):
+            advanced = [self._advance(each) for each in unsent]
+            if not any(advanced):
                 # What is left is another worker's, or cannot be told yet.
                 time.sleep(self.patience.pause)
 
@@ -190,6 +198,11 @@ class Submitter:
                 f"{targets} targets of {self.scope} cost about {estimate} credits and the account has {available}: "
                 "nothing was submitted. List fewer targets or add credits."
             )
+
+    def _can_be_continued(self, generation: int) -> bool:
+        submissions = self.ledger.submissions(self.scope, generation)
+        stopped = any(each.state in {State.CANCELED, State.FAILED} for each in submissions)
+        return not stopped and any(each.is_open for each in submissions)
 
     def _compare(self, generation: int, entries: Batch) -> None:
         """Say it when the open generation has other targets than those that are listed now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
+from functools import partial
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import NotFoundError
@@ -44,7 +45,7 @@ def refresh(
             try:
                 job = client.get_job(submission.job_id or "")
             except NotFoundError as error:
-                changed += _record(lambda each, reason=str(error): ledger.expired(each, reason), submission)
+                changed += _record(partial(ledger.expired, reason=str(error)), submission)
                 continue
             on_job(submission, job)
         if job.is_terminal:

@@ -12,7 +12,14 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from scrapedo_dagster import ScrapeDoDataset, ScrapeDoParquetIOManager, ScrapeOptions, scrape_do_assets
+from scrapedo_dagster import (
+    ScrapeDoDataset,
+    ScrapeDoParquetIOManager,
+    ScrapeDoResource,
+    ScrapeOptions,
+    Target,
+    scrape_do_assets,
+)
 from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
 
@@ -141,12 +148,25 @@ def test_results_belong_to_their_targets_however_the_service_writes_its_answers(
     assert materialize(*dataset_of(*targets).assets).success
     tasks = rows(data, "tasks")
     assert [row["url"] for row in tasks] == targets
-    assert len({row["task_id"] for row in tasks}) == 5
     by_target: dict[str, set[bytes]] = {}
     for content in rows(data, "contents"):
         by_target.setdefault(content["url"], set()).add(content["content"])
+    assert sorted(by_target) == sorted(set(targets))
     assert all(len(pages) == 1 for pages in by_target.values())
     assert len(set.union(*by_target.values())) == 3
+
+
+def test_a_target_that_is_listed_twice_is_paid_once_and_is_two_rows(
+    materialize: Materialize, emulator: Emulator, pages: list[str], data: Path
+) -> None:
+    targets = [pages[0], pages[1], pages[0]]
+    assert materialize(*dataset_of(*targets).assets).success
+    tasks = rows(data, "tasks")
+    assert [row["url"] for row in tasks] == targets
+    assert tasks[0]["task_id"] == tasks[2]["task_id"]
+    assert [row["credits_used"] for row in tasks] == [1, 1, 0]
+    assert len(rows(data, "contents")) == 2
+    assert {count.submitted for count in emulator.targets().values()} == {1}
 
 
 @pytest.mark.slow
@@ -190,13 +210,97 @@ def test_submitting_again_is_a_new_generation_that_replaces_the_old_one(
     assert len(emulator.jobs()) == 2
 
 
-def test_results_are_replaced_also_where_the_record_of_their_jobs_was_deleted(
-    materialize: Materialize, pages: list[str], data: Path
+def test_results_are_replaced_also_where_the_ledger_was_lost(
+    materialize: Materialize, instance: dg.DagsterInstance, pages: list[str], data: Path
 ) -> None:
     for targets in (pages, pages[:4], pages[:2]):
         assert materialize(*dataset_of(*targets).assets).success
         assert [row["url"] for row in rows(data, "tasks")] == targets
-        shutil.rmtree(data / "shop" / "jobs")
+        shutil.rmtree(Path(instance.root_directory) / "scrapedo")
+
+
+def test_jobs_that_are_not_collected_yet_are_continued_not_submitted_again(
+    materialize: Materialize, emulator: Emulator, pages: list[str]
+) -> None:
+    jobs, results = dataset_of(*pages).assets
+    first, second = materialize(jobs), materialize(jobs)
+    told = [
+        event.materialization.metadata["scrapedo/continued"].value
+        for result in (first, second)
+        for event in result.get_asset_materialization_events()
+    ]
+    assert told == [False, True]
+    assert len(emulator.jobs()) == 1
+    assert materialize(results).success
+    assert materialize(jobs).success
+    assert len(emulator.jobs()) == 2
+
+
+def test_results_without_jobs_say_what_to_materialise(materialize: Materialize, pages: list[str]) -> None:
+    _, results = dataset_of(*pages).assets
+    result = materialize(results)
+    assert not result.success
+    assert "Nothing was submitted for shop: materialise its jobs first" in failure_of(result)
+
+
+def test_invalid_targets_can_be_rows_instead_of_errors(
+    materialize: Materialize, emulator: Emulator, pages: list[str], data: Path
+) -> None:
+    @scrape_do_assets(name="shop", on_invalid_target="skip")
+    def shop(_context: dg.AssetExecutionContext) -> list[str | Target]:
+        return [Target(pages[0], key="sku-1"), Target("ftp://files.example", key="sku-2"), pages[1]]
+
+    assert materialize(*shop.assets).success
+    tasks = rows(data, "tasks")
+    assert [row["status"] for row in tasks] == ["success", "rejected", "success"]
+    assert [row["target_key"] for row in tasks] == ["sku-1", "sku-2", None]
+    assert "not an http or https URL" in tasks[1]["error_message"]
+    assert list(emulator.targets()) == pages[:2]
+
+
+def test_failed_targets_can_be_submitted_again_alone(
+    materialize: Materialize, emulator: Emulator, pages: list[str], data: Path
+) -> None:
+    emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/3", "times": 2}]})
+    assert materialize(*dataset_of(*pages, retry_failed_targets=2).assets).success
+    assert [row["status"] for row in rows(data, "tasks")] == ["success"] * 8
+    assert sorted(row["position"] for row in rows(data, "tasks")) == list(range(8))
+    counts = {url: count.submitted for url, count in emulator.targets().items()}
+    assert counts == dict.fromkeys(pages, 1) | {pages[2]: 3}
+
+
+@pytest.mark.parametrize(("limit", "message"), [({"max_credits": 7}, "max_credits is 7"), ({}, "the account has 5")])
+def test_too_expensive_targets_are_refused_before_anything_is_sent(
+    site: DemoSite, pages: list[str], limit: dict[str, int], message: str, tmp_path: Path
+) -> None:
+    with Emulator(token="t", credits=5) as poor:
+        result = dg.materialize(
+            [*dataset_of(*pages, **limit).assets],
+            resources={
+                "scrape_do": ScrapeDoResource(api_token="t", base_url=poor.base_url),
+                "scrape_do_parquet": ScrapeDoParquetIOManager(base_uri=str(tmp_path)),
+            },
+            raise_on_error=False,
+        )
+        assert not result.success
+        assert message in failure_of(result)
+        assert poor.jobs() == []
+
+
+def test_jobs_over_the_limit_wait_their_turn(
+    materialize: Materialize, emulator: Emulator, site: DemoSite, data: Path
+) -> None:
+    def dataset(name: str) -> ScrapeDoDataset:
+        @scrape_do_assets(name=name, max_open_jobs=1)
+        def targets(_context: dg.AssetExecutionContext) -> list[str]:
+            return [f"{site.base_url}/{DAY}/products/{number}?{name}" for number in range(1, 5)]
+
+        return targets
+
+    assert materialize(dataset("one").assets[0], dataset("two").assets[0]).success
+    first, second = emulator.jobs()
+    assert first.status == "success"
+    assert second.created > first.created
 
 
 def test_a_failed_collect_leaves_the_previous_results_and_goes_on_without_paying_again(
@@ -217,24 +321,22 @@ def test_a_failed_collect_leaves_the_previous_results_and_goes_on_without_paying
 
 
 @pytest.mark.parametrize("kind", ["drop", "status", "truncate"])
-def test_a_lost_answer_to_a_submission_fails_loudly_and_is_never_sent_again(
-    materialize: Materialize, emulator: Emulator, pages: list[str], kind: str
+def test_a_job_whose_answer_was_lost_is_adopted_not_submitted_again(
+    materialize: Materialize, emulator: Emulator, pages: list[str], data: Path, kind: str
 ) -> None:
     details = {"drop": {"when": "after"}, "status": {"status": 502, "when": "after", "body": "html"}, "truncate": {}}
     emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": kind, "times": 1, **details[kind]}]})
-    result = materialize(*dataset_of(*pages).assets)
-    assert not result.success
-    assert "cannot tell whether Scrape.do took it" in failure_of(result)
-    assert "list the jobs" in failure_of(result)
+    assert materialize(*dataset_of(*pages).assets).success
     assert {count.submitted for count in emulator.targets().values()} == {1}
     assert emulator.requests()["create_job"] == 1
+    assert [row["url"] for row in rows(data, "contents")] == pages
 
 
 def test_a_job_that_does_not_end_in_time_is_named_goes_on_and_can_be_collected_later(
     materialize: Materialize, emulator: Emulator, pages: list[str], data: Path
 ) -> None:
     emulator.set_faults({"targets": [{"kind": "linger", "status": "verifying", "match": "*/products/4", "times": 1}]})
-    dataset = dataset_of(*pages, job_timeout=timedelta(seconds=1.5))
+    dataset = dataset_of(*pages, job_deadline=timedelta(seconds=1.5))
     result = materialize(*dataset.assets)
     assert not result.success
     [job] = emulator.jobs()
@@ -351,7 +453,9 @@ def test_the_token_is_in_no_event_log_or_file(
     assert token not in "".join(dg.serialize_value(run) for run in instance.get_runs())
     assert token not in "".join(capfd.readouterr())
     files = [path for path in data.rglob("*") if path.is_file()]
-    assert len(files) >= 6
+    assert len(files) >= 4
+    files += [path for path in Path(instance.root_directory).rglob("*") if path.is_file()]
+    assert [path for path in files if path.name == "ledger.db"]
     assert not [path for path in files if token in str(path) or token.encode() in path.read_bytes()]
 
 
