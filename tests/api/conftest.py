@@ -21,8 +21,13 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, Backoff, RetryPolicy, ScrapeDoAsyncAPIClient
+
+# A machine that is busy with other tests is slow, and not wrong.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 TOKEN = "tok-5e1f00d5ecret"
 DEADLINE = 10.0
