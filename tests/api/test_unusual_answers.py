@@ -22,9 +22,9 @@ def test_a_page_with_broken_characters_is_read_with_replacements(content: bytes,
 
 
 def test_what_is_no_json_at_all_stays_unreadable() -> None:
-    with client_answering(b'{"TaskID": "t1"') as client:
-        with pytest.raises(UnparsableResponseError, match="could not be read"):
-            client.get_task("j1", "t1")
+    unreadable = pytest.raises(UnparsableResponseError, match="could not be read")
+    with client_answering(b'{"TaskID": "t1"') as client, unreadable:
+        client.get_task("j1", "t1")
 
 
 def test_null_entries_of_a_job_are_left_out() -> None:
