@@ -20,7 +20,7 @@ FORBIDDEN = {
     # A server that shares the client's models would prove nothing about the client.
     "emulator": ["dagster", "scrapedo_dagster.api", "scrapedo_dagster.engine"],
 }
-BELOW = [*FORBIDDEN, "webhooks", "_version"]
+BELOW = [*FORBIDDEN, "webhooks", "_lazy", "_version"]
 """What of our own package these parts may import: each other (but for the above), and nothing that faces Dagster."""
 
 

@@ -5,6 +5,7 @@ All decisions are here; the clients only do the steps (`scrapedo_dagster.api.ste
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
@@ -157,7 +158,7 @@ class Operations:
         return (yield from self.fetch_tasks(job, request.targets or (), limit=limit, task_ids=created.task_ids))
 
     def _exchange(self, call: Call, model: type[Model], retry: RetryPolicy | None = None) -> Operation[Model]:
-        return self._answer(call, lambda answer: model.model_validate_json(answer.content), retry)
+        return self._answer(call, lambda answer: _read(model, answer.content), retry)
 
     def _answer(
         self, call: Call, read: Callable[[httpx.Response], T], retry: RetryPolicy | None = None
@@ -182,6 +183,21 @@ class Operations:
                     raise problem
                 raise failures.uncertain(call, problem)
             yield Sleep(pause)
+
+
+def _read(model: type[Model], body: bytes) -> Model:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        if error.errors()[0]["type"] != "json_invalid":
+            raise
+        problem = error
+    # Bytes that are no UTF-8, or half a surrogate pair, in a page that was paid for: read it with replacements.
+    try:
+        lenient = json.dumps(json.loads(body.decode(errors="replace")), ensure_ascii=False)
+    except ValueError:
+        raise problem from None
+    return model.model_validate_json(lenient.encode(errors="replace"))
 
 
 def _about_job(method: Literal["GET", "DELETE"], job_id: str) -> Call:
@@ -223,7 +239,8 @@ class Listing:
             # after it to earlier pages, and one of them may have slipped from a page to come to a page already read.
             self._announced = self._announced or page.total_count
         more = self.query.page < page.total_pages if page.total_pages else len(page.jobs) >= self.query.page_size
-        self.done = not page.jobs or not more
+        # A service that ignores `page` would give the same jobs for ever.
+        self.done = not new or not more
         if self.done and len(self._seen) < (self._announced or 0):
             raise failures.incomplete_listing(self.query.page, len(self._seen), self._announced or 0)
         self.query = self.query.model_copy(update={"page": self.query.page + 1})

@@ -83,7 +83,9 @@ def _text_map(value: object) -> dict[str, str]:
 
 
 def _list(value: object) -> object:
-    return [] if value is None else value
+    if value is None:
+        return []
+    return [item for item in value if item is not None] if isinstance(value, list) else value
 
 
 Time = Annotated[datetime | None, BeforeValidator(_time)]

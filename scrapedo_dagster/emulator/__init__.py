@@ -14,8 +14,9 @@ that is silent, the variants a client must tolerate can be chosen (`WireStyle`).
 It shares no code with the clients of this package, so that it can prove them wrong.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from scrapedo_dagster._lazy import lazy_names
 from scrapedo_dagster.emulator.faults import CallFault, Faults, FaultsError, JobFault, TargetFault, WireStyle
 from scrapedo_dagster.emulator.settings import DEFAULT_TOKEN, Settings, SettingsError
 
@@ -40,19 +41,14 @@ __all__ = [
     "serve",
 ]
 
-_LAZY = {
-    "Emulator": "server",
-    "PortInUseError": "server",
-    "serve": "server",
-    "JobRecord": "state",
-    "TargetCount": "state",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import the server on first use: it needs the `[emulator]` extra, and the command line must start without."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+# The server needs the `[emulator]` extra, and the command line must start without.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "Emulator": "server",
+        "JobRecord": "state",
+        "PortInUseError": "server",
+        "TargetCount": "state",
+        "serve": "server",
+    },
+)

@@ -8,6 +8,7 @@ import hmac
 import json
 import logging
 from collections.abc import Awaitable, Callable
+from email.utils import format_datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -106,9 +107,12 @@ class _Api:
         try:
             if not hmac.compare_digest(request.headers.get("x-token", "").encode("latin-1"), self._token):
                 raise ApiError(401, "Invalid or missing token: send it as the X-Token header")
-            return JSONResponse(await operation(request))
+            response: Response = JSONResponse(await operation(request))
         except ApiError as error:
-            return _envelope(error.status, error.message)
+            response = _envelope(error.status, error.message)
+        # The service's clock is the one that jobs are stamped by, and tests move.
+        response.headers["Date"] = format_datetime(self._service.clock.now(), usegmt=True)
+        return response
 
     def _spoilt(self, fault: CallFault) -> Response:
         if fault.kind == "drop":

@@ -249,6 +249,7 @@ async def _serve(settings: Settings, listener: socket.socket, started: Future[_R
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        date_header=False,  # the app sends that of its own clock
         timeout_graceful_shutdown=_GRACE,
     )
     running = _Running(service, asyncio.get_running_loop(), begin_stop)

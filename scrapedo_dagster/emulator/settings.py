@@ -72,6 +72,11 @@ class Settings:
             raise SettingsError(f"plan is {self.plan!r}; it must be one of {', '.join(get_args(Plan))}")
         if not self.token:
             raise SettingsError("token is empty; clients must have something to send as X-Token")
+        if self.token == DEFAULT_TOKEN and not self.is_private:
+            raise SettingsError(
+                f"host is {self.host!r}, which others can reach, and token is the documented default: anyone could "
+                "fetch through this emulator; choose a token of your own"
+            )
         if not (self.speed > 0 and math.isfinite(self.speed)):
             raise SettingsError(f"speed is {self.speed}; it must be a number above 0, such as 1 or 50")
         if self.credits is not None and self.credits < 0:

@@ -7,6 +7,7 @@ import re
 import socket
 import uuid
 from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 from typing import Any
 
 import pytest
@@ -365,3 +366,9 @@ async def test_the_clock_wakes_who_sleeps_until_the_new_time_and_nobody_else() -
     clock.advance(timedelta(hours=2))
     await asyncio.wait_for(late, 5)
     await asyncio.wait_for(clock.sleep_until(clock.now() + timedelta(milliseconds=30)), 5)
+
+
+def test_answers_are_dated_by_the_clock_that_stamps_the_jobs(api: Any) -> None:
+    api.emulator.advance(timedelta(days=2))
+    dated = parsedate_to_datetime(api.http.get("/me").headers["Date"])
+    assert abs(dated - api.emulator.now()) < timedelta(seconds=5)
