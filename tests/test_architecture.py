@@ -80,7 +80,7 @@ package = types.ModuleType("scrapedo_dagster")  # the public names in its place 
 package.__path__ = [str(root / "scrapedo_dagster")]
 sys.modules["scrapedo_dagster"] = package
 for path in sorted((root / "scrapedo_dagster" / part).rglob("*.py")):
-    if path.stem != "__main__":
+    if path.stem not in {"__main__", "env"}:  # programs, the second one of Alembic's
         importlib.import_module(".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__"))
 print("imported", f"scrapedo_dagster.{part}" in sys.modules)
 print(sorted(name for name in sys.modules if name.partition(".")[0] in {"dagster", "dagster_shared"}))
