@@ -19,6 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from scrapedo_dagster.engine.ledger_place import parse_url
 from scrapedo_dagster.engine.ledger_tables import submissions as table
 from scrapedo_dagster.engine.migrate import migrate
 from scrapedo_dagster.engine.states import FOLLOWERS, OPEN, State
@@ -98,8 +99,8 @@ class Ledger:
     process needs its own.
     """
 
-    def __init__(self, url: str) -> None:
-        self._url = sa.make_url(url)
+    def __init__(self, url: str | sa.URL) -> None:
+        self._url = parse_url(url)
 
     def __repr__(self) -> str:
         return f"Ledger({self._url.render_as_string(hide_password=True)!r})"
@@ -180,6 +181,8 @@ class Ledger:
 
     def claim(self, submission: Submission, *, run_id: str | None, fingerprint: str) -> Submission | None:
         """Take a planned submission in order to submit it. None if another worker was faster."""
+        if submission.state != State.PLANNED:
+            raise _illegal(submission, State.SUBMITTING)  # it has a claim, which is not ours to take
         try:
             return self._move(
                 submission,
@@ -194,8 +197,13 @@ class Ledger:
             return None
 
     def renew(self, submission: Submission) -> Submission:
-        """Say before another attempt that this claim is alive."""
-        return self._move(submission, State.SUBMITTING, claimed_at=self.now())
+        """Say before another attempt that this claim is alive.
+
+        The claim gets another name: whoever has seen the old one, and takes its worker for dead, loses.
+        """
+        if submission.state != State.SUBMITTING:
+            raise _illegal(submission, State.SUBMITTING)
+        return self._move(submission, State.SUBMITTING, claim=uuid.uuid4().hex, claimed_at=self.now())
 
     def release(self, submission: Submission, reason: str) -> Submission:
         """Plan it again: it certainly is no job."""
@@ -223,6 +231,8 @@ class Ledger:
 
     def finished(self, submission: Submission) -> Submission:
         """Its job has ended, in whatever status; or it has nothing to send."""
+        if submission.state == State.PLANNED and submission.targets:
+            raise _illegal(submission, State.FINISHED)  # they would never be sent
         return self._move(submission, State.FINISHED, finished_at=self.now())
 
     def expired(self, submission: Submission, reason: str) -> Submission:
@@ -267,10 +277,7 @@ class Ledger:
 
     def _move_on(self, connection: sa.Connection, submission: Submission, to: State, **values: Any) -> Submission:
         if to not in FOLLOWERS[submission.state]:
-            raise IllegalTransitionError(
-                f"Submission {submission.id} of {submission.scope} cannot go from {submission.state.value} to "
-                f"{to.value}."
-            )
+            raise _illegal(submission, to)
         same_claim = table.c.claim.is_(None) if submission.claim is None else table.c.claim == submission.claim
         swapped = connection.execute(
             sa.update(table)
@@ -321,6 +328,12 @@ def _sqlite(url: sa.URL) -> sa.Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _illegal(submission: Submission, to: State) -> IllegalTransitionError:
+    return IllegalTransitionError(
+        f"Submission {submission.id} of {submission.scope} cannot go from {submission.state.value} to {to.value}."
+    )
 
 
 def _of(scope: Scope) -> sa.ColumnElement[bool]:

@@ -60,7 +60,7 @@ def entries_of(targets: Iterable[str | Target], on_invalid: Literal["raise", "sk
     if isinstance(targets, str | bytes):
         raise TypeError(f"targets must be a list of URLs and is one string: {targets!r}. Return [{targets!r}] instead.")
     try:
-        listed = list(targets)
+        listed = iter(targets)
     except TypeError:
         raise TypeError(f"targets must be a list of URLs and is {type(targets).__name__}: return a list.") from None
     entries = tuple(_entry(position, target) for position, target in enumerate(listed))

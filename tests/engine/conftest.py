@@ -1,15 +1,35 @@
-"""A table of scraped pages, and ways to fill it."""
+"""A table of scraped pages, and ways to fill it; and a ledger, an emulator and workers that use both."""
 
-from collections.abc import Callable, Iterable
+import functools
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pyarrow as pa
 import pytest
 from pyarrow import fs
 
+from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
+from scrapedo_dagster.api.requests import ScrapeOptions
+from scrapedo_dagster.api.retry import Backoff, RetryPolicy
+from scrapedo_dagster.demo.site import DemoSite
+from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.engine.collect import Tables
+from scrapedo_dagster.engine.ledger import Ledger, Scope, account_of
 from scrapedo_dagster.engine.parquet import CompleteGeneration, ParquetStore, ParquetTable
-from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA
+from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.settle import Patience
+from scrapedo_dagster.engine.submit import Submitter
+from scrapedo_dagster.engine.targets import entries_of
+
+TOKEN = "canary-7f3a9c"
+QUICK = RetryPolicy(attempts=4, backoff=Backoff(initial=0.001, maximum=0.01))
+
+_one_tls_context = functools.cache(ssl.create_default_context)
 
 
 @pytest.fixture
@@ -85,3 +105,131 @@ def urls_of() -> Callable[..., list[str]]:
         return sorted(urls)
 
     return urls_of
+
+
+class MovableLedger(Ledger):
+    """A ledger whose clock can be moved, by `ahead`."""
+
+    ahead = timedelta()
+
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+
+@pytest.fixture(autouse=True)
+def _quick_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each httpx client reads all certificates anew, which takes longer than most of these tests."""
+    monkeypatch.setattr(ssl, "create_default_context", _one_tls_context)
+
+
+@pytest.fixture
+def token() -> str:
+    return TOKEN
+
+
+@pytest.fixture
+def account() -> str:
+    return account_of(TOKEN)
+
+
+@pytest.fixture
+def scope(account: str) -> Scope:
+    return Scope(account, "shop", "mon")
+
+
+@pytest.fixture
+def ledger_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'not yet there' / 'ledger.db'}"
+
+
+@pytest.fixture
+def ledger(ledger_url: str) -> Iterator[MovableLedger]:
+    ledger = MovableLedger(ledger_url)
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[DemoSite]:
+    with DemoSite() as site:
+        yield site
+
+
+@pytest.fixture
+def urls(site: DemoSite) -> Callable[..., list[str]]:
+    """Targets that can be fetched; the same numbers are the same targets."""
+    return lambda *numbers: [f"{site.base_url}/2026-01-01/products/{number}" for number in numbers]
+
+
+@pytest.fixture
+def emulator() -> Iterator[Emulator]:
+    with Emulator(token=TOKEN, speed=500) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def client(emulator: Emulator) -> Iterator[ScrapeDoAsyncAPIClient]:
+    with ScrapeDoAsyncAPIClient(TOKEN, base_url=emulator.base_url, timeout=5.0, retry=QUICK) as client:
+        yield client
+
+
+@pytest.fixture
+def async_client(emulator: Emulator) -> Callable[..., AsyncScrapeDoAsyncAPIClient]:
+    def async_client(**settings: Any) -> AsyncScrapeDoAsyncAPIClient:
+        settings = {"timeout": 5.0, "retry": QUICK, **settings}
+        return AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=emulator.base_url, **settings)
+
+    return async_client
+
+
+@pytest.fixture
+def patience() -> Patience:
+    """Concludes from silence after a moment; workers are believed alive for long."""
+    return Patience(lease=timedelta(minutes=10), settle_after=timedelta(0), pause=0.01)
+
+
+@pytest.fixture
+def submitter(
+    ledger: MovableLedger, client: ScrapeDoAsyncAPIClient, scope: Scope, patience: Patience
+) -> Callable[..., Submitter]:
+    """A worker's submitter. Its lines for people are in `submitter.said`."""
+    said: list[str] = []
+
+    def submitter(**settings: Any) -> Submitter:
+        settings = {"scope": scope, "options": ScrapeOptions(), "run_id": "run", "patience": patience, **settings}
+        return Submitter(**{"ledger": ledger, "client": client, "log": said.append, **settings})
+
+    submitter.said = said  # type: ignore[attr-defined]
+    return submitter
+
+
+@pytest.fixture
+def plan(ledger: MovableLedger, scope: Scope) -> Callable[..., Any]:
+    """Plan a generation with one batch for each list of URLs; the submissions."""
+
+    def plan(*batches: Iterable[str], within: Scope = scope, generation: int = 1) -> Any:
+        entries = [entries_of(batch, "raise") for batch in batches]
+        assert ledger.plan(within, generation, entries, fingerprint="f", run_id="run")
+        return ledger.submissions(within, generation)
+
+    return plan
+
+
+@pytest.fixture
+def tables(tmp_path: Path) -> Tables:
+    store = ParquetStore(str(tmp_path / "data"))
+    return Tables(store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon")
+
+
+@pytest.fixture
+def eventually() -> Callable[[Callable[[], Any]], Any]:
+    """Poll until something is true, and return it."""
+
+    def eventually(condition: Callable[[], Any], *, within: float = 20.0) -> Any:
+        deadline = time.monotonic() + within
+        while not (found := condition()):
+            assert time.monotonic() < deadline, "it did not become true in time"
+            time.sleep(0.005)
+        return found
+
+    return eventually
