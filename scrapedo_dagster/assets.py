@@ -151,7 +151,10 @@ def _jobs_asset(
             try:
                 entries = entries_of(targets(context), settings.on_invalid_target)
                 generation = submitter.begin(
-                    entries, reuse_open_jobs=settings.reuse_open_jobs, above=tables.newest_generation()
+                    entries,
+                    reuse_open_jobs=settings.reuse_open_jobs,
+                    above=tables.newest_generation(),
+                    unfinished=tables.unfinished_generation(),
                 )
             except (InvalidTargetsError, NotEnoughCreditsError) as error:
                 raise dg.Failure(str(error), allow_retries=False) from error  # no retry would mend it

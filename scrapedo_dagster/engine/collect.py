@@ -36,8 +36,18 @@ class Tables:
 
     def newest_generation(self) -> int:
         """The newest generation that has left files, complete or not; 0 where none has."""
-        parts = (part for table in (self.tasks, self.contents) for part in table.parts(self.partition))
-        return max((part.generation for part in parts), default=0)
+        return max(self._generations(), default=0)
+
+    def unfinished_generation(self) -> int | None:
+        """The newest generation that has left files, if these are not yet the data of the partition, and alone."""
+        generations = self._generations()
+        if not generations:
+            return None
+        newest = max(generations)
+        # `tasks` is completed last, and removing what is older comes after that.
+        current = self.tasks.current_generation(self.partition)
+        is_complete = current is not None and current.generation >= newest
+        return None if is_complete and generations == {newest} else newest
 
     def complete(self, generation: int, batches: Sequence[int]) -> None:
         """Make a generation the data of the partition, and remove what is older."""
@@ -54,6 +64,10 @@ class Tables:
             (part.generation, part.index) == (submission.generation, submission.batch)
             for part in self.tasks.parts(self.partition)
         )
+
+    def _generations(self) -> set[int]:
+        parts = (part for table in (self.tasks, self.contents) for part in table.parts(self.partition))
+        return {part.generation for part in parts}
 
     @contextmanager
     def open_parts(self, submission: Submission) -> Iterator[tuple[PartWriter, PartWriter]]:

@@ -72,7 +72,9 @@ class Submitter:
     patience: Patience = field(default_factory=Patience)
     batch_size: int = 1000
 
-    def begin(self, entries: Batch, *, reuse_open_jobs: bool = True, above: int = 0) -> Generation:
+    def begin(
+        self, entries: Batch, *, reuse_open_jobs: bool = True, above: int = 0, unfinished: int | None = None
+    ) -> Generation:
         """Continue the open generation of the partition, or plan a new one with these entries.
 
         Args:
@@ -80,13 +82,15 @@ class Submitter:
             reuse_open_jobs: whether to continue an open generation.
             above: a new generation gets a number above this one: that of the newest files, which a ledger that was
                 exchanged or lost does not know.
+            unfinished: a generation whose files are not the data of the partition yet. It counts as open also when all
+                of it is collected: its worker died before it could say so.
 
         Raises:
             NotEnoughCreditsError: a new generation would cost too much.
         """
         while True:
             newest = self.ledger.generation(self.scope)
-            if reuse_open_jobs and self._can_be_continued(newest):
+            if reuse_open_jobs and self._can_be_continued(newest, unfinished):
                 self._compare(newest, entries)
                 return Generation(newest, continued=True)
             self._check_credits(entries)
@@ -199,10 +203,11 @@ class Submitter:
                 "nothing was submitted. List fewer targets or add credits."
             )
 
-    def _can_be_continued(self, generation: int) -> bool:
+    def _can_be_continued(self, generation: int, unfinished: int | None) -> bool:
         submissions = self.ledger.submissions(self.scope, generation)
         stopped = any(each.state in {State.CANCELED, State.FAILED} for each in submissions)
-        return not stopped and any(each.is_open for each in submissions)
+        is_open = generation == unfinished or any(each.is_open for each in submissions)
+        return bool(submissions) and is_open and not stopped
 
     def _compare(self, generation: int, entries: Batch) -> None:
         """Say it when the open generation has other targets than those that are listed now."""
