@@ -1,0 +1,343 @@
+"""A site, a service and a ledger for workers that are killed, and a look at what they left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+from uuid import uuid4
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import scrapedo_dagster
+from scrapedo_dagster.demo.site import DemoSite
+from scrapedo_dagster.emulator import Emulator, Faults, Settings
+from scrapedo_dagster.engine.collect import Tables
+from scrapedo_dagster.engine.ledger import Ledger, account_of
+from scrapedo_dagster.engine.parquet import ParquetStore
+from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
+
+_HERE = Path(__file__).parent
+_PATIENCE = 30.0  # seconds for a server to start or to stop
+# What differs between two runs of the same work.
+_OF_A_RUN = {
+    "job_id",
+    "task_id",
+    "start_time",
+    "end_time",
+    "update_time",
+    "duration_ms",
+    "remaining_credits",
+    "expires_at",
+    "trace_id",
+}
+
+
+# --- a Postgres server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """A SQLAlchemy URL of an empty database on a Postgres server that is there for this test session only."""
+    binaries = _postgres_binaries()
+    # A Postgres server refuses to run as root.
+    user = _somebody_else() if os.geteuid() == 0 else None
+    place = Path(tempfile.mkdtemp(prefix="scrapedo-postgres-"))
+    if user is not None:
+        os.chown(place, user.pw_uid, user.pw_gid)
+    rights: dict[str, Any] = {"cwd": place, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    if user is not None:
+        rights |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    try:
+        initdb = [binaries / "initdb", "-D", place / "data", "-U", "test", "-A", "trust", "-E", "UTF8"]
+        made = subprocess.run([*initdb, "--locale=C", "--no-sync"], check=False, text=True, **rights)
+        assert made.returncode == 0, made.stdout
+        port = _free_port()
+        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": ""}
+        settings |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": 50}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with (place / "log").open("w") as log:
+            server = subprocess.Popen(
+                [binaries / "postgres", "-D", place / "data", *options], **rights | {"stdout": log}
+            )
+        try:
+            _wait_for_postgres(server, port, place / "log")
+            yield f"postgresql+psycopg://test@127.0.0.1:{port}/postgres"
+        finally:
+            server.send_signal(signal.SIGINT)  # without waiting for connections to be closed
+            server.wait(_PATIENCE)
+    finally:
+        shutil.rmtree(place)
+
+
+def _postgres_binaries() -> Path:
+    places = [Path(path).parent for path in [shutil.which("postgres")] if path is not None]
+    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    found = [place for place in places if (place / "postgres").exists() and (place / "initdb").exists()]
+    if not found:
+        _unavailable("there is no Postgres server: neither on PATH nor in /usr/lib/postgresql")
+    return found[0]
+
+
+def _somebody_else() -> pwd.struct_passwd:
+    found = [user for user in pwd.getpwall() if user.pw_name in {"postgres", "nobody"}]
+    if not found:
+        _unavailable("Postgres does not run as root, and there is no user postgres or nobody")
+    return max(found, key=lambda user: user.pw_name)
+
+
+def _unavailable(reason: str) -> NoReturn:
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+    return port
+
+
+def _wait_for_postgres(server: subprocess.Popen[Any], port: int, log: Path) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            psycopg.connect(f"host=127.0.0.1 port={port} user=test dbname=postgres").close()
+        except psycopg.OperationalError:
+            assert server.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.02)
+        else:
+            return
+
+
+# --- workers
+
+
+class Forks:
+    """Starts workers, see forkserver.py."""
+
+    def __init__(self) -> None:
+        path = os.pathsep.join([str(Path(scrapedo_dagster.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
+        self._server = subprocess.Popen(
+            [sys.executable, _HERE / "forkserver.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": path, "NO_PROXY": "*"},
+        )
+
+    def run(self, *specs: dict[str, Any]) -> list[int | None]:
+        """Run workers that start together. Returns how each ended: 0, its exit code, or minus its signal."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        self._server.stdin.write(json.dumps(specs) + "\n")
+        self._server.stdin.flush()
+        ends: list[int | None] = json.loads(self._server.stdout.readline())
+        return ends
+
+    def close(self) -> None:
+        self._server.communicate(timeout=_PATIENCE)
+
+
+@pytest.fixture(scope="session")
+def forks() -> Iterator[Forks]:
+    forks = Forks()
+    yield forks
+    forks.close()
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[DemoSite]:
+    with DemoSite() as site:
+        yield site
+
+
+# --- a partition
+
+
+@dataclass
+class Work:
+    """One partition to be scraped: an account of its own at a service of its own, and places for what comes of it."""
+
+    forks: Forks
+    emulator: Emulator
+    ledger_url: str
+    place: Path
+    targets: list[str]
+    ends: list[int | None] = field(default_factory=list)
+
+    def run(
+        self, *, steps: str = "submit bring", deadly: str | None = None, by: str = "exit", at_once: int = 1
+    ) -> None:
+        """Let workers do it. One that is `deadly` dies at this point, by os._exit or by SIGKILL."""
+        number = len(self.ends)
+        spec = {
+            "token": self.emulator.token,
+            "base_url": self.emulator.base_url,
+            "ledger": self.ledger_url,
+            "data": str(self.data),
+            "targets": self.targets,
+            "steps": steps,
+            "deadly": deadly,
+            "by": by,
+            "log": str(self.place / "log"),
+        }
+        specs = [{**spec, "trail": str(self.place / f"trail-{number + each}")} for each in range(at_once)]
+        self.ends += self.forks.run(*specs)
+
+    @property
+    def data(self) -> Path:
+        return self.place / "data"
+
+    @property
+    def tables(self) -> Tables:
+        return _tables(self.data)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether a person who looks finds the new generation, and it alone."""
+        current = self.tables.tasks.current_generation("mon")
+        parts = [*self.tables.tasks.parts("mon"), *self.tables.contents.parts("mon")]
+        return current is not None and current.generation == 2 and {part.generation for part in parts} == {2}
+
+    @property
+    def urls(self) -> list[str]:
+        """What a reader of the partition finds now."""
+        urls: list[str] = self.tables.tasks.dataset(["mon"]).to_table(columns=["url"])["url"].to_pylist()
+        return urls
+
+    @property
+    def log(self) -> str:
+        return (self.place / "log").read_text()
+
+    @property
+    def trail(self) -> list[str]:
+        """The points that the first worker has passed."""
+        return (self.place / "trail-0").read_text().splitlines()
+
+    @property
+    def files(self) -> dict[str, Any]:
+        """Every file, with its rows as far as they do not differ from run to run."""
+        paths = [path for path in self.data.rglob("*") if path.is_file()]
+        return {str(path.relative_to(self.data)): _meaning(path) for path in sorted(paths)}
+
+    @property
+    def submitted(self) -> dict[str, int]:
+        """How often each target was submitted, by the service's own count."""
+        return {url: count.submitted for url, count in self.emulator.targets().items()}
+
+    @property
+    def states(self) -> Counter[str]:
+        """How many submissions of all generations are in each state."""
+        ledger = Ledger(self.ledger_url)
+        try:
+            return Counter(each.state.value for each in ledger.find(account=account_of(self.emulator.token)))
+        finally:
+            ledger.close()
+
+
+def _schema(url: str, name: str) -> str:
+    """A place of its own in a Postgres database, as good as a new one."""
+    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
+        connection.execute(f'CREATE SCHEMA "{name}"')
+    return f"{url}?options=-csearch_path%3D{name}"
+
+
+def _tables(data: Path) -> Tables:
+    store = ParquetStore(str(data))
+    return Tables(
+        store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon"
+    )
+
+
+def _scrape_before(data: Path) -> None:
+    """Leave an older generation, to be replaced."""
+    row = {"task_id": "old", "url": "old", "content": b"old", "position": 0, "status": "success", "generation": 1}
+    tables = _tables(data)
+    for table, schema in ((tables.contents, CONTENTS_SCHEMA), (tables.tasks, TASKS_SCHEMA)):
+        for index in range(2):
+            with table.open_part("mon", 1, index) as part:
+                part.write(pa.Table.from_pylist([row], schema=schema))
+        table.complete_generation("mon", 1, range(2))
+
+
+def _meaning(path: Path) -> Any:
+    if path.suffix != ".parquet":
+        return {name: value for name, value in json.loads(path.read_text()).items() if name != "bytes"}
+    rows = pq.read_table(path, partitioning=None).to_pylist()
+    for row in rows:
+        for name in _OF_A_RUN & row.keys():
+            del row[name]
+        if row.get("response_headers") is not None:
+            row["response_headers"] = sorted(header for header in row["response_headers"] if header[0] != "Date")
+    return rows
+
+
+class Works:
+    """Makes partitions to scrape, each apart from all others."""
+
+    def __init__(self, forks: Forks, site: DemoSite, place: Path) -> None:
+        self._forks = forks
+        self._place = place
+        self._stopping: list[threading.Thread] = []
+        _scrape_before(place / "before")
+        shop = f"{site.base_url}/2026-01-01"
+        self.targets = [
+            f"{shop}/products/1",
+            f"{shop}/products/2",
+            f"{shop}/products/1",  # a duplicate
+            "not a URL",
+            f"{shop}/products/91",  # missing
+            f"{shop}/images/1.png",
+            f"{shop}/broken",  # fails, and is submitted once again
+            f"{shop}/products/3",
+            f"{shop}/api/products/4",
+            f"{shop}/products/2",
+        ]
+
+    @contextmanager
+    def new(self, postgres: str | None = None, **faults: Any) -> Iterator[Work]:
+        """A partition that was scraped before, with a new ledger, by default on SQLite, which knows nothing of that."""
+        place = self._place / uuid4().hex
+        shutil.copytree(self._place / "before", place / "data")
+        faults = {**faults, "targets": [{"match": "*/broken", "kind": "error"}]}
+        settings = Settings(token=uuid4().hex, queue_seconds=0, processing_seconds=0, faults=Faults.parse(faults))
+        emulator = Emulator(settings=settings).__enter__()
+        ledger = f"sqlite:///{place}/ledger.db" if postgres is None else _schema(postgres, place.name)
+        try:
+            yield Work(self._forks, emulator, ledger, place, self.targets)
+        finally:
+            # It takes its time.
+            self._stopping.append(threading.Thread(target=emulator.__exit__, args=(None, None, None)))
+            self._stopping[-1].start()
+            shutil.rmtree(place)
+
+    def close(self) -> None:
+        for thread in self._stopping:
+            thread.join(_PATIENCE)
+
+
+@pytest.fixture
+def works(forks: Forks, site: DemoSite, tmp_path: Path) -> Iterator[Works]:
+    works = Works(forks, site, tmp_path)
+    yield works
+    works.close()

@@ -1,0 +1,67 @@
+"""What a Dagster run does with a partition, as one function: submit its targets, wait, collect."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from points import Points, WatchedAsyncTransport, WatchedTransport, watch_files, watch_ledger
+
+from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
+from scrapedo_dagster.api.requests import ScrapeOptions
+from scrapedo_dagster.api.retry import Backoff
+from scrapedo_dagster.engine.bring_home import Homecoming
+from scrapedo_dagster.engine.collect import Tables
+from scrapedo_dagster.engine.ledger import Ledger, Scope, account_of
+from scrapedo_dagster.engine.parquet import ParquetStore
+from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.settle import Patience
+from scrapedo_dagster.engine.submit import Submitter
+from scrapedo_dagster.engine.targets import entries_of
+
+_OFTEN = Backoff(initial=0.04, maximum=0.04, multiplier=1)
+_IMPATIENT = Patience(lease=timedelta(seconds=1), settle_after=timedelta(seconds=0.5), pause=0.05)
+
+
+def work(spec: dict[str, Any]) -> None:
+    """Do the work of `spec` (see `Work` in conftest.py), and die on the way if it says so."""
+    point = Points(spec["trail"], spec["deadly"], spec["by"])
+    data = Path(spec["data"])
+    watch_ledger(point)
+    watch_files(point, data)
+    store = ParquetStore(str(data))
+    tables = Tables(
+        store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon"
+    )
+    account = {"api_token": spec["token"], "base_url": spec["base_url"], "max_concurrency": 2}
+
+    def async_client() -> AsyncScrapeDoAsyncAPIClient:
+        return AsyncScrapeDoAsyncAPIClient(**account, transport=WatchedAsyncTransport(point))
+
+    with ScrapeDoAsyncAPIClient(**account, transport=WatchedTransport(point)) as client:
+        submitter = Submitter(
+            ledger=Ledger(spec["ledger"]),
+            client=client,
+            scope=Scope(account_of(spec["token"]), "shop", "mon"),
+            options=ScrapeOptions(),
+            run_id=None,
+            log=print,
+            patience=_IMPATIENT,
+            batch_size=3,
+        )
+        if "submit" in spec["steps"]:
+            begun = submitter.begin(
+                entries_of(spec["targets"], "skip"),
+                above=tables.newest_generation(),
+                unfinished=tables.unfinished_generation(),
+            )
+            generation = begun.number
+            submitter.submit(generation)
+        else:
+            generation = submitter.ledger.generation(submitter.scope)
+        if "bring" in spec["steps"]:
+            Homecoming(submitter, async_client, tables, timedelta(seconds=30), retries=1, poll=_OFTEN).bring(generation)
+        submitter.ledger.close()
+    print(json.dumps({"generation": generation}))
