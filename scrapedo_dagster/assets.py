@@ -146,8 +146,11 @@ def _jobs_asset(
     def jobs(
         context: dg.AssetExecutionContext, scrape_do: ScrapeDoResource, scrape_do_parquet: ParquetResource
     ) -> dg.MaterializeResult[None]:
-        tables = _tables(name, scrape_do_parquet, _partition(context))
-        with _submitter(context, scrape_do, settings) as submitter:
+        with (
+            cancels_when_terminated(context, scrape_do) as begun,
+            _submitter(context, scrape_do, settings) as submitter,
+        ):
+            tables = _tables(name, scrape_do_parquet, _partition(context))
             try:
                 entries = entries_of(targets(context), settings.on_invalid_target)
                 generation = submitter.begin(
@@ -158,11 +161,11 @@ def _jobs_asset(
                 )
             except (InvalidTargetsError, NotEnoughCreditsError) as error:
                 raise dg.Failure(str(error), allow_retries=False) from error  # no retry would mend it
-            with cancels_when_terminated(context, submitter):
-                submissions = submitter.submit(generation.number)
-        told = metadata.of_jobs(generation, submissions)
-        context.log.info(f"{submitter.scope}: submitted {told['scrapedo/submitted']} targets.")
-        return dg.MaterializeResult(asset_key=spec.key, metadata=told)
+            begun.add(submitter.scope)
+            submissions = submitter.submit(generation.number)
+            told = metadata.of_jobs(generation, submissions)
+            context.log.info(f"{submitter.scope}: submitted {told['scrapedo/submitted']} targets.")
+            return dg.MaterializeResult(asset_key=spec.key, metadata=told)
 
     return jobs
 
@@ -200,7 +203,11 @@ def _results_asset(
                 f"{progress.written} are written."
             )
 
-        with _submitter(context, scrape_do, settings) as submitter:
+        with (
+            cancels_when_terminated(context, scrape_do) as begun,
+            _submitter(context, scrape_do, settings) as submitter,
+        ):
+            begun.add(submitter.scope)
             homecoming = Homecoming(
                 submitter,
                 scrape_do.async_client,
@@ -210,23 +217,23 @@ def _results_asset(
                 on_progress=log_progress,
             )
             try:
-                with cancels_when_terminated(context, submitter):
-                    homecoming.bring(submitter.ledger.generation(submitter.scope))
+                homecoming.bring(submitter.ledger.generation(submitter.scope))
             except NothingSubmittedError as error:
                 raise dg.Failure(str(error), allow_retries=False) from error
-        summary = summarize(tables.tasks, partition)
-        log = context.log.warning if summary.failures else context.log.info
-        log(
-            f"{submitter.scope}: {summary.succeeded} of {summary.targets} targets succeeded, {summary.credits} credits."
-        )
-        return (
-            dg.MaterializeResult(
-                asset_key=tasks_spec.key, metadata=metadata.of_tasks(tables.tasks, partition, summary)
-            ),
-            dg.MaterializeResult(
-                asset_key=contents_spec.key, metadata=metadata.of_contents(tables.contents, partition, summary)
-            ),
-        )
+            summary = summarize(tables.tasks, partition)
+            log = context.log.warning if summary.failures else context.log.info
+            log(
+                f"{submitter.scope}: {summary.succeeded} of {summary.targets} targets succeeded, "
+                f"{summary.credits} credits."
+            )
+            return (
+                dg.MaterializeResult(
+                    asset_key=tasks_spec.key, metadata=metadata.of_tasks(tables.tasks, partition, summary)
+                ),
+                dg.MaterializeResult(
+                    asset_key=contents_spec.key, metadata=metadata.of_contents(tables.contents, partition, summary)
+                ),
+            )
 
     return results
 

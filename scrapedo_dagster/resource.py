@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import dagster as dg
 from pydantic import Field, PrivateAttr
 
-from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, RetryPolicy, ScrapeDoAsyncAPIClient
+from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, Backoff, RetryPolicy, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.client import DEFAULT_BASE_URL
 from scrapedo_dagster.engine.ledger import Ledger, account_of
+from scrapedo_dagster.engine.ledger_place import default_url, is_on_this_machine, parse_url
+
+_HASTY_TIMEOUT = 2.0
+_HASTY_RETRY = RetryPolicy(attempts=2, backoff=Backoff(initial=0.2), max_retry_after=1.0)
 
 
 class ScrapeDoResource(dg.ConfigurableResource[Any]):
@@ -57,12 +60,14 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Dagster's hook: find the ledger. It is opened on first use."""
-        url = self.ledger_url
-        if url is None:
-            if context.instance is None:
-                raise dg.DagsterInvariantViolationError("ScrapeDoResource needs a Dagster instance, or a ledger_url.")
+        if self.ledger_url is not None:
+            url = parse_url(self.ledger_url)
+        elif context.instance is not None:
+            url = default_url(context.instance.root_directory)
+        else:
+            raise dg.DagsterInvariantViolationError("ScrapeDoResource needs a Dagster instance, or a ledger_url.")
+        if context.instance is not None and is_on_this_machine(url):
             _check_that_runs_stay_here(context.instance)
-            url = f"sqlite:///{Path(context.instance.root_directory) / 'scrapedo' / 'ledger.db'}"
         self._ledger = Ledger(url)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
@@ -92,6 +97,11 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
     def async_client(self) -> AsyncScrapeDoAsyncAPIClient:
         """An asyncio client of this account; use it in an `async with` statement."""
         return AsyncScrapeDoAsyncAPIClient(**self._client_settings())
+
+    def hasty_client(self) -> ScrapeDoAsyncAPIClient:
+        """A blocking client that soon gives up: for the seconds between an interrupt and the end of the process."""
+        timeout = min(self.request_timeout, _HASTY_TIMEOUT)
+        return ScrapeDoAsyncAPIClient(**self._client_settings() | {"timeout": timeout, "retry": _HASTY_RETRY})
 
     def _client_settings(self) -> dict[str, Any]:
         return {

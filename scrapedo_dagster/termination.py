@@ -1,46 +1,85 @@
 """What happens to remote jobs when a step is interrupted: canceled if a person wanted it, kept if a machine failed.
 
-A signal alone does not tell the two apart; the run's status does (dagster_core: CANCELING and CANCELED are set before
-the signal is sent).
+A signal alone does not tell the two apart. What Dagster has recorded does: the wish to terminate a run is written
+before the signal is sent.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
-from dagster._core.errors import DagsterExecutionInterruptedError
 
-from scrapedo_dagster.engine.cancel import cancel_generation
-from scrapedo_dagster.engine.submit import Submitter
+from scrapedo_dagster.engine.cancel import Fate, Outcome, cancel_all, open_submissions
+from scrapedo_dagster.engine.ledger import Scope
+from scrapedo_dagster.resource import ScrapeDoResource
 
-_UNWANTED = {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED, dg.DagsterRunStatus.FAILURE}
+_INTERRUPTS = (dg.DagsterExecutionInterruptedError, KeyboardInterrupt)
+_SECONDS = 5.0  # for canceling; Kubernetes kills 30 s after its signal, other platforms after 10
+_SHOWN = 10  # jobs that one message lists
 
 
 @contextmanager
-def cancels_when_terminated(context: dg.AssetExecutionContext, submitter: Submitter) -> Iterator[None]:
-    """Cancel the remote jobs of the partition if the run is terminated inside the block, and fail without retries."""
+def cancels_when_terminated(context: dg.AssetExecutionContext, scrape_do: ScrapeDoResource) -> Iterator[set[Scope]]:
+    """If the run is terminated inside the block, cancel the open jobs and fail without a retry.
+
+    Put the whole of a step into the block. It yields a set: add each partition once its generation has been begun;
+    before that there is nothing of this run to cancel.
+
+    An interrupt that nobody wished for (an eviction, a machine that goes down) is raised as it is, and the jobs go on.
+    """
+    begun: set[Scope] = set()
     try:
-        yield
-    except (DagsterExecutionInterruptedError, KeyboardInterrupt) as interrupt:
-        if not _is_unwanted(context):
-            raise  # evicted, or its machine is going down: the jobs go on, and the next run finds them
-        canceled = _try(lambda: cancel_generation(submitter), context)
+        yield begun
+    except _INTERRUPTS as interrupt:
+        if not _is_wanted(context):
+            raise
+        try:
+            outcomes = _cancel(scrape_do, begun)
+            told = _told(outcomes)
+        except (Exception, *_INTERRUPTS) as error:  # noqa: BLE001 - whatever it is, the interrupt must not be lost
+            told = f"its Scrape.do jobs could not be canceled and go on ({error or 'interrupted again'}): {_BY_HAND}"
         # Without this, a RetryPolicy would run the step again (dagster issue 15026).
-        raise dg.Failure(
-            f"The run was terminated; {canceled} Scrape.do jobs of {submitter.scope} were canceled. What they had "
-            "already done is billed.",
-            allow_retries=False,
-        ) from interrupt
+        raise dg.Failure(f"The run was terminated; {told}", allow_retries=False) from interrupt
 
 
-def _is_unwanted(context: dg.AssetExecutionContext) -> bool:
-    run = context.instance.get_run_by_id(context.run.run_id)
-    return run is not None and run.status in _UNWANTED
-
-
-def _try(cancel: Callable[[], int], context: dg.AssetExecutionContext) -> int:
+def _is_wanted(context: dg.AssetExecutionContext) -> bool:
+    """Whether somebody has asked Dagster to terminate the run: a person, or its limit of run time."""
     try:
-        return cancel()
-    except Exception as error:  # noqa: BLE001 - whatever it is, the interrupt must not be lost over it
-        context.log.error(f"Could not cancel all jobs: {error}. `scrapedo-dagster jobs cancel` does it by hand.")
-        return 0
+        run = context.instance.get_run_by_id(context.run.run_id)
+        if run is None:
+            return False
+        if run.status in {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}:
+            return True
+        # A run that exceeds its time is marked as failed right after it was asked to end. One that is failed without
+        # having been asked has lost its machine, by what Dagster knows, and a retry may be at its jobs already.
+        asked = dg.DagsterEventType.RUN_CANCELING
+        return run.status == dg.DagsterRunStatus.FAILURE and bool(context.instance.all_logs(run.run_id, of_type=asked))
+    except Exception as error:  # noqa: BLE001 - not knowing, keep what is paid for; and do not hide the interrupt
+        context.log.warning(f"Interrupted, and the run's status cannot be read ({error}): the Scrape.do jobs go on.")
+        return False
+
+
+def _cancel(scrape_do: ScrapeDoResource, scopes: set[Scope]) -> list[Outcome]:
+    submissions = open_submissions(scrape_do.ledger, scopes)
+    if not submissions:
+        return []
+    with scrape_do.hasty_client() as client:
+        return cancel_all(scrape_do.ledger, client, submissions, reason="the run was terminated", seconds=_SECONDS)
+
+
+_BY_HAND = "`scrapedo-dagster jobs list` shows them and `scrapedo-dagster jobs cancel` cancels them."
+
+
+def _told(outcomes: list[Outcome]) -> str:
+    canceled = sum(each.fate == Fate.CANCELED for each in outcomes)
+    left = [each for each in outcomes if each.fate == Fate.LEFT]
+    told = f"{canceled} Scrape.do jobs were canceled. What they had already done is billed."
+    if not left:
+        return told
+    listed = "; ".join(
+        f"submission {each.submission.id} ({each.submission.scope}, job {each.submission.job_id or 'unknown'}): "
+        f"{each.reason}"
+        for each in left[:_SHOWN]
+    )
+    more = f"; and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
+    return f"{told} {len(left)} could not be canceled and may go on: {listed}{more}. {_BY_HAND}"

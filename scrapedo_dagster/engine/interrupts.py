@@ -1,0 +1,59 @@
+"""Work that an interrupt must not break off in the wrong place.
+
+Dagster raises its interrupt in the main thread, wherever that happens to be: between a request and its record, or in a
+callback of the event loop, which swallows it. Work in a thread of its own is never hit; the main thread waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future, wait
+from contextlib import suppress
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def see_through(work: Callable[[], T], *, on_interrupt: Callable[[], object], grace: float) -> T:
+    """Run `work` in a thread of its own and return what it returns, or raise what it raises.
+
+    If the wait for it is interrupted, `on_interrupt` is called to tell the work, which then has `grace` seconds to end
+    before the interrupt is raised here. Work that takes longer goes on, at most until the process ends.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="scrapedo-work", daemon=True)
+    try:
+        thread.start()
+        return outcome.result()
+    except BaseException:
+        if not outcome.done():
+            on_interrupt()
+            wait([outcome], timeout=grace)
+        raise
+
+
+def run_through(main: Coroutine[Any, Any, T], *, grace: float) -> T:
+    """`asyncio.run(main)`; an interrupt cancels `main`, which has `grace` seconds to clean up, and is raised here."""
+    running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
+
+    async def registered() -> T:
+        task = asyncio.ensure_future(main)
+        running.append((asyncio.get_running_loop(), task))
+        return await task
+
+    def cancel() -> None:
+        for loop, task in running:
+            with suppress(RuntimeError):  # it has just ended
+                loop.call_soon_threadsafe(task.cancel)
+
+    return see_through(lambda: asyncio.run(registered()), on_interrupt=cancel, grace=grace)
