@@ -34,10 +34,10 @@ dev: $(INSTALLED) ## Start the emulator, the demo site and the Dagster UI
 	@$(BIN)/python -m scrapedo_dagster.demo.dev
 
 test: $(INSTALLED) ## Run all tests
-	@$(BIN)/python -m pytest -n auto
+	@$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-quick: $(INSTALLED) ## Run the tests that need seconds, not minutes
-	@$(BIN)/python -m pytest -n auto -m "not slow"
+	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
 
 lint: $(INSTALLED) ## Check style, formatting and types
 	@$(BIN)/ruff check .
