@@ -14,6 +14,7 @@ from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Submission
 
 _FEW = 8  # jobs that are asked for one by one
 _MARGIN = timedelta(hours=1)  # between our clock and the service's
+_NEW = timedelta(seconds=10)  # a job may not be there to be read in the moment after it was made
 
 
 def refresh(
@@ -25,7 +26,8 @@ def refresh(
 ) -> list[Submission]:
     """Ask after submitted jobs and record which have ended. Returns the submissions that changed.
 
-    An unknown status has not ended. A job that the service no longer has is `expired`.
+    An unknown status has not ended. A job that the service no longer has is `expired`; one that was submitted a moment
+    ago and cannot be found yet has not ended.
 
     Args:
         ledger: where they are recorded.
@@ -45,6 +47,8 @@ def refresh(
             try:
                 job = client.get_job(submission.job_id or "")
             except NotFoundError as error:
+                if submission.submitted_at is not None and ledger.now() - submission.submitted_at < _NEW:
+                    continue
                 changed += _record(partial(ledger.expired, reason=str(error)), submission)
                 continue
             on_job(submission, job)
