@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,22 +10,25 @@ from datetime import timedelta
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import (
     APIConnectionError,
+    IncompleteListingError,
     JobTimeoutError,
     RateLimitError,
+    ScrapeDoError,
     ServerError,
     UnparsableResponseError,
 )
 from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.api.retry import Backoff
 from scrapedo_dagster.engine.collect import Tables, collect
-from scrapedo_dagster.engine.ledger import LedgerError, Submission
+from scrapedo_dagster.engine.interrupts import run_through
+from scrapedo_dagster.engine.ledger import LedgerError, LostClaimError, Submission
 from scrapedo_dagster.engine.states import UNSENT, State
 from scrapedo_dagster.engine.submit import Submitter
 from scrapedo_dagster.engine.watch import refresh
 
 _REPORT_EVERY = 5.0  # seconds between two reports of progress
 _POLL = Backoff(initial=1.0, maximum=30.0, multiplier=1.5)
-_PASSING = (APIConnectionError, RateLimitError, ServerError, UnparsableResponseError)
+_PASSING = (APIConnectionError, IncompleteListingError, RateLimitError, ServerError, UnparsableResponseError)
 _DONE = frozenset({State.COLLECTED})
 
 
@@ -71,19 +73,20 @@ class Homecoming:
             submissions = ledger.submissions(scope, generation)
             self._check(submissions)
             progress.look_at(submissions)
+            # What is paid for comes first: a batch that cannot be sent must not keep the others from being collected.
+            ready = [each for each in submissions if self._is_ready(each)]
+            if ready:
+                run_through(self._collect(ready, submissions, progress), grace=self.submitter.patience.grace)
+                continue
+            waiting = [each for each in submissions if each.state == State.SUBMITTED]
+            if waiting and self._refresh(waiting, progress):
+                polls = 0
+                continue
             if any(each.state in UNSENT for each in submissions):
                 self.submitter.submit(generation)
                 continue
-            ready = [each for each in submissions if self._is_ready(each)]
-            if ready:
-                asyncio.run(self._collect(ready, submissions, progress))
-                continue
-            waiting = [each for each in submissions if each.state == State.SUBMITTED]
             if not waiting:
                 break
-            if self._refresh(waiting, progress):
-                polls = 0
-                continue
             if time.monotonic() >= deadline:
                 late = waiting[0]
                 raise JobTimeoutError(
@@ -116,20 +119,41 @@ class Homecoming:
             return False  # an incident at the service says nothing about the jobs: only the deadline ends the wait
 
     async def _collect(self, ready: list[Submission], all_of_them: list[Submission], progress: _Reporter) -> None:
+        """Collect each; those that cannot be do not keep the others from it."""
+        problems: list[ScrapeDoError] = []
         async with self.async_client() as client:
             for submission in ready:
-                later = (each for each in all_of_them if each.attempt > submission.attempt)
-                await collect(
-                    self.submitter.ledger,
-                    client,
-                    self.tables,
-                    submission,
-                    leave_out=frozenset(entry.position for each in later for entry in each.entries)
-                    if submission.state == State.COLLECTED
-                    else frozenset(),
-                    retries=self.retries,
-                    on_target=progress.target_written,
-                )
+                try:
+                    await self._collect_one(client, submission, all_of_them, progress)
+                except LostClaimError:
+                    # Another worker has recorded it, and our part has replaced its: write that as it was recorded.
+                    ledger = self.submitter.ledger
+                    now = ledger.submissions(submission.scope, submission.generation)
+                    await self._collect_one(client, ledger.get(submission.id), now, progress)
+                except (ServerError, UnparsableResponseError) as error:
+                    problems.append(error)
+        if problems:
+            raise problems[0]
+
+    async def _collect_one(
+        self,
+        client: AsyncScrapeDoAsyncAPIClient,
+        submission: Submission,
+        all_of_them: list[Submission],
+        progress: _Reporter,
+    ) -> None:
+        later = (each for each in all_of_them if each.attempt > submission.attempt)
+        await collect(
+            self.submitter.ledger,
+            client,
+            self.tables,
+            submission,
+            leave_out=frozenset(entry.position for each in later for entry in each.entries)
+            if submission.state == State.COLLECTED
+            else frozenset(),
+            retries=self.retries,
+            on_target=progress.target_written,
+        )
 
 
 @dataclass

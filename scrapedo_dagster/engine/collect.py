@@ -10,13 +10,23 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 import pyarrow as pa
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
-from scrapedo_dagster.api.errors import GoneError, NotFoundError
+from scrapedo_dagster.api.errors import (
+    APIConnectionError,
+    GoneError,
+    NotFoundError,
+    ScrapeDoError,
+    ServerError,
+    UnparsableResponseError,
+)
 from scrapedo_dagster.api.matching import match_tasks
+from scrapedo_dagster.api.responses import TaskDetails
+from scrapedo_dagster.api.retry import Backoff
 from scrapedo_dagster.engine.ledger import Ledger, Submission
 from scrapedo_dagster.engine.parquet import ParquetTable
 from scrapedo_dagster.engine.parquet_part import PartWriter
@@ -24,6 +34,11 @@ from scrapedo_dagster.engine.rows import Result, Row, with_result, without_resul
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.targets import Batch, Entry
+
+_UNREADABLE = (APIConnectionError, ServerError, UnparsableResponseError)
+_LATE = timedelta(days=2)  # of the 3 days that results are kept
+_TASKS_END_WITHIN = 30.0  # seconds after the job; how the service orders the two is not documented
+_POLL = Backoff(initial=0.5, maximum=5.0)
 
 
 @dataclass(frozen=True)
@@ -89,8 +104,10 @@ async def collect(
 ) -> None:
     """Write the rows of one finished or expired submission, and record it as collected.
 
-    A target whose result is expired (404), gone (410) or missing from its job is a row with the reason. While the
-    submission's attempt is below `retries`, failed targets are planned again as a new batch instead of being rows.
+    A target whose result is expired (404), gone (410) or missing from its job is a row with the reason. One that cannot
+    be read fails the whole batch, since most often this passes; a day before all of them expire it is a row, if others
+    of its job can be read. While the submission's attempt is below `retries`, failed targets are planned again as a new
+    batch instead of being rows.
 
     Args:
         ledger: where it is recorded.
@@ -117,7 +134,8 @@ async def collect(
             rejected = without_result(None, None, "rejected", entry.rejected)
             rows += rejected.placed([entry], submission.generation)
     may_retry = submission.attempt < retries and submission.state != State.COLLECTED
-    async with aclosing(_results(client, submission, list(entries))) as results:
+    job = _Job(client, submission, is_late=_is_late(ledger, submission))
+    async with aclosing(_results(job, list(entries))) as results:
         with tables.open_parts(submission) as (tasks_part, contents_part):
             async for url, result in results:
                 if result.failed and may_retry:
@@ -127,6 +145,8 @@ async def collect(
                     if result.content is not None:
                         contents_part.write(pa.Table.from_pylist([result.content], schema=CONTENTS_SCHEMA))
                 on_target()
+            if job.unreadable and not job.read:
+                raise job.unreadable[0]
             rows.sort(key=lambda row: int(row["position"]))
             tasks_part.write(pa.Table.from_pylist(rows, schema=TASKS_SCHEMA))
     if submission.state != State.COLLECTED:
@@ -142,12 +162,56 @@ def _record(ledger: Ledger, submission: Submission, rows: Sequence[Row], again: 
     )
 
 
-async def _results(
-    client: AsyncScrapeDoAsyncAPIClient, submission: Submission, urls: Sequence[str]
-) -> AsyncGenerator[tuple[str, Result], None]:
+def _is_late(ledger: Ledger, submission: Submission) -> bool:
+    """Whether its results expire soon. The claim was before the job."""
+    return submission.claimed_at is not None and ledger.now() - submission.claimed_at >= _LATE
+
+
+@dataclass
+class _Job:
+    """A job whose tasks are fetched. `read` counts those that could be."""
+
+    client: AsyncScrapeDoAsyncAPIClient
+    submission: Submission
+    is_late: bool
+    read: int = 0
+    unreadable: list[ScrapeDoError] = field(default_factory=list)
+    tasks_end_by: float = field(default_factory=lambda: asyncio.get_running_loop().time() + _TASKS_END_WITHIN)
+
+    async def result(self, url: str, task_id: str | None) -> Result:
+        """What the target came to."""
+        job_id = self.submission.job_id
+        if job_id is None or task_id is None:
+            return without_result(job_id, None, "missing", f"job {job_id} has no task for this target")
+        try:
+            task = await self._ended(job_id, task_id)
+        except NotFoundError as error:
+            return without_result(job_id, task_id, "expired", str(error))
+        except GoneError as error:
+            return without_result(job_id, task_id, "gone", str(error))
+        except _UNREADABLE as error:
+            if not self.is_late:
+                raise
+            self.unreadable.append(error)
+            return without_result(job_id, task_id, "unreadable", str(error))
+        self.read += 1
+        return with_result(url, task)
+
+    async def _ended(self, job_id: str, task_id: str) -> TaskDetails:
+        polls = 0
+        while True:
+            task = await self.client.get_task(job_id, task_id)
+            if task.is_terminal or asyncio.get_running_loop().time() >= self.tasks_end_by:
+                return task
+            await asyncio.sleep(_POLL.pause(polls))
+            polls += 1
+
+
+async def _results(job: _Job, urls: Sequence[str]) -> AsyncGenerator[tuple[str, Result], None]:
     """What each URL came to, in their order: several fetched at once, few held at once."""
+    submission = job.submission
     try:
-        task_ids = await _task_of_each(client, submission, urls)
+        task_ids = await _task_of_each(job.client, submission, urls)
     except NotFoundError as error:
         for url in urls:
             yield url, without_result(submission.job_id, None, "expired", str(error))
@@ -155,8 +219,8 @@ async def _results(
     waiting: deque[tuple[str, asyncio.Task[Result]]] = deque()
     try:
         for url, task_id in zip(urls, task_ids, strict=True):
-            waiting.append((url, asyncio.create_task(_result(client, submission, url, task_id))))
-            if len(waiting) >= client.max_concurrency:
+            waiting.append((url, asyncio.create_task(job.result(url, task_id))))
+            if len(waiting) >= job.client.max_concurrency:
                 first, task = waiting.popleft()
                 yield first, await task
         while waiting:
@@ -166,18 +230,6 @@ async def _results(
         for _, task in waiting:
             task.cancel()
         await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
-
-
-async def _result(client: AsyncScrapeDoAsyncAPIClient, submission: Submission, url: str, task_id: str | None) -> Result:
-    job_id = submission.job_id
-    if job_id is None or task_id is None:
-        return without_result(job_id, None, "missing", f"job {job_id} has no task for this target")
-    try:
-        return with_result(url, await client.get_task(job_id, task_id))
-    except NotFoundError as error:
-        return without_result(job_id, task_id, "expired", str(error))
-    except GoneError as error:
-        return without_result(job_id, task_id, "gone", str(error))
 
 
 async def _task_of_each(

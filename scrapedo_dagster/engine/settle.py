@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
-from scrapedo_dagster.api.errors import NotFoundError
+from scrapedo_dagster.api.errors import GoneError, NotFoundError
 from scrapedo_dagster.api.matching import normalize_url
 from scrapedo_dagster.api.requests import JobsQuery
 from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Submission
+from scrapedo_dagster.engine.states import State
 
 _MARGIN = timedelta(minutes=2)  # between the service's clock and what we know of it
 _MARGIN_WITHOUT_CLOCK = timedelta(hours=1)
@@ -29,12 +30,14 @@ class Patience:
     Attributes:
         lease: a claim older than this has lost its worker. Longer than one request can take.
         settle_after: a submission that was sent this long ago, and is on no list, did not arrive.
-        pause: seconds between two looks at work that others are doing.
+        pause: seconds before the second look at what others are doing, or at what cannot be told yet.
+        grace: seconds that a request on its way has for its answer after an interrupt.
     """
 
     lease: timedelta = timedelta(seconds=150)
     settle_after: timedelta = timedelta(seconds=60)
     pause: float = 2.0
+    grace: float = 3.0
 
 
 def settle(
@@ -49,7 +52,9 @@ def settle(
     # Asked before the listing: what arrives after this moment may be missing from it.
     settled_at = ledger.now()
     for job in _candidates(ledger, client, submission):
-        if _same_targets(submission.targets, job):
+        if _same_targets(submission.targets, _urls_of(client, job)):
+            if _is_being_sent_elsewhere(ledger, submission, patience):
+                return None
             try:
                 return ledger.submitted(submission, job.job_id, job.task_ids)
             except LostClaimError:
@@ -95,5 +100,25 @@ def _may_have(amount: int, job: JobDetails) -> bool:
     return not job.task_ids or len(job.task_ids) == amount
 
 
-def _same_targets(targets: Iterable[str], job: JobDetails) -> bool:
-    return Counter(map(normalize_url, targets)) == Counter(normalize_url(task.url) for task in job.tasks)
+def _urls_of(client: ScrapeDoAsyncAPIClient, job: JobDetails) -> Iterator[str]:
+    # A job that went wrong may no longer tell its tasks; its tasks do.
+    for task_id, url in job.task_urls.items():
+        try:
+            yield url or client.get_task(job.job_id, task_id).url
+        except (NotFoundError, GoneError):
+            yield ""
+
+
+def _same_targets(targets: Iterable[str], urls: Iterable[str]) -> bool:
+    return Counter(map(normalize_url, targets)) == Counter(map(normalize_url, urls))
+
+
+def _is_being_sent_elsewhere(ledger: Ledger, submission: Submission, patience: Patience) -> bool:
+    """Whether a living worker is sending the same targets, perhaps with other options: the job may be its own."""
+    since = ledger.now() - patience.lease
+    return any(
+        other.id != submission.id
+        and _same_targets(other.targets, submission.targets)
+        and (other.claimed_at is None or other.claimed_at >= since)
+        for other in ledger.find(account=submission.scope.account, states=[State.SUBMITTING])
+    )

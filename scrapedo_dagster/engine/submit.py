@@ -6,6 +6,7 @@ before its POST and recorded after it. What died between the two is settled agai
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -15,6 +16,8 @@ from hashlib import sha256
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import (
     APIConnectionError,
+    NotAcceptableError,
+    NotFoundError,
     RateLimitError,
     ScrapeDoError,
     SubmissionUncertainError,
@@ -22,6 +25,7 @@ from scrapedo_dagster.api.errors import (
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.responses import JobCreationResponse
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
+from scrapedo_dagster.engine.interrupts import see_through
 from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Scope, Submission
 from scrapedo_dagster.engine.settle import Patience, settle
 from scrapedo_dagster.engine.states import UNSENT, State
@@ -30,6 +34,8 @@ from scrapedo_dagster.engine.watch import refresh
 
 _ATTEMPTS = 5  # at submitting a batch that provably did not arrive
 _BACKOFF = Backoff()
+_LONGEST_RETRY_AFTER = 120.0  # seconds that a claim is kept for; within its lease
+_LONGEST_PAUSE = 15.0  # seconds between two looks at what others are doing, or at what cannot be told yet
 _ON_THE_WAY = (State.SUBMITTING, State.UNCERTAIN, State.SUBMITTED)
 
 
@@ -96,7 +102,7 @@ class Submitter:
             self._check_credits(entries)
             number = max(newest, above) + 1
             batches = batches_of(entries, self.batch_size)
-            if self.ledger.plan(self.scope, number, batches, fingerprint=self._fingerprint, run_id=self.run_id):
+            if self.ledger.plan(self.scope, number, batches, fingerprint=self.fingerprint, run_id=self.run_id):
                 return Generation(number, continued=False)
             reuse_open_jobs = True  # another worker has begun it at the same time: go on with that one
 
@@ -106,15 +112,19 @@ class Submitter:
         Raises:
             ScrapeDoError: the service refused, or could not be reached. What was submitted is recorded and goes on.
         """
+        pauses = 0
         while True:
             submissions = self.ledger.submissions(self.scope, generation)
             unsent = [each for each in submissions if each.state in UNSENT]
             if not unsent:
                 return submissions
             advanced = [self._advance(each) for each in unsent]
-            if not any(advanced):
-                # What is left is another worker's, or cannot be told yet.
-                time.sleep(self.patience.pause)
+            if any(advanced):
+                pauses = 0
+                continue
+            # What is left is another worker's, or cannot be told yet.
+            time.sleep(Backoff(initial=self.patience.pause, maximum=_LONGEST_PAUSE).pause(pauses))
+            pauses += 1
 
     def _advance(self, submission: Submission) -> bool:
         """Do for one submission what can be done now. False if that is nothing."""
@@ -137,44 +147,15 @@ class Submitter:
             return True
         if not self._has_turn():
             return False
-        claimed = self.ledger.claim(submission, run_id=self.run_id, fingerprint=self._fingerprint)
-        if claimed is None:
-            return False
-        for attempt in range(_ATTEMPTS):
-            try:
-                created = self.client.create_job(self.options.job(claimed.targets), retry=RetryPolicy(attempts=1))
-            except (APIConnectionError, RateLimitError) as error:
-                if attempt + 1 == _ATTEMPTS:
-                    self.ledger.release(claimed, str(error))
-                    raise
-                time.sleep(max(_BACKOFF.pause(attempt), getattr(error, "retry_after", None) or 0.0))
-                claimed = self.ledger.renew(claimed)
-            except SubmissionUncertainError as error:
-                self.ledger.uncertain(claimed, str(error))
-                return True
-            except ScrapeDoError as error:
-                self.ledger.release(claimed, str(error))
-                raise
-            except BaseException:
-                # Interrupted on the way: whoever goes on need not wait for the lease to end.
-                with suppress(Exception):
-                    self.ledger.uncertain(claimed, "interrupted while it was submitted")
-                raise
-            else:
-                self._record(claimed, created)
-                return True
-        raise AssertionError("the last attempt returns or raises")
-
-    def _record(self, claimed: Submission, created: JobCreationResponse) -> None:
+        sending = _Sending(self, submission)
         try:
-            self.ledger.submitted(claimed, created.job_id, created.task_ids)
-        except LostClaimError:
-            # Our answer came after the lease. Whoever settled it meanwhile has adopted this very job, or has sent
-            # another one: then this one is too many.
-            if self.ledger.get(claimed.id).job_id == created.job_id:
-                return
-            self.client.cancel_job(created.job_id)
-            self.log(f"Batch {claimed.batch} of {self.scope} was submitted twice; job {created.job_id} is canceled.")
+            # In the main thread, an interrupt could fall between the POST and its record.
+            return see_through(sending.run, on_interrupt=sending.stop.set, grace=self.patience.grace)
+        except BaseException:
+            # Still on the way: whoever goes on need not wait for the lease to end.
+            with suppress(Exception):
+                sending.give_up()
+            raise
 
     def _is_orphaned(self, submission: Submission) -> bool:
         age = self.ledger.now() - (submission.claimed_at or submission.planned_at)
@@ -221,8 +202,93 @@ class Submitter:
             )
 
     @property
-    def _fingerprint(self) -> str:
+    def fingerprint(self) -> str:
+        """Of the options: jobs of one fingerprint are scraped alike."""
         return sha256(self.options.model_dump_json(exclude_none=True).encode()).hexdigest()
+
+
+@dataclass
+class _Sending:
+    """One batch on its way: claimed, sent, and recorded. `stop` asks it not to begin anything more."""
+
+    submitter: Submitter
+    submission: Submission
+    stop: threading.Event = field(default_factory=threading.Event)
+    claimed: Submission | None = None
+
+    def run(self) -> bool:
+        """Send it. False if another worker was faster."""
+        ledger, client, options = self.submitter.ledger, self.submitter.client, self.submitter.options
+        claimed = self._claim(self.submission)
+        if claimed is None:
+            return False
+        for attempt in range(_ATTEMPTS):
+            if self.stop.is_set():
+                ledger.release(claimed, "interrupted before it was sent")
+                return True
+            try:
+                created = client.create_job(options.job(claimed.targets), retry=RetryPolicy(attempts=1))
+            except (APIConnectionError, RateLimitError) as error:
+                pause = max(_BACKOFF.pause(attempt), getattr(error, "retry_after", None) or 0.0)
+                if attempt + 1 == _ATTEMPTS or pause > _LONGEST_RETRY_AFTER:
+                    ledger.release(claimed, str(error))
+                    raise
+                self.stop.wait(pause)
+                self.claimed = claimed = ledger.renew(claimed)
+            except SubmissionUncertainError as error:
+                ledger.uncertain(claimed, str(error))
+                return True
+            except ScrapeDoError as error:
+                ledger.release(claimed, str(error))
+                raise
+            else:
+                self._record(claimed, created)
+                return True
+        raise AssertionError("the last attempt returns or raises")
+
+    def give_up(self) -> None:
+        """Say that nobody waits for the answer any more."""
+        if self.claimed is not None:
+            self.submitter.ledger.uncertain(self.claimed, "interrupted while it was submitted")
+
+    def _record(self, claimed: Submission, created: JobCreationResponse) -> None:
+        ledger = self.submitter.ledger
+        try:
+            ledger.submitted(claimed, created.job_id, created.task_ids)
+        except LostClaimError:
+            current = ledger.get(claimed.id)
+        else:
+            return
+        # Our answer came after the lease, or after it was given up.
+        if created.job_id in ledger.known_jobs(claimed.scope.account):
+            # Whoever settled it has adopted this very job. Or another batch with the same targets has: then its own job
+            # may be ours.
+            if current.state == State.SUBMITTING and current.claim == claimed.claim:
+                ledger.uncertain(current, f"job {created.job_id} was adopted for another batch with the same targets")
+        elif current.state == State.UNCERTAIN and current.claim == claimed.claim:
+            self._record(current, created)
+        elif current.state == State.PLANNED and (again := self._claim(current)) is not None:
+            self._record(again, created)  # nobody has sent it again yet
+        else:
+            self._cancel(claimed, created.job_id)
+
+    def _claim(self, submission: Submission) -> Submission | None:
+        self.claimed = self.submitter.ledger.claim(
+            submission, run_id=self.submitter.run_id, fingerprint=self.submitter.fingerprint
+        )
+        return self.claimed
+
+    def _cancel(self, claimed: Submission, job_id: str) -> None:
+        """Another job has been sent in place of this one, or a person wanted none: this one is too many."""
+        try:
+            self.submitter.client.cancel_job(job_id)
+        except (NotAcceptableError, NotFoundError):
+            fate = "has ended already and may have been charged"
+        else:
+            fate = "is canceled"
+        self.submitter.log(
+            f"Batch {claimed.batch} of {claimed.scope} was submitted once too often; job {job_id} {fate}."
+        )
 
 
 def credits_per_target(options: ScrapeOptions) -> int:

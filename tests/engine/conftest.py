@@ -218,7 +218,9 @@ def plan(ledger: MovableLedger, scope: Scope) -> Callable[..., Any]:
 @pytest.fixture
 def tables(tmp_path: Path) -> Tables:
     store = ParquetStore(str(tmp_path / "data"))
-    return Tables(store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon")
+    return Tables(
+        store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon"
+    )
 
 
 @pytest.fixture

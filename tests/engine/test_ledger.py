@@ -227,7 +227,8 @@ def test_of_many_workers_one_plans_the_generation(ledger: Ledger, scope: Scope) 
 
 def test_a_job_is_one_submissions_only(ledger: Ledger, plan: Callable[..., list[Submission]]) -> None:
     first, second = (
-        ledger.claim(each, run_id=None, fingerprint="f") for each in plan(["https://a.example/"], ["https://b.example/"])
+        ledger.claim(each, run_id=None, fingerprint="f")
+        for each in plan(["https://a.example/"], ["https://b.example/"])
     )
     assert first
     assert second
@@ -333,7 +334,9 @@ def test_a_submission_that_is_not_there_is_named(ledger: Ledger) -> None:
         ledger.get(77)
 
 
-def test_the_token_is_not_stored(ledger: Ledger, token: str, in_state: Callable[[State], Submission], tmp_path: Path) -> None:
+def test_the_token_is_not_stored(
+    ledger: Ledger, token: str, in_state: Callable[[State], Submission], tmp_path: Path
+) -> None:
     submission = in_state(State.COLLECTED)
     assert submission.scope.account == account_of(token)
     ledger.close()
@@ -393,7 +396,8 @@ ledger = Ledger(sys.argv[1])
 scope = Scope("account", "shop", None)
 print("ready", flush=True)
 sys.stdin.readline()
-ledger.plan(scope, 1, [entries_of([f"https://a.example/{n}"], "raise") for n in range(20)], fingerprint="f", run_id=None)
+batches = [entries_of([f"https://a.example/{n}"], "raise") for n in range(20)]
+ledger.plan(scope, 1, batches, fingerprint="f", run_id=None)
 unclaimed = [each for each in ledger.submissions(scope, 1) if each.state.value == "planned"]
 won = [each.batch for each in unclaimed if ledger.claim(each, run_id=None, fingerprint="f")]
 print(*won)

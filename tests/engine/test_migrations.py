@@ -165,7 +165,9 @@ def test_a_database_of_a_newer_release_is_refused_and_left_alone(
         Ledger(f"sqlite:///{database}")._engine.dispose()
         monkeypatch.undo()
     content = select(database, "select * from scrapedo_submissions")
-    with pytest.raises(LedgerSchemaError, match=r"newer release of scrapedo-dagster .*Upgrade scrapedo-dagster here") as e:
+    with pytest.raises(
+        LedgerSchemaError, match=r"newer release of scrapedo-dagster .*Upgrade scrapedo-dagster here"
+    ) as e:
         Ledger(f"sqlite:///{database}").find()
     assert str(database) in str(e.value)
     assert select(database, "select * from scrapedo_submissions") == content

@@ -1,5 +1,6 @@
 """Writers that are killed, interrupted or doubled: readers see the old data or the new, never a mixture."""
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -9,8 +10,10 @@ from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFile
+from pyarrow import fs
 
 from scrapedo_dagster.engine.parquet import ParquetStore
+from scrapedo_dagster.engine.parquet_files import remove_stale_temporaries
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA
 
 # Scrapes generation 2 of "mon", and stops for ever at the point that is named by the second argument.
@@ -100,6 +103,53 @@ def test_two_writers_of_one_part_both_succeed_and_the_last_stands(pages, batch_o
         assert urls_of(pages, "mon") == ["fast"]
     assert urls_of(pages, "mon") == ["slow"]
     assert temporaries(tmp_path) == []
+
+
+def test_writer_that_has_only_just_begun_is_not_taken_for_dead(pages, write_part, urls_of, tmp_path, monkeypatch):
+    directory = tmp_path / "shop" / "contents" / "partition=mon"
+    create, cleaned = Path.open, []
+
+    def create_and_be_met_by_a_cleaner(path, mode="r", *args, **options):
+        file = create(path, mode, *args, **options)
+        if mode == "xb" and not cleaned:
+            cleaned.append(path)
+            remove_stale_temporaries(fs.LocalFileSystem(), str(directory))
+            assert not path.exists()
+        return file
+
+    monkeypatch.setattr(Path, "open", create_and_be_met_by_a_cleaner)
+    write_part(pages, "mon", 1, 0, "a")
+    monkeypatch.undo()
+    assert cleaned
+    pages.complete_generation("mon", 1, [0])
+    assert urls_of(pages, "mon") == ["a"]
+    assert temporaries(tmp_path) == []
+
+
+def test_writer_whose_file_is_about_to_be_removed_takes_another(pages, write_part, urls_of, tmp_path, monkeypatch):
+    lock, before_us = fcntl.flock, []
+
+    def be_locked_out_once(file, operation):
+        if not before_us:
+            [path] = tmp_path.rglob(".*.tmp")
+            before_us.append(path.open("rb"))
+            lock(before_us[0], operation)  # the cleaner, which removes the file a moment later
+        lock(file, operation)
+
+    monkeypatch.setattr("fcntl.flock", be_locked_out_once)
+    with pages.open_part("mon", 1, 0):
+        [path] = tmp_path.rglob(".*.tmp")
+        assert path.stat().st_ino != os.fstat(before_us[0].fileno()).st_ino
+    before_us[0].close()
+
+
+def test_two_workers_may_remove_the_older_generations(pages, scrape, monkeypatch):
+    scrape(pages, "mon", 1, ["a"], ["b"])
+    scrape(pages, "mon", 2, ["c"])
+    listed = pages.parts("mon")
+    pages.remove_older_generations("mon", 2)
+    monkeypatch.setattr(pages, "parts", lambda _partition: listed)
+    pages.remove_older_generations("mon", 2)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

@@ -174,12 +174,18 @@ def test_passing_faults_are_passed_over(
 ) -> None:
     submissions = submitted(*([url] for url in urls(*range(1, 1 + amount))))
     ended(amount)
-    kinds: list[dict[str, Any]] = [{"kind": "drop"}, {"kind": "status", "status": 502, "body": "html"}, {"kind": "truncate"}]
+    kinds: list[dict[str, Any]] = [
+        {"kind": "drop"},
+        {"kind": "status", "status": 502, "body": "html"},
+        {"kind": "truncate"},
+    ]
     emulator.set_faults({"calls": [{"endpoint": "*", "times": 1, **kind} for kind in kinds]})
     assert len(refresh(ledger, client, submissions)) == amount
 
 
-@pytest.mark.parametrize("fault", [{"kind": "drop"}, {"kind": "status", "status": 503}, {"kind": "status", "status": 401}])
+@pytest.mark.parametrize(
+    "fault", [{"kind": "drop"}, {"kind": "status", "status": 503}, {"kind": "status", "status": 401}]
+)
 @pytest.mark.parametrize("amount", [3, 12], ids=["few", "many"])
 def test_faults_that_stay_conclude_nothing(
     submitted: Submit,
