@@ -18,7 +18,7 @@ import posixpath
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -161,7 +161,8 @@ class ParquetTable:
             )
         for part in self.parts(partition):
             if part.generation < generation:
-                self._filesystem.delete_file(part.path)
+                with suppress(FileNotFoundError):  # another worker is removing them too
+                    self._filesystem.delete_file(part.path)
         remove_stale_temporaries(self._filesystem, self._directory(partition))
 
     def dataset(self, partitions: Sequence[str] | None) -> ds.Dataset:

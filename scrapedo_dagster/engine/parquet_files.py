@@ -78,11 +78,9 @@ def atomic_file(filesystem: fs.FileSystem, path: str) -> Iterator[IO[bytes]]:
 @contextmanager
 def _local_file(path: Path) -> Iterator[IO[bytes]]:
     _create_directory(path.parent)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary, opened = _create_temporary(path)
     try:
-        with temporary.open("xb") as file:
-            with suppress(OSError):  # some network mounts have no locks; then nothing is ever taken for stale
-                _try_lock(file)
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -93,6 +91,24 @@ def _local_file(path: Path) -> Iterator[IO[bytes]]:
         temporary.unlink(missing_ok=True)
         raise
     _sync_directory(path.parent)
+
+
+def _create_temporary(path: Path) -> tuple[Path, IO[bytes]]:
+    """A new hidden file beside `path`, which no other writer takes for stale."""
+    while True:
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+        file = temporary.open("xb")
+        try:
+            _try_lock(file)
+        except BlockingIOError:
+            pass  # another writer has locked it before us, in order to remove it
+        except OSError:
+            return temporary, file  # some network mounts have no locks; then nothing is ever taken for stale
+        else:
+            if temporary.exists():
+                return temporary, file
+        file.close()
+        temporary.unlink(missing_ok=True)
 
 
 def remove_stale_temporaries(filesystem: fs.FileSystem, directory: str) -> None:
