@@ -4,6 +4,7 @@ import click
 
 from scrapedo_dagster._version import __version__
 from scrapedo_dagster.emulator.cli import emulator
+from scrapedo_dagster.jobs_cli import jobs
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -13,3 +14,4 @@ def main() -> None:
 
 
 main.add_command(emulator)
+main.add_command(jobs)
