@@ -31,7 +31,7 @@ from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator, Faults, Settings
 from scrapedo_dagster.engine.collect import Tables
 from scrapedo_dagster.engine.ledger import Ledger, account_of
-from scrapedo_dagster.engine.parquet import ParquetStore
+from scrapedo_dagster.engine.parquet import ParquetStore, ParquetTable
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 
 _HERE = Path(__file__).parent
@@ -221,9 +221,13 @@ class Work:
 
     @property
     def urls(self) -> list[str]:
-        """What a reader of the partition finds now."""
-        urls: list[str] = self.tables.tasks.dataset(["mon"]).to_table(columns=["url"])["url"].to_pylist()
-        return urls
+        """What a reader of the partition's `tasks` finds now."""
+        return _urls(self.tables.tasks)
+
+    @property
+    def urls_with_content(self) -> list[str]:
+        """What a reader of the partition's `contents` finds now."""
+        return _urls(self.tables.contents)
 
     @property
     def log(self) -> str:
@@ -267,6 +271,11 @@ def _tables(data: Path) -> Tables:
     return Tables(
         store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon"
     )
+
+
+def _urls(table: ParquetTable) -> list[str]:
+    urls: list[str] = table.dataset(["mon"]).to_table(columns=["url"])["url"].to_pylist()
+    return urls
 
 
 def _scrape_before(data: Path) -> None:

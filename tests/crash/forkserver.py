@@ -28,6 +28,7 @@ for name in (
     "psycopg",
     "scrapedo_dagster.engine.migrations.names",
     "sqlalchemy.dialects.postgresql.psycopg",
+    "sqlalchemy.dialects.sqlite",
     "sqlite3",
 ):
     import_module(name)

@@ -117,7 +117,7 @@ def _kind(path: Path) -> str:
 
 
 class _WatchedFile:
-    """A file with points in and after its writes number 1, 2, 4, 8, ...: Arrow makes a hundred, all of one kind."""
+    """A file that may be left half written: in its writes number 1, 4, 16 and so on, since Arrow makes a hundred."""
 
     def __init__(self, file: Any, point: Points) -> None:
         self._file = file
@@ -135,16 +135,12 @@ class _WatchedFile:
 
     def write(self, data: Any) -> int:
         self._writes += 1
-        if self._writes & (self._writes - 1):
-            return int(self._file.write(data))
-        half = len(data) // 2
-        written: int = self._file.write(data[:half])
-        self._file.flush()
-        self._point("in write")
-        written += self._file.write(data[half:])
-        self._file.flush()
-        self._point("after write")
-        return written
+        half = 0
+        if self._writes in {4**power for power in range(10)}:
+            half = self._file.write(data[: len(data) // 2])
+            self._file.flush()
+            self._point("in write")
+        return half + int(self._file.write(data[half:]))
 
 
 class WatchedTransport(httpx.HTTPTransport):

@@ -28,6 +28,10 @@ class Scenario:
     faults: dict[str, Any] = field(default_factory=dict)
     until: str | None = None
 
+    def has(self, point: str) -> bool:
+        """SIGKILL, after exit at every point, at half of them."""
+        return self.by != "SIGKILL" or kind_of("either", point) == "SIGKILL"
+
     def __str__(self) -> str:
         return f"{self.database}, {self.by}{', a lost answer' if self.faults else ''}"
 
@@ -50,18 +54,18 @@ SCENARIOS = [
 )
 def test_killed_anywhere_everything_is_submitted_once_and_collected(works, request, scenario, shard):
     server = request.getfixturevalue("postgres") if scenario.database == "postgres" else None
-    sweep(works, server, scenario, lambda point: crc32(point.encode()) % SHARDS == shard)
+    sweep(works, server, scenario, lambda point: crc32(point.encode()) % SHARDS == shard and scenario.has(point))
 
 
 def test_killed_here_and_there_everything_is_submitted_once_and_collected(works):
-    sweep(works, None, Scenario("sqlite", "either"), lambda point: crc32(point.encode()) % 16 == 0)
+    sweep(works, None, Scenario("sqlite", "either"), lambda point: crc32(point.encode()) % 24 == 0)
 
 
 def sweep(works, server, scenario, is_chosen):
     began = time.monotonic()
     with works.new(server, **scenario.faults) as undisturbed:
         points, files = record(undisturbed)
-    assert len(points) > 250, "the sweep has lost most of its points"
+    assert len(points) > 240, "the sweep has lost most of its points"
     end = points.index(f"{scenario.until} #1") if scenario.until else len(points)
     chosen = [point for point in points[:end] if is_chosen(point)]
     problems, not_reached = {}, []
@@ -106,8 +110,8 @@ def problems_of(work, files):
     problems = []
     if work.ends[0] not in {0, 99, -9}:
         problems.append(f"the first run ended as {work.ends[0]}")
-    if Counter(work.urls) not in (Counter(["old", "old"]), Counter(work.targets)):
-        problems.append(f"a reader found {work.urls} after the death")
+    if mixture := mixture_in(work):
+        problems.append(mixture)
     work.run(steps="bring" if work.is_complete else "submit bring")
     if work.ends[1] != 0:
         problems.append(f"the next run ended as {work.ends[1]}")
@@ -118,6 +122,17 @@ def problems_of(work, files):
     if (found := work.files) != files:
         problems.append(f"other files: {difference(found, files)}")
     return problems
+
+
+def mixture_in(work):
+    """What a reader finds after the death, if it is not the old data or the new ones."""
+    urls, with_content = Counter(work.urls), Counter(work.urls_with_content)
+    fetched = Counter({url: 1 for url in work.targets if url.startswith("http") and not url.endswith("/broken")})
+    old = Counter({"old": 2})
+    # `tasks` are completed last: who sees them finds their contents.
+    if (urls, with_content) in [(old, old), (old, fetched), (Counter(work.targets), fetched)]:
+        return None
+    return f"a reader found {urls} and the contents of {with_content}"
 
 
 def difference(found, expected):
