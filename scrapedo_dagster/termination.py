@@ -37,7 +37,9 @@ def cancels_when_terminated(context: dg.AssetExecutionContext, scrape_do: Scrape
             outcomes = _cancel(scrape_do, begun)
             told = _told(outcomes)
         except (Exception, *_INTERRUPTS) as error:  # noqa: BLE001 - whatever it is, the interrupt must not be lost
-            told = f"its Scrape.do jobs could not be canceled and go on ({error or 'interrupted again'}): {_BY_HAND}"
+            told = (
+                f"its Scrape.do jobs could not be canceled and go on ({str(error) or 'interrupted again'}): {_BY_HAND}"
+            )
         # Without this, a RetryPolicy would run the step again (dagster issue 15026).
         raise dg.Failure(f"The run was terminated; {told}", allow_retries=False) from interrupt
 
