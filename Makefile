@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null)
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-quick lint format lock clean
+.PHONY: help install demo dev test test-quick bench-memory lint format lock clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test: $(INSTALLED) ## Run all tests
 
 test-quick: $(INSTALLED) ## Run the tests that need seconds, not minutes
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+bench-memory: $(INSTALLED) ## Measure that memory does not grow with the partition (takes minutes)
+	@$(BIN)/python benchmarks/memory.py
 
 lint: $(INSTALLED) ## Check style, formatting and types
 	@$(BIN)/ruff check .
