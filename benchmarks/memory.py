@@ -16,8 +16,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
+from typing import IO, cast
 
 BATCH = 1000
 LIMIT = 1.3
@@ -37,8 +39,7 @@ def serve(size: int) -> None:
 
     class Protocol(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            assert isinstance(transport, asyncio.Transport)
-            self.transport, self.received = transport, b""
+            self.transport, self.received = cast("asyncio.Transport", transport), b""
 
         def data_received(self, data: bytes) -> None:
             self.received += data
@@ -63,9 +64,15 @@ def _url(job_id: str, number: int) -> str:
 def _task(job_id: str, task_id: str, noise: str, size: int) -> dict[str, object]:
     start = hash((job_id, task_id)) % (7 * size)
     return {
-        **{"TaskID": task_id, "JobID": job_id, "URL": _url(job_id, int(task_id[1:])), "Status": "success"},
-        **{"StatusCode": 200, "Content": noise[start : start + size], "Base64EncodedContent": False},
-        **{"StartTime": "2026-01-01T00:00:00Z", "EndTime": "2026-01-01T00:00:02Z", "TraceID": task_id * 4},
+        "TaskID": task_id,
+        "JobID": job_id,
+        "URL": _url(job_id, int(task_id[1:])),
+        "Status": "success",
+        "StatusCode": 200,
+        "Content": noise[start : start + size],
+        "StartTime": "2026-01-01T00:00:00Z",
+        "EndTime": "2026-01-01T00:00:02Z",
+        "TraceID": task_id * 4,
         "ResponseHeaders": {"Content-Type": "text/html; charset=utf-8", "Server": "benchmark", "Vary": "Accept"},
         "Scrape.do": {"Credits-Used": "1", "Remaining-Credits": "1000000"},
     }
@@ -76,7 +83,7 @@ def collect(port: int, tasks: int, directory: Path) -> None:
     from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient, ScrapeOptions
     from scrapedo_dagster.engine.bring_home import Homecoming
     from scrapedo_dagster.engine.collect import Tables
-    from scrapedo_dagster.engine.ledger import Ledger, Scope, account_of
+    from scrapedo_dagster.engine.ledger import Ledger, Scope, Submission, account_of
     from scrapedo_dagster.engine.parquet import ParquetStore
     from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
     from scrapedo_dagster.engine.submit import Submitter
@@ -90,8 +97,7 @@ def collect(port: int, tasks: int, directory: Path) -> None:
     del entries
     for number, planned in enumerate(ledger.submissions(scope, 1)):
         claimed = ledger.claim(planned, run_id=None, fingerprint="f")
-        assert claimed is not None
-        ledger.finished(ledger.submitted(claimed, f"j{number}", [f"t{n}" for n in range(BATCH)]))
+        ledger.finished(ledger.submitted(cast("Submission", claimed), f"j{number}", [f"t{n}" for n in range(BATCH)]))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     store = ParquetStore(str(directory / "data"))
     tables = Tables(store.table(["tasks"], TASKS_SCHEMA), store.table(["contents"], CONTENTS_SCHEMA), None)
@@ -104,9 +110,8 @@ def collect(port: int, tasks: int, directory: Path) -> None:
             job_timeout=timedelta(minutes=30),
         ).bring(1)
     complete = tables.contents.current_generation(None)
-    assert complete is not None
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    print(json.dumps({"peak_kb": peak, "before_kb": before, "rows": complete.rows, "bytes": complete.bytes}))  # noqa: T201
+    print(json.dumps({"peak_kb": peak, "before_kb": before, **({} if complete is None else asdict(complete))}))  # noqa: T201
 
 
 def measure(tasks: int, size: int) -> float:
@@ -115,8 +120,7 @@ def measure(tasks: int, size: int) -> float:
     with tempfile.TemporaryDirectory(prefix="scrapedo-memory-") as directory:
         server = subprocess.Popen([*me, "serve", str(size)], stdout=subprocess.PIPE, text=True)  # noqa: S603
         try:
-            assert server.stdout is not None
-            port = server.stdout.readline().strip()
+            port = cast("IO[str]", server.stdout).readline().strip()
             started = time.monotonic()
             run = subprocess.run(  # noqa: S603
                 [*me, "collect", port, str(tasks), directory], stdout=subprocess.PIPE, text=True, check=True
@@ -128,10 +132,10 @@ def measure(tasks: int, size: int) -> float:
     result = json.loads(run.stdout.splitlines()[-1])
     if result["rows"] != tasks:
         sys.exit(f"{tasks} tasks came to {result['rows']} rows")
-    megabytes = result["peak_kb"] / 1024
+    megabytes: float = result["peak_kb"] / 1024
     print(  # noqa: T201
-        f"{tasks:>6} tasks of {size // 1000} KB: peak {megabytes:.0f} MB ({result['before_kb'] / 1024:.0f} MB before the first), {took:.0f} s, "
-        f"{tasks / took:.0f} tasks/s, {result['bytes'] / 1e6:.0f} MB of Parquet",
+        f"{tasks:>6} tasks of {size // 1000} KB: peak {megabytes:.0f} MB, of which {result['before_kb'] / 1024:.0f} MB "
+        f"before the first; {took:.0f} s, {tasks / took:.0f} tasks/s, {result['bytes'] / 1e6:.0f} MB of Parquet",
         flush=True,
     )
     return megabytes

@@ -128,7 +128,7 @@ def test_a_job_of_the_ledger_is_never_adopted_again(
     settled: Settle,
     urls: Urls,
     ledger: Ledger,
-    scope: Scope,
+    emulator: Emulator,
     state: str,
 ) -> None:
     [first] = plan(urls(1))
@@ -141,9 +141,11 @@ def test_a_job_of_the_ledger_is_never_adopted_again(
     if state in {"canceled", "expired"}:
         getattr(ledger, state)(known, "why")
     [second] = plan(urls(1), generation=2)
+    asked = emulator.requests()["get_job"]
     again = settled(lose(second, arrives=False))
     assert again is not None
     assert again.state == State.PLANNED
+    assert emulator.requests()["get_job"] == asked, "what the ledger knows need not be asked for"
 
 
 def test_a_job_that_is_recorded_while_we_look_is_not_adopted(
