@@ -106,8 +106,9 @@ class Ledger:
         return f"Ledger({self._url.render_as_string(hide_password=True)!r})"
 
     def close(self) -> None:
-        """Close the connections. The ledger can be used again."""
-        self._engine.dispose()
+        """Close the connections, if it was opened at all. The ledger can be used again."""
+        if "_engine" in self.__dict__:
+            self._engine.dispose()
 
     def now(self) -> datetime:
         """The time of the ledger, which all its workers share: the database's where they may be on many machines."""

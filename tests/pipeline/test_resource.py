@@ -155,6 +155,13 @@ def test_outside_a_run_it_works_while_it_is_initialised(
             assert client.get_user_info().available_credits
 
 
+def test_a_ledger_that_nobody_used_is_not_opened_to_be_closed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'my.db'}"
+    with ScrapeDoResource(api_token="t", ledger_url=url).process_config_and_initialize_cm():
+        pass
+    assert not (tmp_path / "my.db").exists()
+
+
 def test_a_hasty_client_gives_up_before_a_killed_process_would(emulator: Emulator) -> None:
     resource = ScrapeDoResource(api_token=emulator.token, base_url=emulator.base_url, request_timeout=600)
     with resource.hasty_client() as client:
