@@ -14,7 +14,9 @@ from scrapedo_dagster.engine.ledger import Scope
 from scrapedo_dagster.resource import ScrapeDoResource
 
 _INTERRUPTS = (dg.DagsterExecutionInterruptedError, KeyboardInterrupt)
-_SECONDS = 5.0  # for canceling; Kubernetes kills 30 s after its signal, other platforms after 10
+CANCELING_SECONDS = 5.0
+"""For canceling: Kubernetes kills 30 s after its signal, other platforms after 10."""
+
 _SHOWN = 10  # jobs that one message lists
 
 
@@ -66,7 +68,9 @@ def _cancel(scrape_do: ScrapeDoResource, scopes: set[Scope]) -> list[Outcome]:
     if not submissions:
         return []
     with scrape_do.hasty_client() as client:
-        return cancel_all(scrape_do.ledger, client, submissions, reason="the run was terminated", seconds=_SECONDS)
+        return cancel_all(
+            scrape_do.ledger, client, submissions, reason="the run was terminated", seconds=CANCELING_SECONDS
+        )
 
 
 _BY_HAND = "`scrapedo-dagster jobs list` shows them and `scrapedo-dagster jobs cancel` cancels them."

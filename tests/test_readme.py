@@ -1,6 +1,7 @@
 """Every code block of the README and of docs/ runs as it is printed."""
 
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,14 @@ import pytest
 
 from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator, Faults
+from scrapedo_dagster.engine.settle import Patience
+from scrapedo_dagster.engine.states import State
+from scrapedo_dagster.jobs_cli import jobs
+from scrapedo_dagster.termination import CANCELING_SECONDS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+LEDGER_PAGE = (ROOT / "docs" / "ledger.md").read_text(encoding="utf-8")
 EMULATOR_PAGE = (ROOT / "docs" / "emulator.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, flags=re.DOTALL)
 
@@ -69,6 +75,34 @@ def test_the_faults_of_the_emulators_page_are_faults(tmp_path: Path) -> None:
     (tmp_path / "faults.toml").write_text(block)
     faults = Faults.load(tmp_path / "faults.toml")
     assert (len(faults.calls), len(faults.targets), len(faults.jobs)) == (2, 1, 1)
+
+
+def test_the_blocks_of_the_ledgers_page_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    [block] = re.findall(r"```python\n(.*?)```", LEDGER_PAGE, flags=re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(block, names)
+    monkeypatch.setenv("SCRAPE_DO_API_KEY", "t")
+    monkeypatch.setenv("SCRAPE_DO_LEDGER_URL", "postgresql+psycopg://user:password@host/database")
+    resource = names["defs"].resources["scrape_do"]
+    with resource.process_config_and_initialize_cm() as initialised:
+        assert repr(initialised.ledger) == "Ledger('postgresql+psycopg://user:***@host/database')"
+
+
+def test_the_ledgers_page_knows_every_state_and_only_commands_that_exist() -> None:
+    states = re.findall(r"^\| `([a-z]+)` \|", LEDGER_PAGE, flags=re.MULTILINE)
+    assert sorted(states) == sorted(state.value for state in State)
+    for command in re.findall(r"(?:^\$ |`)scrapedo-dagster ([^`\n]+)", LEDGER_PAGE, flags=re.MULTILINE):
+        name, *arguments = shlex.split(command)
+        assert name == "jobs"
+        subcommand = jobs.commands[arguments[0]]
+        subcommand.make_context("it", arguments[1:])  # raises for what it does not know
+
+
+def test_the_times_of_the_ledgers_page_are_those_of_the_code() -> None:
+    patience = Patience()
+    assert f"after {patience.lease.total_seconds():.0f} s" in LEDGER_PAGE
+    assert f"only {patience.settle_after.total_seconds():.0f} s after" in LEDGER_PAGE
+    assert f"{patience.grace:g} s for its answer, canceling {CANCELING_SECONDS:g} s" in LEDGER_PAGE
 
 
 def test_the_readme_has_no_block_that_is_not_run() -> None:

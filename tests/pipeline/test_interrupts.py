@@ -17,6 +17,7 @@ from scrapedo_dagster.api import JobRequest, RetryPolicy, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.cancel import Fate, cancel_all, open_submissions
+from scrapedo_dagster.engine.collect import collect
 from scrapedo_dagster.engine.interrupts import run_through, see_through
 from scrapedo_dagster.engine.ledger import Ledger, Scope, Submission, account_of
 from scrapedo_dagster.engine.states import State
@@ -236,6 +237,21 @@ def test_interrupted_between_two_attempts_it_is_planned_again(
     assert submission.job_id is None
     assert emulator.requests().get("list_jobs", 0) == 0  # there was nothing to settle
     assert emulator.requests()["create_job"] == 1
+
+
+def test_collecting_is_where_no_interrupt_can_be_lost(
+    run: Callable[..., dg.ExecuteInProcessResult], pages: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads = []
+
+    async def noted(*arguments: Any, **settings: Any) -> None:
+        threads.append(threading.current_thread())
+        await collect(*arguments, **settings)
+
+    monkeypatch.setattr("scrapedo_dagster.engine.bring_home.collect", noted)
+    assert run(lambda _context: pages).success
+    assert len(threads) == 1
+    assert threads[0] is not threading.main_thread()
 
 
 # --- the tools
