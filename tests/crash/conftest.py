@@ -230,6 +230,11 @@ class Work:
         return _urls(self.tables.contents)
 
     @property
+    def broken_parts(self) -> list[str]:
+        """Parts that other tools, which read all of them, would stumble over."""
+        return [path.name for path in self.data.rglob("part-*.parquet") if not _is_readable(path)]
+
+    @property
     def log(self) -> str:
         return (self.place / "log").read_text()
 
@@ -289,8 +294,18 @@ def _scrape_before(data: Path) -> None:
         table.complete_generation("mon", 1, range(2))
 
 
+def _is_readable(path: Path) -> bool:
+    try:
+        pq.read_metadata(path)
+    except pa.ArrowException:
+        return False
+    return True
+
+
 def _meaning(path: Path) -> Any:
-    if path.suffix != ".parquet":
+    if path.suffix not in {".parquet", ".json"}:
+        return "should not be there"
+    if path.suffix == ".json":
         return {name: value for name, value in json.loads(path.read_text()).items() if name != "bytes"}
     rows = pq.read_table(path, partitioning=None).to_pylist()
     for row in rows:

@@ -112,6 +112,8 @@ def problems_of(work, files):
         problems.append(f"the first run ended as {work.ends[0]}")
     if mixture := mixture_in(work):
         problems.append(mixture)
+    if broken := work.broken_parts:
+        problems.append(f"half-written parts after the death: {broken}")
     work.run(steps="bring" if work.is_complete else "submit bring")
     if work.ends[1] != 0:
         problems.append(f"the next run ended as {work.ends[1]}")
