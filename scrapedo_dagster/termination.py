@@ -14,7 +14,7 @@ from scrapedo_dagster.engine.ledger import Scope
 from scrapedo_dagster.resource import ScrapeDoResource
 
 _INTERRUPTS = (dg.DagsterExecutionInterruptedError, KeyboardInterrupt)
-CANCELING_SECONDS = 5.0
+CANCELING_SECONDS = 4.0
 """For canceling: Kubernetes kills 30 s after its signal, other platforms after 10."""
 
 _SHOWN = 10  # jobs that one message lists

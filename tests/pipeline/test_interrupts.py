@@ -210,6 +210,35 @@ def test_a_status_that_cannot_be_read_keeps_the_jobs(
     assert "the database is away" not in "".join(failures(result))
 
 
+@pytest.mark.slow
+def test_terminate_ends_in_time_while_a_submission_hangs_and_says_that_it_may_go_on(
+    run: Callable[..., dg.ExecuteInProcessResult],
+    interrupt_when: Callable[..., None],
+    instance: dg.DagsterInstance,
+    emulator: Emulator,
+    ledger: Ledger,
+    pages: list[str],
+) -> None:
+    """The longest that can happen: the submission has its grace, and then nothing can be settled or canceled."""
+    hangs = [{"endpoint": endpoint, "kind": "hang"} for endpoint in ("create_job", "list_jobs", "cancel_job")]
+    emulator.set_faults({"calls": hangs})
+    terminated = []
+
+    def terminate(dagster_run: dg.DagsterRun) -> None:
+        terminated.append(time.monotonic())
+        instance.report_run_canceling(dagster_run)
+
+    interrupt_when(asked(emulator, "create_job"), recording=terminate)
+    result = run(lambda _context: pages)
+    took = time.monotonic() - terminated[0]
+    print(f"run ended after {took:.2f} s")
+    assert took < 10
+    assert retries(result) == 0
+    [submission] = ledger.find()
+    assert submission.state == State.UNCERTAIN
+    assert f"submission {submission.id} (shop, job unknown)" in failures(result)[0]
+
+
 def test_interrupted_between_two_attempts_it_is_planned_again(
     run: Callable[..., dg.ExecuteInProcessResult],
     interrupt_when: Callable[..., None],

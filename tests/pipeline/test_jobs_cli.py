@@ -346,6 +346,16 @@ def test_an_unreachable_database_is_said_without_its_password(run: Run) -> None:
     assert "sesame" not in result.output
 
 
+def test_a_driver_that_repeats_the_password_is_not_repeated(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_engine: sa.Engine) -> None:
+        raise sa.exc.OperationalError("connect", {}, Exception("no user me with password sesame"))
+
+    monkeypatch.setattr(sa, "inspect", refuse)
+    result = run("list", "--ledger-url", "postgresql+psycopg://me:sesame@127.0.0.1:1/ledger")
+    assert result.exit_code == 1
+    assert "no user me with password ***" in result.output
+
+
 def test_a_url_that_is_none_is_said_without_repeating_it(run: Run) -> None:
     result = run("list", "--ledger-url", "me:sesame at database")
     assert result.exit_code == 1
