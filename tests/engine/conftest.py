@@ -196,7 +196,7 @@ def submitter(
     said: list[str] = []
 
     def submitter(**settings: Any) -> Submitter:
-        settings = {"scope": scope, "options": ScrapeOptions(), "run_id": "run", "patience": patience, **settings}
+        settings = {"scope": scope, "options": ScrapeOptions(), "run_id": uuid4().hex, "patience": patience, **settings}
         return Submitter(**{"ledger": ledger, "client": client, "log": said.append, **settings})
 
     submitter.said = said  # type: ignore[attr-defined]

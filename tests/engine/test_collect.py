@@ -9,7 +9,8 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -556,20 +557,22 @@ def test_two_workers_that_collect_the_same_leave_one_row_a_target(
     written: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The other one retries what failed, we do not; it has recorded its part just before we record ours."""
+    """The other one retries what failed, we do not; and our part replaces its, which is recorded and complete."""
     emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2", "times": 1}]})
     mine, other = homecoming(retries=0), homecoming(retries=1)
     generation = begin(mine, urls(1, 2))
-    recorded = Ledger.collected
+    open_parts = Tables.open_parts
     turns: list[int] = []
 
-    def after_the_other(self: Ledger, submission: Submission, **settings: Any) -> Submission:
-        if not turns:
-            turns.append(1)
-            other.bring(generation)
-        return recorded(self, submission, **settings)
+    @contextmanager
+    def slowly(self: Tables, submission: Submission) -> Iterator[Any]:
+        with open_parts(self, submission) as parts:
+            yield parts
+            if not turns:
+                turns.append(1)
+                other.bring(generation)
 
-    monkeypatch.setattr(Ledger, "collected", after_the_other)
+    monkeypatch.setattr(Tables, "open_parts", slowly)
     mine.bring(generation)
     assert [(row["url"], row["status"]) for row in written(1)] == [(url, "success") for url in urls(1, 2)]
     assert tables.tasks.dataset(["mon"]).count_rows() == 2

@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, ClassVar
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -210,7 +211,7 @@ class Walk(RuleBasedStateMachine):
                 client=client,
                 scope=self.scope(partition),
                 options=ScrapeOptions(),
-                run_id="run",
+                run_id=uuid4().hex,  # each worker is a run of its own
                 log=lambda _line: None,
                 patience=patience or Patience(timedelta(milliseconds=1), timedelta(0), pause=0.002, grace=1.0),
                 batch_size=2,
@@ -424,6 +425,6 @@ def test_short_walks(walk: Callable[..., Counter[str]]) -> None:
 
 @pytest.mark.slow
 def test_long_walks(walk: Callable[..., Counter[str]]) -> None:
-    done = walk(examples=int(os.environ.get("SCRAPEDO_WALKS", "40")), steps=40)
+    done = walk(examples=int(os.environ.get("SCRAPEDO_WALKS", "25")), steps=40)
     assert done["brought"] >= 20
     assert done["canceled"] >= 5
