@@ -248,7 +248,7 @@ def _submitter(
             client=client,
             scope=Scope(scrape_do.account, settings.name, _partition(context)),
             options=settings.options,
-            run_id=context.run.run_id,
+            run_id=context.run.root_run_id or context.run.run_id,
             log=context.log.warning,
             limits=Limits(max_credits=settings.max_credits, max_open_jobs=settings.max_open_jobs),
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from dagster_shared.libraries import DagsterLibraryRegistry
 
 import scrapedo_dagster
+import scrapedo_dagster.api
 
 ROOT = Path(__file__).parents[1]
 

@@ -180,6 +180,12 @@ class Ledger:
             return False
         return True
 
+    def continued(self, scope: Scope, generation: int, *, run_id: str | None) -> None:
+        """Another run goes on with a generation: from now on it is this run's."""
+        with self._engine.begin() as connection:
+            same = _of(scope) & (table.c.generation == generation)
+            connection.execute(sa.update(table).where(same).values(run_id=run_id))
+
     def claim(self, submission: Submission, *, run_id: str | None, fingerprint: str) -> Submission | None:
         """Take a planned submission in order to submit it. None if another worker was faster."""
         if submission.state != State.PLANNED:

@@ -66,7 +66,11 @@ class Generation:
 
 @dataclass(frozen=True)
 class Submitter:
-    """Submits one partition. `options` are sent with every batch; `log` gets a line for what a person should know."""
+    """Submits one partition.
+
+    `options` are sent with every batch. `run_id` is that of the first run, for its retries too: they go on with what it
+    has begun, also where all of that is collected. `log` gets a line for what a person should know.
+    """
 
     ledger: Ledger
     client: ScrapeDoAsyncAPIClient
@@ -98,6 +102,7 @@ class Submitter:
             newest = self.ledger.generation(self.scope)
             if reuse_open_jobs and self._can_be_continued(newest, unfinished):
                 self._compare(newest, entries)
+                self.ledger.continued(self.scope, newest, run_id=self.run_id)
                 return Generation(newest, continued=True)
             self._check_credits(entries)
             number = max(newest, above) + 1
@@ -188,7 +193,9 @@ class Submitter:
         submissions = self.ledger.submissions(self.scope, generation)
         stopped = any(each.state in {State.CANCELED, State.FAILED} for each in submissions)
         is_open = generation == unfinished or any(each.is_open for each in submissions)
-        return bool(submissions) and is_open and not stopped
+        # A run that died after everything was collected, and before Dagster knew, is retried: it has paid already.
+        is_ours = self.run_id is not None and all(each.run_id == self.run_id for each in submissions)
+        return bool(submissions) and (is_open or is_ours) and not stopped
 
     def _compare(self, generation: int, entries: Batch) -> None:
         """Say it when the open generation has other targets than those that are listed now."""
