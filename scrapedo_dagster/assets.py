@@ -16,6 +16,7 @@ from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError
 from scrapedo_dagster.engine.collect import Tables
 from scrapedo_dagster.engine.ledger import Scope
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.settle import Patience
 from scrapedo_dagster.engine.submit import Limits, NotEnoughCreditsError, Submitter
 from scrapedo_dagster.engine.summary import summarize
 from scrapedo_dagster.engine.targets import InvalidTargetsError, Target, entries_of
@@ -251,6 +252,7 @@ def _submitter(
             run_id=context.run.root_run_id or context.run.run_id,
             log=context.log.warning,
             limits=Limits(max_credits=settings.max_credits, max_open_jobs=settings.max_open_jobs),
+            patience=Patience.with_requests_of(scrape_do.request_timeout),
         )
 
 

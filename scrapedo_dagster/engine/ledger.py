@@ -10,7 +10,7 @@ import json
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -24,6 +24,9 @@ from scrapedo_dagster.engine.ledger_tables import submissions as table
 from scrapedo_dagster.engine.migrate import migrate
 from scrapedo_dagster.engine.states import FOLLOWERS, OPEN, State
 from scrapedo_dagster.engine.targets import Batch, Entry
+
+RETENTION = timedelta(days=3)
+"""How long Scrape.do keeps results, counted from the job's creation [doc]."""
 
 
 class LedgerError(Exception):
@@ -226,13 +229,15 @@ class Ledger:
         Raises:
             LostClaimError: another worker has moved it, or the job is another submission's.
         """
+        now = self.now()
         return self._move(
             submission,
             State.SUBMITTED,
             claim=None,
             job_id=job_id,
             task_ids=list(task_ids),
-            submitted_at=self.now(),
+            submitted_at=now,
+            expires_at=now + RETENTION,
             reason=None,
         )
 

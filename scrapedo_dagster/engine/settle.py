@@ -34,10 +34,17 @@ class Patience:
         grace: seconds that a request on its way has for its answer after an interrupt.
     """
 
-    lease: timedelta = timedelta(seconds=150)
-    settle_after: timedelta = timedelta(seconds=60)
+    lease: timedelta = timedelta(seconds=180)
+    settle_after: timedelta = timedelta(seconds=180)
     pause: float = 2.0
     grace: float = 3.0
+
+    @classmethod
+    def with_requests_of(cls, seconds: float) -> Patience:
+        """Enough of it for a client that waits so long for each piece of an answer."""
+        # To connect, to send and to be answered, and as long again for a service that is only slow.
+        longest = timedelta(seconds=2 * 3 * seconds)
+        return cls(lease=max(cls.lease, longest), settle_after=max(cls.settle_after, longest))
 
 
 def settle(

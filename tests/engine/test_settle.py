@@ -464,3 +464,13 @@ def test_of_two_workers_that_settle_it_one_does(
     assert settled(lost) is not None
     with pytest.raises(LostClaimError):
         settled(lost)
+
+
+@pytest.mark.parametrize(
+    ("request_timeout", "lease", "settle_after"), [(10, 180, 180), (30, 180, 180), (300, 1800, 1800)]
+)
+def test_patience_grows_with_the_time_that_a_request_may_take(
+    request_timeout: float, lease: float, settle_after: float
+) -> None:
+    patience = Patience.with_requests_of(request_timeout)
+    assert (patience.lease.total_seconds(), patience.settle_after.total_seconds()) == (lease, settle_after)
