@@ -52,7 +52,7 @@ format: $(INSTALLED) ## Fix style and formatting
 	@$(BIN)/ruff format .
 
 lock: ## Resolve requirements.lock anew (needs uv)
-	@uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-header --no-emit-index-url --no-annotate pyproject.toml -o requirements.lock
+	@uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
 
 clean: ## Remove .venv, caches and everything the demo wrote
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist demo_data
