@@ -54,7 +54,8 @@ format: $(INSTALLED) ## Fix style and formatting
 lock: ## Resolve requirements.lock anew (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock
 
-clean: ## Remove .venv, caches and everything the demo wrote
+# Not the ledger, nor scraped/: they know of what was paid for.
+clean: ## Remove .venv, caches and what the demo wrote
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist demo_data
-	@git clean -qfdX dagster_home
+	@rm -rf dagster_home/history dagster_home/schedules dagster_home/storage dagster_home/logs
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from rich.table import Table
 from rich.tree import Tree
 
 from scrapedo_dagster.api import RetryPolicy, ScrapeDoAsyncAPIClient, ScrapeDoError
-from scrapedo_dagster.demo.definitions import DATA, DATASET, DAYS
+from scrapedo_dagster.demo.definitions import DATASET, DAYS
 from scrapedo_dagster.demo.services import LEDGER_URL, DemoError, Services, demo_services, program
 from scrapedo_dagster.engine.ledger import Ledger, Scope, Submission, account_of
 from scrapedo_dagster.engine.parquet import ParquetStore
@@ -37,9 +38,9 @@ def main() -> int:
         with demo_services() as services:
             console.print(f"Scraping [bold]{len(DAYS)} daily partitions[/] with Dagster and {services.description}.\n")
             seconds = _scrape(services)
-        _show_summary(seconds)
-        _show_files()
-        _show_pandas()
+        _show_summary(seconds, services.data)
+        _show_files(services.data)
+        _show_pandas(services.data)
     except DemoError as error:
         console.print(f"[red]{error}[/]")
         return 1
@@ -58,11 +59,10 @@ def _scrape(services: Services) -> dict[str, float]:
     """Launch one Dagster run a day and show how far each is. Returns the seconds of each run."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[phase]}"))
     seconds = {}
-    token = services.environment["SCRAPE_DO_API_KEY"]
     with (
         ScrapeDoAsyncAPIClient(
-            token,
-            base_url=services.environment.get("SCRAPE_DO_BASE_URL", "https://q.scrape.do"),
+            services.token,
+            base_url=services.base_url,
             retry=RetryPolicy(attempts=1),
         ) as client,
         Progress(*columns, TimeElapsedColumn(), console=console) as progress,
@@ -71,7 +71,7 @@ def _scrape(services: Services) -> dict[str, float]:
         for day, bar in bars.items():
             progress.start_task(bar)
             began = time.monotonic()
-            scope = Scope(account_of(token), DATASET, day)
+            scope = Scope(account_of(services.token), DATASET, day)
             _launch(services, day, _Bar(progress, bar, client, scope))
             seconds[day] = time.monotonic() - began
             progress.stop_task(bar)
@@ -89,9 +89,16 @@ def _launch(services: Services, day: str, bar: _Bar) -> None:
             with suppress(subprocess.TimeoutExpired):
                 process.wait(_POLL_EVERY)
         if process.returncode:
-            tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-_LOG_LINES:])
-            raise DemoError(f"The run of {day} failed. The end of {log}:\n\n{tail}")
+            raise DemoError(f"The run of {day} failed. The whole log is {log}; it says:\n\n{_reason_in(log)}")
     bar.finish()
+
+
+def _reason_in(log: Path) -> str:
+    """What went wrong, in the words of its last exceptions; the end of the log where it has none."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    reasons = [line for line in lines if re.match(r"(scrapedo_dagster|dagster)\.\S*(Error|Failure): |Failure: ", line)]
+    ours = [line for line in reasons if not line.startswith("dagster._core.errors.DagsterExecution")]
+    return "\n".join(list(dict.fromkeys(ours))[-2:] or lines[-_LOG_LINES:])
 
 
 class _Bar:
@@ -131,8 +138,8 @@ class _Bar:
         return self._ledger.submissions(self._scope, newest) if newest > self._before else []
 
 
-def _show_summary(seconds: dict[str, float]) -> None:
-    tasks = ParquetStore(DATA).table([DATASET, "tasks"])
+def _show_summary(seconds: dict[str, float], data: str) -> None:
+    tasks = ParquetStore(data).table([DATASET, "tasks"])
     summaries = {day: summarize(tasks, day) for day in DAYS}
     table = Table(title="\nWhat came of it", title_justify="left")
     table.add_column("partition")
@@ -160,25 +167,25 @@ def _show_answers(summaries: dict[str, Summary]) -> None:
     console.print(table)
 
 
-def _show_files() -> None:
-    tree = Tree(f"\n[bold]{DATA}[/]")
-    branches = {Path(DATA): tree}
-    for path in sorted(Path(DATA).rglob("*")):
+def _show_files(data: str) -> None:
+    tree = Tree(f"\n[bold]{data}[/]")
+    branches = {Path(data): tree}
+    for path in sorted(Path(data).rglob("*")):
         size = f" [dim]{path.stat().st_size:,} bytes[/]" if path.is_file() else ""
         branches[path] = branches[path.parent].add(f"{path.name}{size}")
     console.print(tree)
 
 
-def _show_pandas() -> None:
+def _show_pandas(data: str) -> None:
     lines = (
         "import pandas as pd",
-        f'tasks = pd.read_parquet("{DATA}/{DATASET}/tasks")',
+        f'tasks = pd.read_parquet("{data}/{DATASET}/tasks")',
         'tasks.groupby(["partition", "content_type"], observed=True)["content_length"].agg(["count", "sum"])',
     )
     console.print("\n[bold]Read it with pandas[/]")
     for line in lines:
         console.print(f">>> {line}", highlight=False)
-    tasks = pd.read_parquet(f"{DATA}/{DATASET}/tasks")
+    tasks = pd.read_parquet(f"{data}/{DATASET}/tasks")
     result = tasks.groupby(["partition", "content_type"], observed=True)["content_length"].agg(["count", "sum"])
     console.print(str(result), highlight=False)
 

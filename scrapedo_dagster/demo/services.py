@@ -8,11 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from scrapedo_dagster.api.client import DEFAULT_BASE_URL
+from scrapedo_dagster.api.requests import check_target
+from scrapedo_dagster.demo.definitions import DATA, urls_in
 from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
+
+OWN_DATA = "scraped"
+"""Where the results of one's own URLs go."""
 
 LEDGER_URL = "sqlite:///dagster_home/scrapedo/ledger.db"
 
@@ -26,10 +32,13 @@ class DemoError(Exception):
 
 @dataclass(frozen=True)
 class Services:
-    """Where the demo scrapes, in words, and the environment its programs need."""
+    """Where the demo scrapes, in words; with which account; where its results go; what its programs need to know."""
 
     description: str
-    environment: dict[str, str]
+    token: str = field(repr=False)
+    base_url: str
+    data: str
+    environment: dict[str, str] = field(repr=False)
 
 
 @contextmanager
@@ -45,26 +54,40 @@ def demo_services() -> Iterator[Services]:
     # dg warns about a virtual environment that it finds but that is not activated.
     environment = {**os.environ, "DAGSTER_HOME": str(home), "VIRTUAL_ENV": sys.prefix}
     if targets := os.environ.get("TARGETS"):
-        yield Services(f"the real service, for the URLs in {targets}", environment | _real_service(targets))
+        token, path = _real_service(targets)
+        # Apart from what the emulator brings, which the next `make demo` replaces.
+        own = {"TARGETS": str(path), "SCRAPEDO_DEMO_DATA": OWN_DATA}
+        base_url = os.environ.get("SCRAPE_DO_BASE_URL", DEFAULT_BASE_URL)
+        yield Services(f"the real service, for the URLs in {targets}", token, base_url, OWN_DATA, environment | own)
         return
     # Another account each time: an emulator knows nothing of the jobs of those before it.
     with DemoSite() as site, Emulator(speed=_SPEED, token=f"demo-{secrets.token_hex(8)}") as emulator:
+        # Names of their own: dg reads a .env file over the environment, and a real token may be in it.
         ours = {
             "SCRAPEDO_DEMO_SITE": site.base_url,
-            "SCRAPE_DO_BASE_URL": emulator.base_url,
-            # A real token in the environment is not shown to a server that has no use for it.
-            "SCRAPE_DO_API_KEY": emulator.token,
+            "SCRAPEDO_DEMO_TOKEN": emulator.token,
+            "SCRAPEDO_DEMO_BASE_URL": emulator.base_url,
         }
-        yield Services(f"an emulator of Scrape.do ({emulator.base_url}), which costs nothing", environment | ours)
+        words = f"an emulator of Scrape.do ({emulator.base_url}), which costs nothing"
+        yield Services(words, emulator.token, emulator.base_url, DATA, environment | ours)
 
 
-def _real_service(targets: str) -> dict[str, str]:
+def _real_service(targets: str) -> tuple[str, Path]:
     path = Path(targets).absolute()
     if not path.is_file():
         raise DemoError(f"TARGETS={targets} is not a file. Give it a text file with one URL a line.")
-    if not os.environ.get("SCRAPE_DO_API_KEY"):
+    token = os.environ.get("SCRAPE_DO_API_KEY")
+    if not token:
         raise DemoError("TARGETS is scraped by the real service, which needs your token: set SCRAPE_DO_API_KEY too.")
-    return {"TARGETS": str(path)}
+    try:
+        urls = urls_in(path)
+        for url in urls:
+            check_target(url)
+    except ValueError as error:  # also what is no UTF-8
+        raise DemoError(f"{targets}: {error}. Nothing was submitted; correct the list.") from None
+    if not urls:
+        raise DemoError(f"{targets} has no URLs: write one a line.")
+    return token, path
 
 
 @contextmanager

@@ -195,7 +195,9 @@ class Submitter:
         is_open = generation == unfinished or any(each.is_open for each in submissions)
         # A run that died after everything was collected, and before Dagster knew, is retried: it has paid already.
         is_ours = self.run_id is not None and all(each.run_id == self.run_id for each in submissions)
-        return bool(submissions) and (is_open or is_ours) and not stopped
+        # Without targets nothing was paid, and there is nothing to go on with: the list may have been mended since.
+        has_targets = any(each.targets for each in submissions)
+        return has_targets and (is_open or is_ours) and not stopped
 
     def _compare(self, generation: int, entries: Batch) -> None:
         """Say it when the open generation has other targets than those that are listed now."""

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,14 @@ import httpx
 import pandas as pd
 import psutil
 import pytest
-import tomllib
 import yaml
 
 from scrapedo_dagster.emulator import Emulator
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 Start = Callable[..., "subprocess.Popen[str]"]
 GroupOf = Callable[[int], list[psutil.Process]]
@@ -62,7 +67,7 @@ def test_the_demo_scrapes_two_days_and_shows_what_came_of_it(checkout: Path, sta
 
 def test_the_demo_scrapes_ones_own_urls_once_with_ones_own_token(checkout: Path, start: Start) -> None:
     urls = [f"http://127.0.0.1:1/{number}" for number in range(5)]
-    (checkout / "urls.txt").write_text("# my pages\n" + "\n".join(urls) + "\n\n")
+    (checkout / "urls.txt").write_text("# my pages\n" + "\n".join([*urls, urls[0]]) + "\n\n")
     with Emulator(token="my-own-token-91", speed=50) as service:
         process = start(
             *DEMO, SCRAPE_DO_API_KEY="my-own-token-91", SCRAPE_DO_BASE_URL=service.base_url, TARGETS="urls.txt"
@@ -73,6 +78,16 @@ def test_the_demo_scrapes_ones_own_urls_once_with_ones_own_token(checkout: Path,
     written = [path for path in checkout.rglob("*") if path.is_file() and "scrapedo_dagster/" not in str(path)]
     assert not [path for path in written if b"my-own-token-91" in path.read_bytes()]
     assert "my-own-token-91" not in output
+
+
+def test_a_real_account_in_an_env_file_is_not_used_by_the_free_demo(checkout: Path, start: Start) -> None:
+    with Emulator(token="my-own-token-93", speed=50) as service:
+        (checkout / ".env").write_text(
+            f"SCRAPE_DO_API_KEY=my-own-token-93\nSCRAPE_DO_BASE_URL={service.base_url}\nTARGETS=urls.txt\n"
+        )
+        output, _ = start(*DEMO).communicate(timeout=240)
+        assert "127/127" in output
+        assert service.requests() == {}
 
 
 def test_a_real_token_alone_is_neither_used_nor_shown(start: Start) -> None:

@@ -53,3 +53,13 @@ def test_a_run_that_goes_on_with_anothers_generation_may_be_retried_too(
         assert materialize(submitter(run_id="went on"), async_client, tables, targets)
     assert len(emulator.jobs()) == 1
     assert {each.run_id for each in ledger.submissions(scope, 1)} == {"went on"}
+
+
+def test_an_empty_list_does_not_stand_in_the_way_of_a_mended_one(
+    submitter: Callable[..., Submitter], emulator: Emulator, urls: Callable[..., list[str]]
+) -> None:
+    empty = submitter()
+    empty.submit(empty.begin(entries_of([], "raise")).number)
+    mended = submitter()
+    mended.submit(mended.begin(entries_of(urls(1, 2), "raise")).number)
+    assert [job.targets for job in emulator.jobs()] == [tuple(urls(1, 2))]
