@@ -123,7 +123,10 @@ def remove_stale_temporaries(filesystem: fs.FileSystem, directory: str) -> None:
         with suppress(OSError):  # locked, gone, or (Windows) still open: somebody else's
             with path.open("rb") as file:
                 _try_lock(file)
-            path.unlink()
+                if sys.platform != "win32":
+                    path.unlink()  # while it is locked: its writer may be about to lock it
+            if sys.platform == "win32":  # cannot delete an open file, not even its own
+                path.unlink()
 
 
 def _try_lock(file: IO[bytes]) -> None:
