@@ -7,6 +7,8 @@ workers on one partition cannot both submit a batch. SQLite for one machine, Pos
 from __future__ import annotations
 
 import json
+import sqlite3
+import time
 import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +26,8 @@ from scrapedo_dagster.engine.ledger_tables import submissions as table
 from scrapedo_dagster.engine.migrate import migrate
 from scrapedo_dagster.engine.states import FOLLOWERS, OPEN, State
 from scrapedo_dagster.engine.targets import Batch, Entry
+
+_BUSY_SECONDS = 60  # to wait for another process that is writing to a SQLite ledger
 
 RETENTION = timedelta(days=3)
 """How long Scrape.do keeps results, counted from the job's creation [doc]."""
@@ -321,15 +325,29 @@ class Ledger:
         return engine
 
 
+def _use_wal(connection: Any) -> None:
+    """Switch to WAL. SQLite does not wait for another process that is just switching, so that we do."""
+    deadline = time.monotonic() + _BUSY_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
 def _sqlite(url: sa.URL) -> sa.Engine:
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, connect_args={"timeout": 60})
+    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
 
     @sa.event.listens_for(engine, "connect")
     def settings(connection: Any, _record: Any) -> None:
         connection.isolation_level = None  # the driver would begin transactions by itself, and too late
-        connection.execute("PRAGMA journal_mode=WAL")
+        _use_wal(connection)
         connection.execute(
             "PRAGMA synchronous=FULL"
         )  # a claim must survive a power cut: it is what keeps us from paying twice
