@@ -16,17 +16,20 @@ from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from scrapedo_dagster.engine.ledger_place import parse_url
+from scrapedo_dagster.engine.ledger_tables import generations
 from scrapedo_dagster.engine.ledger_tables import submissions as table
 from scrapedo_dagster.engine.migrate import migrate
 from scrapedo_dagster.engine.states import FOLLOWERS, OPEN, State
 from scrapedo_dagster.engine.targets import Batch, Entry
 
+_GENERATION = ("account", "dataset", "partition", "generation")
+_BULKY = {"entries", "task_ids", "fingerprint"}
 _BUSY_SECONDS = 60  # to wait for another process that is writing to a SQLite ledger
 
 RETENTION = timedelta(days=3)
@@ -63,8 +66,29 @@ class Scope:
 
 
 @dataclass(frozen=True)
-class Submission:
-    """A batch as the ledger knows it. `claim` names the attempt at submitting it that holds it."""
+class GenerationRecord:
+    """A generation as the ledger knows it, and what the completion sensor has done about it.
+
+    Attributes:
+        scope: what it is of.
+        number: counted from 1 in each scope.
+        completed_at: since when its files are the data of the partition.
+        collect_key: the run key of the last collecting run that was asked for, until it is known to have succeeded.
+        collect_attempts: how many of these were asked for.
+        collect_after: when another one may be.
+    """
+
+    scope: Scope
+    number: int
+    completed_at: datetime | None
+    collect_key: str | None
+    collect_attempts: int
+    collect_after: datetime | None
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a batch stands, without its targets: enough to watch thousands. `claim` is the attempt that holds it."""
 
     id: int
     scope: Scope
@@ -72,11 +96,9 @@ class Submission:
     batch: int
     attempt: int
     state: State
-    entries: Batch
-    fingerprint: str
+    target_count: int
     claim: str | None
     job_id: str | None
-    task_ids: tuple[str, ...]
     run_id: str | None
     reason: str | None
     credits: int | None
@@ -89,14 +111,26 @@ class Submission:
     expires_at: datetime | None
 
     @property
+    def is_open(self) -> bool:
+        """Whether its outcome is not in Parquet yet."""
+        return self.state in OPEN
+
+
+@dataclass(frozen=True)
+class Submission(Standing):
+    """A batch as the ledger knows it."""
+
+    entries: Batch
+    task_ids: tuple[str, ...]
+    fingerprint: str
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """What is sent: every valid URL once, in the order of the entries."""
         return tuple(dict.fromkeys(entry.url for entry in self.entries if entry.rejected is None))
 
-    @property
-    def is_open(self) -> bool:
-        """Whether its outcome is not in Parquet yet."""
-        return self.state in OPEN
+
+Held = TypeVar("Held", bound=Standing)
 
 
 class Ledger:
@@ -136,6 +170,30 @@ class Ledger:
     def submissions(self, scope: Scope, generation: int) -> list[Submission]:
         """The submissions of a generation, by batch."""
         return self._select(_of(scope) & (table.c.generation == generation))
+
+    def unsettled_generations(self, account: str, datasets: Iterable[str]) -> dict[GenerationRecord, list[Standing]]:
+        """The newest generation of each partition of these datasets, if there may be something to do about it.
+
+        That is: it is not complete, or a collecting run of it is not known to have succeeded; and nothing of it was
+        canceled. Each with where its batches stand.
+        """
+        wanted = (generations.c.account == account) & generations.c.dataset.in_(list(datasets))
+        newer = generations.alias()
+        of_same = sa.and_(*(newer.c[name] == generations.c[name] for name in ("account", "dataset", "partition")))
+        is_newest = ~sa.exists().where(of_same & (newer.c.generation > generations.c.generation))
+        is_unsettled = generations.c.completed_at.is_(None) | generations.c.collect_key.is_not(None)
+        same = sa.and_(*(table.c[name] == generations.c[name] for name in _GENERATION))
+        stopped = sa.exists().where(same & table.c.state.in_([State.CANCELED.value, State.FAILED.value]))
+        query = sa.select(generations).where(wanted & is_newest & is_unsettled & ~stopped)
+        columns = [column for column in table.c if column.name not in _BULKY]
+        batches = sa.select(*columns).join(generations, same).where(wanted & is_newest & is_unsettled & ~stopped)
+        with self._engine.connect() as connection:
+            records = [_generation(row) for row in connection.execute(query).mappings()]
+            standings = [_standing(row) for row in connection.execute(batches.order_by(table.c.batch)).mappings()]
+        found: dict[tuple[Scope, int], list[Standing]] = {}
+        for each in standings:
+            found.setdefault((each.scope, each.generation), []).append(each)
+        return {record: found.get((record.scope, record.number), []) for record in records}
 
     def find(self, *, account: str | None = None, states: Iterable[State] | None = None) -> list[Submission]:
         """Submissions of all partitions, oldest first."""
@@ -182,10 +240,42 @@ class Ledger:
         ]
         try:
             with self._engine.begin() as connection:
+                connection.execute(sa.insert(generations), {name: rows[0][name] for name in _GENERATION})
                 connection.execute(sa.insert(table), rows)
         except IntegrityError:
             return False
         return True
+
+    def completed(self, scope: Scope, generation: int) -> None:
+        """The files of a generation are the data of its partition."""
+        self._update_generation(scope, generation, completed_at=self.now())
+
+    def collect_requested(self, record: GenerationRecord, key: str, *, again_after: timedelta) -> bool:
+        """A collecting run is about to be asked for. False if another sensor was faster."""
+        seen = generations.c.collect_attempts == record.collect_attempts
+        return self._update_generation(
+            record.scope,
+            record.number,
+            seen,
+            collect_key=key,
+            collect_attempts=record.collect_attempts + 1,
+            collect_after=self.now() + again_after,
+        )
+
+    def collect_confirmed(self, record: GenerationRecord) -> None:
+        """The last collecting run succeeded, or nothing is left for it to do."""
+        seen = generations.c.collect_attempts == record.collect_attempts
+        self._update_generation(
+            record.scope, record.number, seen, collect_key=None, collect_attempts=0, collect_after=None
+        )
+
+    def _update_generation(
+        self, scope: Scope, generation: int, *conditions: sa.ColumnElement[bool], **values: Any
+    ) -> bool:
+        same = _of(scope, generations) & (generations.c.generation == generation)
+        with self._engine.begin() as connection:
+            changed = connection.execute(sa.update(generations).where(same, *conditions).values(values))
+        return changed.rowcount == 1
 
     def continued(self, scope: Scope, generation: int, *, run_id: str | None) -> None:
         """Another run goes on with a generation: from now on it is this run's."""
@@ -219,11 +309,11 @@ class Ledger:
             raise _illegal(submission, State.SUBMITTING)
         return self._move(submission, State.SUBMITTING, claim=uuid.uuid4().hex, claimed_at=self.now())
 
-    def release(self, submission: Submission, reason: str) -> Submission:
+    def release(self, submission: Held, reason: str) -> Held:
         """Plan it again: it certainly is no job."""
         return self._move(submission, State.PLANNED, claim=None, reason=reason)
 
-    def uncertain(self, submission: Submission, reason: str) -> Submission:
+    def uncertain(self, submission: Held, reason: str) -> Held:
         """Its answer is lost: it may or may not be a job."""
         return self._move(submission, State.UNCERTAIN, reason=reason)
 
@@ -245,17 +335,17 @@ class Ledger:
             reason=None,
         )
 
-    def finished(self, submission: Submission) -> Submission:
+    def finished(self, submission: Held) -> Held:
         """Its job has ended, in whatever status; or it has nothing to send."""
-        if submission.state == State.PLANNED and submission.targets:
+        if submission.state == State.PLANNED and submission.target_count:
             raise _illegal(submission, State.FINISHED)  # they would never be sent
         return self._move(submission, State.FINISHED, finished_at=self.now())
 
-    def expired(self, submission: Submission, reason: str) -> Submission:
+    def expired(self, submission: Held, reason: str) -> Held:
         """Its job is gone, and with it what was not collected."""
         return self._move(submission, State.EXPIRED, finished_at=self.now(), reason=reason)
 
-    def canceled(self, submission: Submission, reason: str) -> Submission:
+    def canceled(self, submission: Held, reason: str) -> Held:
         """A person wanted it to stop."""
         return self._move(submission, State.CANCELED, claim=None, finished_at=self.now(), reason=reason)
 
@@ -282,7 +372,7 @@ class Ledger:
                 connection.execute(sa.insert(table), [row])
         return moved
 
-    def _move(self, submission: Submission, to: State, **values: Any) -> Submission:
+    def _move(self, submission: Held, to: State, **values: Any) -> Held:
         try:
             with self._engine.begin() as connection:
                 return self._move_on(connection, submission, to, **values)
@@ -291,7 +381,7 @@ class Ledger:
                 f"Job {values.get('job_id')} belongs to another submission than {submission.id} ({submission.scope})."
             ) from error
 
-    def _move_on(self, connection: sa.Connection, submission: Submission, to: State, **values: Any) -> Submission:
+    def _move_on(self, connection: sa.Connection, submission: Held, to: State, **values: Any) -> Held:
         if to not in FOLLOWERS[submission.state]:
             raise _illegal(submission, to)
         same_claim = table.c.claim.is_(None) if submission.claim is None else table.c.claim == submission.claim
@@ -360,17 +450,17 @@ def _sqlite(url: sa.URL) -> sa.Engine:
     return engine
 
 
-def _illegal(submission: Submission, to: State) -> IllegalTransitionError:
+def _illegal(submission: Standing, to: State) -> IllegalTransitionError:
     return IllegalTransitionError(
         f"Submission {submission.id} of {submission.scope} cannot go from {submission.state.value} to {to.value}."
     )
 
 
-def _of(scope: Scope) -> sa.ColumnElement[bool]:
+def _of(scope: Scope, of: sa.Table = table) -> sa.ColumnElement[bool]:
     return (
-        (table.c.account == scope.account)
-        & (table.c.dataset == scope.dataset)
-        & (table.c.partition == json.dumps(scope.partition))
+        (of.c.account == scope.account)
+        & (of.c.dataset == scope.dataset)
+        & (of.c.partition == json.dumps(scope.partition))
     )
 
 
@@ -401,10 +491,26 @@ def _planned(
 
 
 def _submission(row: sa.RowMapping) -> Submission:
-    values = dict(row)
-    scope = Scope(values.pop("account"), values.pop("dataset"), json.loads(values.pop("partition")))
-    values.pop("target_count")
+    values = _values(row)
     values["entries"] = tuple(Entry(*entry) for entry in values["entries"])
     values["task_ids"] = tuple(values["task_ids"] or ())
-    values["state"] = State(values["state"])
-    return Submission(scope=scope, **values)
+    return Submission(**values)
+
+
+def _standing(row: sa.RowMapping) -> Standing:
+    return Standing(**_values(row))
+
+
+def _generation(row: sa.RowMapping) -> GenerationRecord:
+    values = dict(row)
+    return GenerationRecord(scope=_scope(values), number=values.pop("generation"), **values)
+
+
+def _values(row: sa.RowMapping) -> dict[str, Any]:
+    values = dict(row)
+    return {"scope": _scope(values), **values, "state": State(values["state"])}
+
+
+def _scope(values: dict[str, Any]) -> Scope:
+    """Takes the scope's columns out of the values."""
+    return Scope(values.pop("account"), values.pop("dataset"), json.loads(values.pop("partition")))

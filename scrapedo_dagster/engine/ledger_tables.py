@@ -1,4 +1,4 @@
-"""The ledger's table, as the current release knows it. How a database gets there: `migrations`."""
+"""The ledger's tables, as the current release knows it. How a database gets there: `migrations`."""
 
 from __future__ import annotations
 
@@ -72,4 +72,19 @@ submissions = sa.Table(
     sa.UniqueConstraint("account", "dataset", "partition", "generation", "batch", name="scrapedo_one_batch"),
     sa.UniqueConstraint("account", "job_id", name="scrapedo_one_job"),
     sa.Index("scrapedo_by_state", "account", "state"),
+)
+
+# What belongs to a generation as a whole.
+generations = sa.Table(
+    "scrapedo_generations",
+    metadata,
+    # As in the table of submissions.
+    sa.Column("account", sa.String(32), primary_key=True),
+    sa.Column("dataset", sa.String(255), primary_key=True),
+    sa.Column("partition", sa.Text, primary_key=True),
+    sa.Column("generation", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("completed_at", UtcTime),
+    sa.Column("collect_key", sa.String(64)),
+    sa.Column("collect_attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Column("collect_after", UtcTime),
 )

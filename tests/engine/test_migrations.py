@@ -33,8 +33,8 @@ LATER = '''
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0002"
-down_revision = "0001"
+revision = "9999"
+down_revision = "0002"
 
 
 def upgrade() -> None:
@@ -89,6 +89,7 @@ def test_rows_that_0001_wrote_are_read_as_they_were(database: Path) -> None:
         batch=0,
         attempt=0,
         state=State.COLLECTED,
+        target_count=2,
         entries=(Entry(0, "https://a.example/"), Entry(1, "https://a.example/ü", "sku")),
         fingerprint="f" * 64,
         claim=None,
@@ -135,7 +136,7 @@ def later_release(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[
     (there / "versions").mkdir(parents=True)
     for path in [here / "env.py", *(here / "versions").glob("v*.py")]:
         (there / path.relative_to(here)).write_text(path.read_text(encoding="utf-8"), encoding="utf-8")
-    (there / "versions" / "v0002_later.py").write_text(LATER, encoding="utf-8")
+    (there / "versions" / "v9999_later.py").write_text(LATER, encoding="utf-8")
 
     def begin() -> None:
         monkeypatch.setattr(migrate_module, "__file__", str(there.parent / "migrate.py"))
@@ -176,7 +177,7 @@ def test_a_database_of_a_newer_release_is_refused_and_left_alone(
 def test_an_upgrade_that_fails_leaves_the_old_schema_with_its_rows(
     database: Path, later_release: Callable[[], None], tmp_path: Path
 ) -> None:
-    broken = tmp_path / "later" / "migrations" / "versions" / "v0002_later.py"
+    broken = tmp_path / "later" / "migrations" / "versions" / "v9999_later.py"
     broken.write_text(LATER + "    raise RuntimeError('out of luck')\n", encoding="utf-8")
     before = select(database, "select * from scrapedo_submissions")
     later_release()
