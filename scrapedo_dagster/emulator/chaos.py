@@ -8,9 +8,9 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Generic, Literal, TypeVar
 
-from scrapedo_dagster.emulator.faults import CallFault, Faults, JobFault, TargetFault
+from scrapedo_dagster.emulator.faults import CallFault, Faults, JobFault, TargetFault, WebhookFault
 
-FaultT = TypeVar("FaultT", CallFault, TargetFault, JobFault)
+FaultT = TypeVar("FaultT", CallFault, TargetFault, JobFault, WebhookFault)
 
 
 class Chaos:
@@ -25,6 +25,7 @@ class Chaos:
         self._calls = [_Dice(fault, f"{faults.seed}:calls:{i}") for i, fault in enumerate(faults.calls)]
         self._targets = [_Dice(fault, f"{faults.seed}:targets:{i}") for i, fault in enumerate(faults.targets)]
         self._jobs = [_Dice(fault, f"{faults.seed}:jobs:{i}") for i, fault in enumerate(faults.jobs)]
+        self._webhooks = [_Dice(fault, f"{faults.seed}:webhooks:{i}") for i, fault in enumerate(faults.webhooks)]
 
     def wants_subjects(self, endpoint: str) -> bool:
         """Whether a fault of `endpoint` looks at what a call is about."""
@@ -60,6 +61,20 @@ class Chaos:
             if _matches(dice.fault.match, urls) and dice.throw_once(job_id):
                 return dice.fault
         return None
+
+    def for_delivery(self, kind: Literal["duplicate", "delay", "lose"], task_id: str, url: str) -> WebhookFault | None:
+        """The fault of this kind that hits the delivery of this task. Asking again gives the same answer."""
+        for dice in self._webhooks:
+            if dice.fault.kind == kind and _matches(dice.fault.match, (url,)) and dice.throw_once(task_id):
+                return dice.fault
+        return None
+
+    def truncates(self, url: str) -> bool:
+        """Whether this attempt at a delivery of this target is cut short."""
+        return any(
+            dice.fault.kind == "truncate" and _matches(dice.fault.match, (url,)) and dice.throw()
+            for dice in self._webhooks
+        )
 
 
 class _Dice(Generic[FaultT]):

@@ -43,6 +43,15 @@ Names are snake_case, in TOML, in JSON and in Python alike. An example with ever
     [[jobs]]                        # what happens to jobs
     end_status = "error"            # instead of success, when its tasks have ended
 
+    [[webhooks]]                    # what happens to deliveries
+    kind = "duplicate"              # duplicate | delay | lose | truncate
+    match = "*/products/*"          # the target's URL
+
+    [[webhooks]]
+    kind = "delay"                  # others overtake it
+    seconds = 2                     # scaled by speed
+    probability = 0.5
+
 In `[[targets]]`, `missing` answers 404 and `gone` 410 when the task is fetched. `truncate` happens after the
 work. `match` is a glob: `*` and `?` are wildcards.
 """
@@ -145,6 +154,22 @@ class JobFault(_Fault):
     end_status: str = Field(default="error", min_length=1)
 
 
+class WebhookFault(_Fault):
+    """A fault of the delivery of a task.
+
+    duplicate posts it again once it was accepted; delay holds it back for `seconds`; lose reports success and posts
+    nothing; truncate posts half of the body. Each is decided once a task, but truncate at each attempt.
+    """
+
+    kind: Literal["duplicate", "delay", "lose", "truncate"]
+    seconds: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _has_what_its_kind_needs(self) -> WebhookFault:
+        _needs(self, "seconds", kind="delay")
+        return self
+
+
 class Faults(_Model):
     """All faults of an emulator. Empty: nothing goes wrong."""
 
@@ -153,6 +178,7 @@ class Faults(_Model):
     calls: tuple[CallFault, ...] = ()
     targets: tuple[TargetFault, ...] = ()
     jobs: tuple[JobFault, ...] = ()
+    webhooks: tuple[WebhookFault, ...] = ()
 
     @classmethod
     def parse(cls, data: Any, *, source: str = "faults") -> Faults:
@@ -182,13 +208,13 @@ class Faults(_Model):
         return cls.parse(data, source=str(path))
 
 
-def _needs(fault: CallFault, name: str, *, kind: str) -> None:
+def _needs(fault: CallFault | WebhookFault, name: str, *, kind: str) -> None:
     if fault.kind == kind and getattr(fault, name) is None:
         raise ValueError(f"kind {kind} needs {name}")
     _only_for(fault, name, kinds=(kind,))
 
 
-def _only_for(fault: CallFault | TargetFault, name: str, *, kinds: tuple[str, ...]) -> None:
+def _only_for(fault: CallFault | TargetFault | WebhookFault, name: str, *, kinds: tuple[str, ...]) -> None:
     if name in fault.model_fields_set and fault.kind not in kinds:
         raise ValueError(f"{name} belongs to kind {' or '.join(kinds)}, not to {fault.kind}")
 

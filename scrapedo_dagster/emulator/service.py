@@ -41,8 +41,10 @@ class Service:
         self._admissions: set[asyncio.Task[None]] = set()
         self._webhooks = Webhooks(
             clock=self.clock,
+            chaos=self.chaos,
             transport=self._transport,
             retry_seconds=settings.webhook_retry_seconds,
+            scaled=settings.scaled,
             body_of=lambda task: self._wire.task(task),
         )
         worker = Worker(

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import httpx
 
+from scrapedo_dagster.emulator.chaos import Chaos
 from scrapedo_dagster.emulator.clock import Clock
 from scrapedo_dagster.emulator.state import Task
 
@@ -25,17 +26,21 @@ _MAX_AT_ONCE: Final = 20
 
 
 class Webhooks:
-    """Deliveries in flight. `body_of` gives what is posted for a task."""
+    """Deliveries in flight. `body_of` gives what is posted for a task, `scaled` real seconds for the emulator's."""
 
     def __init__(
         self,
         *,
         clock: Clock,
+        chaos: Chaos,
         transport: httpx.AsyncBaseTransport,
         retry_seconds: tuple[float, ...],
+        scaled: Callable[[float], float],
         body_of: Callable[[Task], dict[str, Any]],
     ) -> None:
         self._clock = clock
+        self._chaos = chaos
+        self._scaled = scaled
         self._transport = transport
         self._waits = tuple(timedelta(seconds=seconds) for seconds in retry_seconds)
         self._body_of = body_of
@@ -59,6 +64,12 @@ class Webhooks:
         await asyncio.gather(*deliveries, return_exceptions=True)
 
     async def _deliver(self, task: Task, url: str) -> None:
+        if delay := self._chaos.for_delivery("delay", task.task_id, task.url):
+            await asyncio.sleep(self._scaled(delay.seconds or 0))
+        if self._chaos.for_delivery("lose", task.task_id, task.url):
+            task.webhook_time = self._clock.now()
+            task.webhook_status = "success"
+            return
         waits = iter(self._waits)
         was_gone = False
         while True:
@@ -66,6 +77,8 @@ class Webhooks:
             attempted = self._clock.now()
             status = await self._post(task, url)
             if status is not None and 200 <= status < 300:
+                if self._chaos.for_delivery("duplicate", task.task_id, task.url):
+                    await self._post(task, url)
                 task.webhook_status = "success"
                 return
             if was_gone:
@@ -87,11 +100,14 @@ class Webhooks:
             headers[name] = value
         async with self._slots:
             task.webhook_time = self._clock.now()
+            body = json.dumps(self._body_of(task)).encode()
+            if self._chaos.truncates(task.url):
+                body = body[: len(body) // 2]
             request = httpx.Request(
                 "POST",
                 url,
                 headers=headers,
-                content=json.dumps(self._body_of(task)).encode(),
+                content=body,
                 extensions={"timeout": httpx.Timeout(_ATTEMPT_TIMEOUT).as_dict()},
             )
             try:

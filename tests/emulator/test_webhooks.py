@@ -124,6 +124,40 @@ def test_a_receiver_that_is_not_there_climbs_the_ladder(start: Any, site: Any, e
     assert api.task(job_id, job["TaskIDs"][0])["Content"] == "<h1>Hello</h1>", "the result is not affected"
 
 
+def test_a_duplicate_is_the_same_post_twice(api: Any, site: Any, eventually: Any) -> None:
+    api.emulator.set_faults({"webhooks": [{"kind": "duplicate", "match": "*/page"}]})
+    job = submit(api, site, "/page", "/umlaut")
+    eventually(lambda: len(posts(site)) == 3)
+    eventually(lambda: all(api.task(job["JobID"], each)["WebhookStatus"] == "success" for each in job["TaskIDs"]))
+    delivered = sorted(json.loads(post["body"])["URL"].rsplit("/", 1)[1] for post in posts(site))
+    assert delivered == ["page", "page", "umlaut"]
+
+
+def test_a_delayed_delivery_is_overtaken(start: Any, site: Any, eventually: Any) -> None:
+    api = start(speed=10.0, faults={"webhooks": [{"kind": "delay", "seconds": 5, "match": "*/page"}]})
+    submit(api, site, "/page", "/umlaut")
+    eventually(lambda: len(posts(site)) == 2)
+    assert [json.loads(post["body"])["URL"].rsplit("/", 1)[1] for post in posts(site)] == ["umlaut", "page"]
+
+
+def test_a_lost_delivery_is_told_as_a_success(api: Any, site: Any, eventually: Any) -> None:
+    api.emulator.set_faults({"webhooks": [{"kind": "lose", "match": "*/page"}]})
+    job = submit(api, site, "/page", "/umlaut")
+    eventually(lambda: all(api.task(job["JobID"], each)["WebhookStatus"] == "success" for each in job["TaskIDs"]))
+    assert [json.loads(post["body"])["URL"].rsplit("/", 1)[1] for post in posts(site)] == ["umlaut"]
+
+
+def test_a_truncated_delivery_is_repeated_if_it_is_refused(start: Any, site: Any, eventually: Any) -> None:
+    api = start(webhook_retry_seconds=(0.0,), faults={"webhooks": [{"kind": "truncate", "times": 1}]})
+    site.answers["/hook"] = [400]
+    job = submit(api, site)
+    eventually(lambda: status_of(api, job) == "success")
+    half, whole = (post["body"] for post in posts(site))
+    assert whole[:50] == half[:50]
+    assert len(half) <= len(whole) // 2
+    assert json.loads(whole)["TaskID"] == job["TaskIDs"][0]
+
+
 def test_deliveries_that_wait_do_not_hold_up_the_end(site: Any, eventually: Any) -> None:
     site.answers["/hook"] = [500]
     with Emulator(speed=1000) as emulator:
