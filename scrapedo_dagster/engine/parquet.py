@@ -21,8 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -31,6 +30,7 @@ from pyarrow import fs
 
 from scrapedo_dagster.engine.parquet_files import atomic_file, remove_stale_temporaries, safe_name
 from scrapedo_dagster.engine.parquet_part import PartWriter, part_writer
+from scrapedo_dagster.engine.places import Place
 
 PARTITION_COLUMN = "partition"
 
@@ -231,11 +231,7 @@ class ParquetTable:
 
 @dataclass(frozen=True)
 class ParquetStore:
-    """All tables below one place; nothing is touched before the first use.
-
-    `base_uri` is a path (a relative one starts at the current directory, `~` is the home), or a URI of any filesystem
-    that pyarrow knows: `s3://bucket/prefix`, `gs://...`, `abfs://...`, `file:///...`, with pyarrow's options as query.
-    """
+    """All tables below one place, a `Place.uri`; nothing is touched before the first use."""
 
     base_uri: str
 
@@ -245,33 +241,24 @@ class ParquetStore:
 
     def uri(self, relative: str) -> str:
         """The place of a path below the base, without the base's credentials and options."""
-        if self._is_path:
+        if self._base.is_path:
             return posixpath.join(self.root, relative)
-        base = urlsplit(self.base_uri)
         # The path of a URI is decoded once more by whoever opens it.
-        path = f"{base.path.rstrip('/')}/{quote(relative, safe='/=!')}"
-        return f"{base.scheme}://{base.netloc.rpartition('@')[2]}{path}"
+        return f"{self._base.shown}/{quote(relative, safe='/=!')}"
 
     @property
     def filesystem(self) -> fs.FileSystem:
         """Where the tables are."""
-        return self._opened[0]
+        return self._base.filesystem
 
     @property
     def root(self) -> str:
         """The base as a path of the filesystem."""
-        return self._opened[1]
-
-    @property
-    def _is_path(self) -> bool:
-        return "://" not in self.base_uri
+        return self._base.path
 
     @cached_property
-    def _opened(self) -> tuple[fs.FileSystem, str]:
-        if self._is_path:
-            return fs.LocalFileSystem(), Path(self.base_uri).expanduser().absolute().as_posix()
-        filesystem, path = fs.FileSystem.from_uri(self.base_uri)
-        return filesystem, path
+    def _base(self) -> Place:
+        return Place(self.base_uri)
 
 
 def _label(partition: str | None) -> str:

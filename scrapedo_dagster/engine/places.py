@@ -1,0 +1,55 @@
+"""Where files are: paths and URIs of any filesystem that pyarrow knows."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+from pyarrow import fs
+
+
+@dataclass(frozen=True)
+class Place:
+    """A file or a directory; nothing is touched before the first use.
+
+    `uri` is a path (a relative one starts at the current directory, `~` is the home), or a URI of any filesystem that
+    pyarrow knows: `s3://bucket/prefix`, `gs://...`, `abfs://...`, `file:///...`, with pyarrow's options as query.
+    """
+
+    uri: str
+
+    @property
+    def is_path(self) -> bool:
+        """Whether this is a path of this machine, not a URI."""
+        return "://" not in self.uri
+
+    @property
+    def shown(self) -> str:
+        """The place for people and other tools, without credentials and options."""
+        if self.is_path:
+            return self.path
+        parts = urlsplit(self.uri)
+        return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}"
+
+    @property
+    def filesystem(self) -> fs.FileSystem:
+        """The filesystem that the place is on. Raises ValueError if pyarrow knows none for the URI."""
+        return self._opened[0]
+
+    @property
+    def path(self) -> str:
+        """The place as a path of its filesystem."""
+        return self._opened[1]
+
+    @cached_property
+    def _opened(self) -> tuple[fs.FileSystem, str]:
+        if self.is_path:
+            return fs.LocalFileSystem(), Path(self.uri).expanduser().absolute().as_posix()
+        try:
+            filesystem, path = fs.FileSystem.from_uri(self.uri)
+        except pa.ArrowInvalid as error:  # it repeats the URI, with the credentials that may be in it
+            raise ValueError(
+                f"{self.shown!r} is on no filesystem that pyarrow knows: {str(error).replace(self.uri, self.shown)}"
+            ) from None
+        return filesystem, path
