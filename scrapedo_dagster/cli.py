@@ -5,6 +5,7 @@ import click
 from scrapedo_dagster._version import __version__
 from scrapedo_dagster.emulator.cli import emulator
 from scrapedo_dagster.jobs_cli import jobs
+from scrapedo_dagster.webhooks.cli import webhooks
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -15,3 +16,4 @@ def main() -> None:
 
 main.add_command(emulator)
 main.add_command(jobs)
+main.add_command(webhooks)

@@ -16,11 +16,12 @@ PACKAGE = ROOT / "scrapedo_dagster"
 
 FORBIDDEN = {
     "api": ["dagster", "scrapedo_dagster.engine", "scrapedo_dagster.webhooks", "scrapedo_dagster.emulator"],
-    "engine": ["dagster", "scrapedo_dagster.emulator"],
+    "engine": ["dagster", "scrapedo_dagster.webhooks", "scrapedo_dagster.emulator"],
+    "webhooks": ["dagster", "scrapedo_dagster.emulator"],
     # A server that shares the client's models would prove nothing about the client.
     "emulator": ["dagster", "scrapedo_dagster.api", "scrapedo_dagster.engine"],
 }
-BELOW = [*FORBIDDEN, "webhooks", "_lazy", "_version"]
+BELOW = [*FORBIDDEN, "_lazy", "_version"]
 """What of our own package these parts may import: each other (but for the above), and nothing that faces Dagster."""
 
 

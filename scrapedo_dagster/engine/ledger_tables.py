@@ -88,3 +88,18 @@ generations = sa.Table(
     sa.Column("collect_attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("collect_after", UtcTime),
 )
+
+# What was delivered by webhook and is not collected yet.
+inbox = sa.Table(
+    "scrapedo_inbox",
+    metadata,
+    sa.Column("submission", sa.String(255), primary_key=True),
+    sa.Column("job_id", sa.String(255), primary_key=True),
+    sa.Column("task_id", sa.String(255), primary_key=True),
+    # Whether the ledger had the submission when it was delivered.
+    sa.Column("known", sa.Boolean, nullable=False),
+    sa.Column("received_at", UtcTime, nullable=False),
+    # JSON, compressed by zstd.
+    sa.Column("body", sa.LargeBinary, nullable=False),
+    sa.Index("scrapedo_inbox_by_age", "known", "received_at"),
+)

@@ -34,11 +34,11 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "9999"
-down_revision = "0002"
+down_revision = "0003"
 
 
 def upgrade() -> None:
-    op.create_table("scrapedo_inbox", sa.Column("id", sa.Integer, primary_key=True))
+    op.create_table("scrapedo_outbox", sa.Column("id", sa.Integer, primary_key=True))
     op.add_column("scrapedo_submissions", sa.Column("priority", sa.Integer, nullable=False, server_default="5"))
     op.execute("update scrapedo_submissions set priority = 9 where state = 'submitted'")
     with op.batch_alter_table("scrapedo_submissions") as batch:
@@ -185,7 +185,7 @@ def test_an_upgrade_that_fails_leaves_the_old_schema_with_its_rows(
         Ledger(f"sqlite:///{database}").find()
     assert select(database, "select * from scrapedo_submissions") == before
     assert select(database, f"select version_num from {VERSION_TABLE}") == [("0001",)]
-    assert select(database, "select name from sqlite_master where name = 'scrapedo_inbox'") == []
+    assert select(database, "select name from sqlite_master where name = 'scrapedo_outbox'") == []
 
 
 CREATOR = """

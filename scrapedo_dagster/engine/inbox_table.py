@@ -1,0 +1,105 @@
+"""The inbox as a table in the ledger's database."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from scrapedo_dagster.engine.inbox import Apart, Arrival, Delivery, pack, unpack
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_tables import inbox as table
+from scrapedo_dagster.engine.parquet_files import safe_name
+
+
+class TableInbox:
+    """The inbox of a ledger."""
+
+    writers = 1  # what waits meanwhile goes into one transaction, and is synced once
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    def __repr__(self) -> str:
+        return f"TableInbox({self._ledger!r})"
+
+    def put(self, deliveries: Sequence[Delivery]) -> list[bool]:
+        """See `Inbox`. One transaction: all are stored, or none."""
+        packed = [pack(each.body) for each in deliveries]
+        now = self._ledger.now()
+        with self._engine.begin() as connection:
+            return [
+                _insert(connection, {**_names(each), "known": True, "received_at": now, "body": body})
+                for each, body in zip(deliveries, packed, strict=True)
+            ]
+
+    def put_apart(self, delivery: Delivery) -> bool:
+        """See `Inbox`."""
+        if self.apart().is_full:
+            return False
+        names = {**_names(delivery), "submission": safe_name(delivery.key)}
+        values = {**names, "known": False, "received_at": self._ledger.now(), "body": pack(delivery.body)}
+        with self._engine.begin() as connection:
+            _insert(connection, values)
+        return True
+
+    def news(self, keys: Collection[str]) -> dict[str, frozenset[Arrival]]:
+        """See `Inbox`. Reads an index only."""
+        query = sa.select(table.c.submission, table.c.job_id, table.c.task_id).where(table.c.submission.in_(list(keys)))
+        found: dict[str, set[Arrival]] = {}
+        with self._engine.connect() as connection:
+            for key, job_id, task_id in connection.execute(query):
+                found.setdefault(key, set()).add(Arrival(job_id, task_id))
+        return {key: frozenset(arrivals) for key, arrivals in found.items()}
+
+    def read(self, key: str, job_id: str, task_id: str) -> bytes | None:
+        """See `Inbox`."""
+        same = (table.c.submission == key) & (table.c.job_id == job_id) & (table.c.task_id == task_id)
+        with self._engine.connect() as connection:
+            packed = connection.execute(sa.select(table.c.body).where(same)).scalar()
+        return None if packed is None else unpack(packed)
+
+    def remove(self, key: str) -> None:
+        """See `Inbox`."""
+        with self._engine.begin() as connection:
+            connection.execute(sa.delete(table).where(table.c.submission == key))
+
+    def prune(self, older_than: timedelta) -> int:
+        """See `Inbox`."""
+        # Both values of `known`, so that the index is used.
+        stale = table.c.known.in_([True, False]) & (table.c.received_at < self._ledger.now() - older_than)
+        with self._engine.begin() as connection:
+            return connection.execute(sa.delete(table).where(stale)).rowcount
+
+    def apart(self) -> Apart:
+        """See `Inbox`."""
+        size = sa.func.coalesce(sa.func.sum(sa.func.length(table.c.body)), 0)
+        query = sa.select(sa.func.count(), size).where(table.c.known.is_(False))
+        with self._engine.connect() as connection:
+            deliveries, size_of_all = connection.execute(query).one()
+        return Apart(deliveries, int(size_of_all))
+
+    def check(self) -> None:
+        """See `Inbox`. Begins to write, and takes it back."""
+        with self._engine.connect() as connection:
+            connection.execute(sa.update(table).where(sa.false()).values(known=True))
+            connection.rollback()
+
+    def close(self) -> None:
+        """See `Inbox`. The ledger is its owner's to close."""
+
+    @property
+    def _engine(self) -> sa.Engine:
+        return self._ledger._engine
+
+
+def _names(delivery: Delivery) -> dict[str, str]:
+    return {"submission": delivery.key, "job_id": delivery.job_id, "task_id": delivery.task_id}
+
+
+def _insert(connection: sa.Connection, values: dict[str, object]) -> bool:
+    """False if there is one with this key."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    return connection.execute(insert(table).values(values).on_conflict_do_nothing()).rowcount == 1

@@ -1,0 +1,37 @@
+"""The access log: one line of JSON a request, without a header, a query or a secret."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import TextIO
+
+from scrapedo_dagster.webhooks.secrets import Secrets
+
+_LONGEST = 300  # characters of a value that others have chosen
+
+
+@dataclass(frozen=True)
+class Log:
+    """Writes lines to a stream."""
+
+    stream: TextIO
+    secrets: Secrets
+
+    def write(self, event: str, **values: object) -> None:
+        """One line. Values that are None are left out; long texts are cut."""
+        told = {name: _cut(value) for name, value in values.items() if value is not None}
+        now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
+        line = json.dumps({"time": now, "event": event, **told})
+        self.stream.write(self.secrets.hide(line) + "\n")
+        self.stream.flush()
+
+
+def _cut(value: object) -> object:
+    return value[:_LONGEST] + "..." if isinstance(value, str) and len(value) > _LONGEST else value
+
+
+def told(error: BaseException) -> str:
+    """An error for the log. SQLAlchemy's own text repeats the statement and its values."""
+    return f"{type(error).__name__}: {getattr(error, 'orig', None) or error}"

@@ -1,0 +1,44 @@
+"""The secrets that the service shows us, which are ours: we gave them to it with the job."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from scrapedo_dagster.engine.inbox_address import WebhookError, check_secret
+
+CURRENT = "SCRAPE_DO_WEBHOOK_SECRET"
+PREVIOUS = "SCRAPE_DO_WEBHOOK_SECRET_PREVIOUS"
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """One or two that are valid now: two while they are exchanged."""
+
+    values: tuple[str, ...] = field(repr=False)
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str]) -> Secrets:
+        """Those of the variables.
+
+        Raises:
+            WebhookError: there is none, or one can be guessed.
+        """
+        if not environment.get(CURRENT):
+            raise WebhookError(f"{CURRENT} is not set: without a secret anybody could deliver. It is the resource's.")
+        return cls(
+            tuple(check_secret(environment[name], name) for name in (CURRENT, PREVIOUS) if environment.get(name))
+        )
+
+    def accept(self, shown: str | None) -> bool:
+        """Whether it is one of them. Takes as long for every wrong one."""
+        given = (shown or "").encode("utf-8", "surrogateescape")
+        results = [hmac.compare_digest(value.encode(), given) for value in self.values]
+        return any(results)
+
+    def hide(self, text: str) -> str:
+        """The text without them."""
+        for value in self.values:
+            text = text.replace(value, "***")
+        return text

@@ -1,0 +1,179 @@
+"""A receiver that listens, an inbox of each kind, and what the service would post."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pyarrow as pa
+import pytest
+import uvicorn
+from pyarrow import fs
+
+from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
+from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, key_of
+from scrapedo_dagster.engine.ledger import Ledger, Scope, Submission, account_of
+from scrapedo_dagster.engine.targets import entries_of
+from scrapedo_dagster.webhooks.app import Receiver
+from scrapedo_dagster.webhooks.log import Log
+from scrapedo_dagster.webhooks.secrets import Secrets
+from scrapedo_dagster.webhooks.server import make_server
+
+TOKEN = "canary-7f3a9c"
+SECRET = "canary-7f3a9c-current-secret"
+PREVIOUS = "canary-7f3a9c-previous-secret"
+SCOPE = Scope(account_of(TOKEN), "shop", "mon")
+KEY = f"{SCOPE.account[:12]}-1"
+
+
+def task_body(job_id: str = "j1", task_id: str = "t1", **fields: Any) -> bytes:
+    """A finished task as it is posted."""
+    task = {
+        "TaskID": task_id,
+        "JobID": job_id,
+        "URL": f"https://shop.example/{task_id}",
+        "Status": "success",
+        "StatusCode": 200,
+        "Content": f"<h1>{task_id}</h1>",
+        "Base64EncodedContent": False,
+        "ResponseHeaders": {"Content-Type": "text/html"},
+        "Scrape.do": {"Credits-Used": "1"},
+    }
+    return json.dumps({**task, **fields}).encode()
+
+
+class Running:
+    """A receiver that listens, in a thread."""
+
+    def __init__(self, receiver: Receiver, server: uvicorn.Server, output: io.StringIO) -> None:
+        self.receiver = receiver
+        self._server = server
+        self._output = output
+        self._thread = threading.Thread(target=server.run, daemon=True)
+        self._thread.start()
+        eventually(lambda: server.started)
+        self.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+
+    def post(
+        self, body: bytes | Iterator[bytes], *, key: str = KEY, secret: str | None = SECRET, **headers: str
+    ) -> httpx.Response:
+        if secret is not None:
+            headers[SECRET_HEADER] = secret
+        return self.http.post(PATH + key, content=body, headers=headers)
+
+    def requests(self) -> list[dict[str, Any]]:
+        """The access log."""
+        lines = [json.loads(line) for line in self._output.getvalue().splitlines()]
+        return [line for line in lines if line["event"] == "request"]
+
+    def log(self) -> str:
+        return self._output.getvalue()
+
+    def stop(self) -> None:
+        self.http.close()
+        self._server.should_exit = True
+        self._thread.join(20)
+
+
+def eventually(condition: Callable[[], Any], *, within: float = 20.0) -> Any:
+    deadline = time.monotonic() + within
+    while not (found := condition()):
+        assert time.monotonic() < deadline, "it did not become true in time"
+        time.sleep(0.005)
+    return found
+
+
+@pytest.fixture(name="eventually")
+def _eventually() -> Callable[..., Any]:
+    return eventually
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.db'}")
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def submitted(ledger: Ledger) -> Callable[..., Submission]:
+    """A submission whose job is known; the first one has the key KEY."""
+
+    def submitted(job_id: str | None = "j1", *urls: str, generation: int = 1) -> Submission:
+        entries = entries_of(urls or ["https://shop.example/t1"], "raise")
+        assert ledger.plan(SCOPE, generation, [entries], fingerprint="f", run_id=None)
+        [planned] = ledger.submissions(SCOPE, generation)
+        claimed = ledger.claim(planned, run_id=None, fingerprint="f")
+        assert claimed is not None
+        return claimed if job_id is None else ledger.submitted(claimed, job_id, [])
+
+    return submitted
+
+
+@pytest.fixture(params=["directory", "table", "mock", "memory"])
+def any_inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Inbox:
+    """An inbox of each kind: on a local disk, in a database, and on two filesystems that are not local."""
+    if request.param == "table":
+        return open_inbox(None, request.getfixturevalue("ledger"))
+    if request.param == "memory":
+        uri = f"fsspec+memory:///{uuid4().hex}"
+        try:
+            fs.FileSystem.from_uri(uri)
+        except pa.ArrowInvalid:
+            pytest.skip("this release of pyarrow knows no fsspec URIs")
+        return open_inbox(uri, None)
+    return open_inbox({"directory": str(tmp_path / "in box"), "mock": "mock:///bucket/inbox"}[request.param], None)
+
+
+@pytest.fixture
+def inbox(tmp_path: Path) -> Inbox:
+    return open_inbox(str(tmp_path / "inbox"), None)
+
+
+@pytest.fixture
+def start(inbox: Inbox) -> Iterator[Callable[..., Running]]:
+    """Starts a receiver: `start(ledger=..., max_body=...)`."""
+    with ExitStack() as stack:
+
+        def start(**settings: Any) -> Running:
+            output, secrets = io.StringIO(), Secrets((SECRET, PREVIOUS))
+            receiver = Receiver(secrets, log=Log(output, secrets), **{"inbox": inbox, **settings})
+            running = Running(receiver, make_server(receiver, "127.0.0.1", 0), output)
+            stack.callback(running.stop)
+            return running
+
+        yield start
+
+
+@pytest.fixture
+def running(start: Callable[..., Running]) -> Running:
+    """A receiver with files, that knows no ledger."""
+    return start()
+
+
+@pytest.fixture
+def key() -> Callable[[Submission], str]:
+    return key_of
+
+
+def delivery(key: str = KEY, job_id: str = "j1", task_id: str = "t1", body: bytes | None = None) -> Delivery:
+    return Delivery(key, job_id, task_id, task_body(job_id, task_id) if body is None else body)
+
+
+@pytest.fixture(name="delivery")
+def _delivery() -> Callable[..., Delivery]:
+    return delivery
+
+
+@pytest.fixture(name="task_body")
+def _task_body() -> Callable[..., bytes]:
+    return task_body

@@ -1,0 +1,330 @@
+"""The receiver over HTTP: what it takes, what it refuses, and what it says when it cannot store."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from click.testing import CliRunner
+
+from scrapedo_dagster.cli import main
+from scrapedo_dagster.engine import inbox as inbox_module
+from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
+from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, WebhookError
+from scrapedo_dagster.engine.ledger import Ledger, Submission, account_of
+from scrapedo_dagster.webhooks import server as server_module
+from scrapedo_dagster.webhooks.secrets import Secrets
+
+SECRET, PREVIOUS = "canary-7f3a9c-current-secret", "canary-7f3a9c-previous-secret"
+KEY = f"{account_of('canary-7f3a9c')[:12]}-1"
+
+
+class Broken:
+    """An inbox whose disk is full, until it is mended."""
+
+    def __init__(self, inbox: Inbox) -> None:
+        self._inbox = inbox
+        self.is_full = True
+
+    def __getattr__(self, name: str) -> Any:
+        if self.is_full and name in ("put", "put_apart", "check", "prune"):
+            return self._fail
+        return getattr(self._inbox, name)
+
+    def _fail(self, *_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_a_delivery_is_stored_before_it_is_answered(running: Any, inbox: Inbox, task_body: Any) -> None:
+    answer = running.post(task_body())
+    assert (answer.status_code, answer.json()) == (200, {"result": "stored"})
+    assert inbox.read(KEY, "j1", "t1") == task_body()
+
+
+def test_a_duplicate_is_answered_200_and_changes_nothing(running: Any, inbox: Inbox, task_body: Any) -> None:
+    assert running.post(task_body()).json() == {"result": "stored"}
+    again = running.post(task_body(Content="something else"))
+    assert (again.status_code, again.json()) == (200, {"result": "duplicate"})
+    assert inbox.read(KEY, "j1", "t1") == task_body()
+
+
+@pytest.mark.parametrize("secret", [SECRET, PREVIOUS])
+def test_both_secrets_are_valid_while_they_are_exchanged(running: Any, task_body: Any, secret: str) -> None:
+    assert running.post(task_body(), secret=secret).status_code == 200
+
+
+@pytest.mark.parametrize("secret", [None, "", "x" * 32, SECRET[:-1], SECRET + "x", SECRET.upper(), "é" * 24])
+def test_without_a_valid_secret_nothing_is_taken(
+    running: Any, inbox: Inbox, task_body: Any, secret: str | None
+) -> None:
+    answer = running.http.post(
+        PATH + KEY, content=task_body(), headers=[] if secret is None else [(SECRET_HEADER.encode(), secret.encode())]
+    )
+    assert answer.status_code == 401
+    assert inbox.news([KEY]) == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"", "JSON"),
+        (b"{", "JSON"),
+        (b"\xff\xfe", "JSON"),
+        (b"null", "no task"),
+        (b"[]", "no task"),
+        (b'{"JobID": "j1", "Status": "success"}', "TaskID"),
+        (b'{"TaskID": "t1", "Status": "success"}', "JobID"),
+        (b'{"TaskID": "", "JobID": "j1", "Status": "success"}', "TaskID"),
+        (b'{"TaskID": "t1", "JobID": "j1", "Status": "rotating"}', "not ended"),
+        (b'{"TaskID": "t1", "JobID": "j1"}', "not ended"),
+        (b'{"TaskID": "t\\u0000", "JobID": "j1", "Status": "success"}', "no id"),
+        (b'{"TaskID": "%s", "JobID": "j1", "Status": "success"}' % (b"x" * 300), "no id"),
+    ],
+)
+def test_what_is_no_finished_task_is_refused_with_a_reason(running: Any, inbox: Inbox, body: bytes, told: str) -> None:
+    answer = running.post(body)
+    assert answer.status_code == 400
+    assert told in answer.json()["error"]
+    assert inbox.news([KEY]) == {}
+
+
+def test_unknown_fields_and_nulls_are_no_reason_to_refuse(running: Any, inbox: Inbox) -> None:
+    body = {"TaskID": "t1", "JobID": 7, "Status": "ERROR", "New": {"a": [1]}, "Content": None, "ResponseHeaders": None}
+    assert running.post(json.dumps(body).encode()).status_code == 200
+    assert inbox.read(KEY, "7", "t1") is not None
+
+
+def test_a_body_that_is_too_large_is_413_whether_announced_or_not(
+    start: Callable[..., Any], inbox: Inbox, task_body: Any
+) -> None:
+    running = start(max_body=10_000)
+
+    def chunks() -> Iterator[bytes]:
+        yield from (body[at : at + 1000] for at in range(0, len(body), 1000))
+
+    body = task_body(Content="x" * 20_000)
+    for sent in (body, chunks()):
+        answer = running.post(sent)
+        assert (answer.status_code, answer.json()["error"]) == (413, "a body may have 10000 bytes at most")
+    assert inbox.news([KEY]) == {}
+    assert running.post(task_body(Content="x" * 9000)).status_code == 200
+
+
+def test_a_body_that_comes_too_slowly_is_408_and_holds_up_no_other(start: Callable[..., Any], task_body: Any) -> None:
+    running = start(max_body=1000, request_seconds=0.5)
+    host, port = running.url.removeprefix("http://").split(":")
+    head = f"POST {PATH}{KEY} HTTP/1.1\r\nHost: x\r\n{SECRET_HEADER}: {SECRET}\r\nContent-Length: 100\r\n\r\n"
+    with socket.create_connection((host, int(port))) as slow:
+        slow.sendall(head.encode() + b"{")
+        assert running.post(task_body()).status_code == 200
+        slow.settimeout(10)
+        assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
+
+
+def test_connections_on_which_no_request_begins_are_closed(
+    start: Callable[..., Any], task_body: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "_IDLE_SECONDS", 0.2)
+    running = start()
+    host, port = running.url.removeprefix("http://").split(":")
+    for sent in (b"", b"POST /x HTTP/1.1\r\nHo"):
+        with socket.create_connection((host, int(port))) as silent:
+            silent.sendall(sent)
+            silent.settimeout(10)
+            with suppress(ConnectionResetError):
+                assert silent.recv(10) == b""
+    assert running.post(task_body()).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/webhooks", "/webhooks/", "/webhooks/other", "/", "/x/healthz", "/healthz/", "/%00"])
+def test_no_path_is_404_or_410(running: Any, path: str, task_body: Any) -> None:
+    for method in ("POST", "GET", "DELETE", "BREW"):
+        answer = running.http.request(method, path, content=task_body(), headers={SECRET_HEADER: SECRET})
+        assert answer.status_code in (400, 405), (method, answer.status_code)
+
+
+def test_other_methods_than_post_are_refused(running: Any) -> None:
+    assert running.http.get(PATH + KEY, headers={SECRET_HEADER: SECRET}).status_code == 405
+
+
+def test_a_full_disk_is_503_and_the_next_attempt_is_stored(
+    start: Callable[..., Any], inbox: Inbox, task_body: Any
+) -> None:
+    broken = Broken(inbox)
+    running = start(inbox=broken)
+    for key in (KEY, "nobody"):
+        answer = running.post(task_body(), key=key)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "10")
+    assert running.http.get("/readyz").status_code == 503
+    assert running.http.get("/healthz").status_code == 200
+    broken.is_full = False
+    assert running.post(task_body()).json() == {"result": "stored"}
+    problems = {line.get("problem") for line in running.requests() if line["status"] == 503}
+    assert problems == {"OSError: [Errno 28] No space left on device"}
+
+
+def test_a_slow_disk_is_503_when_the_request_has_taken_too_long(
+    start: Callable[..., Any], inbox: Inbox, task_body: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, put = threading.Event(), inbox.put
+    monkeypatch.setattr(inbox, "put", lambda deliveries: (gate.wait(20), put(deliveries))[1])
+    running = start(request_seconds=0.3)
+    assert running.post(task_body()).status_code == 503
+    gate.set()
+    assert running.post(task_body()).status_code == 200
+    assert inbox.read(KEY, "j1", "t1") == task_body()
+
+
+def test_a_ledger_that_cannot_be_reached_is_503(start: Callable[..., Any], tmp_path: Path, task_body: Any) -> None:
+    (tmp_path / "no directory").touch()
+    running = start(ledger=Ledger(f"sqlite:///{tmp_path / 'no directory' / 'ledger.db'}"))
+    assert running.post(task_body()).status_code == 503
+
+
+def test_an_inbox_in_the_ledgers_database_takes_deliveries_of_its_submissions(
+    start: Callable[..., Any], ledger: Ledger, submitted: Callable[..., Submission], task_body: Any
+) -> None:
+    submitted("j1")
+    inbox = open_inbox(None, ledger)
+    running = start(inbox=inbox, ledger=ledger)
+    with ThreadPoolExecutor(20) as threads:
+        answers = list(threads.map(lambda n: running.post(task_body(task_id=f"t{n % 50}")).json(), range(100)))
+    assert sorted(answer["result"] for answer in answers) == ["duplicate"] * 50 + ["stored"] * 50
+    assert len(inbox.news([KEY])[KEY]) == 50
+
+
+@pytest.mark.parametrize("key", ["", "..", "a/b/c", "x" * 3000, "%00", f"{'0' * 12}-1", f"{KEY}9", f"{KEY}x"])
+def test_unknown_submissions_are_kept_apart_and_told(
+    start: Callable[..., Any],
+    inbox: Inbox,
+    ledger: Ledger,
+    submitted: Callable[..., Submission],
+    task_body: Any,
+    key: str,
+) -> None:
+    submitted("j1")
+    running = start(ledger=ledger)
+    answer = running.http.post(running.url + PATH + key.replace("..", "%2E%2E"), content=task_body(), headers=_own())
+    assert (answer.status_code, answer.json()) == (200, {"result": "kept apart"})
+    assert inbox.news([KEY]) == {}
+    ready = running.http.get("/readyz").json()
+    assert ready["unknown_submissions"]["kept"] == 1
+    assert running.requests()[0]["reason"] == "nobody knows this submission"
+
+
+def _own() -> dict[str, str]:
+    return {SECRET_HEADER: SECRET}
+
+
+def test_another_jobs_delivery_is_kept_apart(
+    start: Callable[..., Any], inbox: Inbox, ledger: Ledger, submitted: Callable[..., Submission], task_body: Any
+) -> None:
+    submitted("j1")
+    running = start(ledger=ledger)
+    assert running.post(task_body("j2")).json() == {"result": "kept apart"}
+    assert running.post(task_body("j1")).json() == {"result": "stored"}
+    assert running.post(task_body("j2", "t2")).json() == {"result": "kept apart"}
+    assert {arrival.job_id for arrival in inbox.news([KEY])[KEY]} == {"j1"}
+
+
+def test_a_delivery_that_is_quicker_than_the_record_of_its_job_is_taken(
+    start: Callable[..., Any], inbox: Inbox, ledger: Ledger, submitted: Callable[..., Submission], task_body: Any
+) -> None:
+    claimed = submitted(None)
+    running = start(ledger=ledger)
+    assert running.post(task_body("j1")).json() == {"result": "stored"}
+    ledger.submitted(claimed, "j1", ["t1"])
+    assert running.post(task_body("j2")).json() == {"result": "kept apart"}
+
+
+def test_what_is_unknown_ends_somewhere(
+    start: Callable[..., Any], inbox: Inbox, task_body: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_module, "MOST_APART", 3)
+    running = start()
+    results = [running.post(task_body(task_id=f"t{n}"), key="nobody").json()["result"] for n in range(5)]
+    assert results == ["kept apart"] * 3 + ["dropped"] * 2
+    assert running.http.get("/readyz").json()["unknown_submissions"]["dropped"] == 2
+
+
+def test_what_nobody_collects_is_forgotten_at_the_start(
+    start: Callable[..., Any], inbox: Inbox, delivery: Callable[..., Delivery], eventually: Any, monkeypatch: Any
+) -> None:
+    inbox.put([delivery(KEY)])
+    monkeypatch.setattr("scrapedo_dagster.webhooks.app.KEPT", timedelta(seconds=-5))
+    running = start()
+    eventually(lambda: inbox.news([KEY]) == {})
+    eventually(lambda: '"pruned", "deliveries": 1' in running.log())
+
+
+def test_the_access_log_is_json_without_secrets(running: Any, task_body: Any) -> None:
+    running.post(task_body(), key=f"{KEY}?token={SECRET}")
+    running.post(task_body(), key=SECRET)
+    running.post(b'{"TaskID": "x", "JobID": "\\n%s", "Status": "success"}' % SECRET.encode())
+    running.post(b"{", secret="wrong")
+    stored, apart, refused, forged = running.requests()
+    assert {
+        name: stored[name] for name in ("method", "path", "status", "job_id", "task_id", "submission", "result")
+    } == {
+        "method": "POST",
+        "path": PATH + KEY,
+        "status": 200,
+        "job_id": "j1",
+        "task_id": "t1",
+        "submission": KEY,
+        "result": "stored",
+    }
+    assert stored["bytes"] == len(task_body())
+    assert apart["submission"] == "***"
+    assert (refused["status"], forged["status"]) == (400, 401)
+    assert "canary" not in running.log()
+
+
+def test_two_hundred_connections_at_once_are_served(running: Any, inbox: Inbox, task_body: Any) -> None:
+    limits = httpx.Limits(max_connections=200)
+    client = httpx.Client(base_url=running.url, limits=limits, timeout=60, trust_env=False)
+    with client as http, ThreadPoolExecutor(200) as threads:
+
+        def post(number: int) -> int:
+            body = task_body(task_id=f"t{number}", Content="x" * 50_000)
+            return http.post(PATH + KEY, content=body, headers=_own()).status_code
+
+        assert set(threads.map(post, range(200))) == {200}
+    assert len(inbox.news([KEY])[KEY]) == 200
+
+
+@pytest.mark.parametrize(
+    ("environment", "told"),
+    [
+        ({}, "SCRAPE_DO_WEBHOOK_SECRET is not set"),
+        ({"SCRAPE_DO_WEBHOOK_SECRET": ""}, "SCRAPE_DO_WEBHOOK_SECRET is not set"),
+        ({"SCRAPE_DO_WEBHOOK_SECRET": "short"}, "24 or more"),
+        ({"SCRAPE_DO_WEBHOOK_SECRET": SECRET, "SCRAPE_DO_WEBHOOK_SECRET_PREVIOUS": "short"}, "_PREVIOUS must have"),
+    ],
+)
+def test_a_receiver_does_not_start_without_a_good_secret(environment: dict[str, str], told: str, tmp_path: Any) -> None:
+    with pytest.raises(WebhookError, match=told):
+        Secrets.from_environment(environment)
+    names = ("SCRAPE_DO_WEBHOOK_SECRET", "SCRAPE_DO_WEBHOOK_SECRET_PREVIOUS")
+    cleared = dict.fromkeys(names)
+    result = CliRunner().invoke(main, ["webhooks", "--inbox", str(tmp_path)], env={**cleared, **environment})
+    assert (result.exit_code, told in result.output) == (1, True)
+
+
+def test_the_command_needs_an_inbox_or_a_ledger() -> None:
+    result = CliRunner().invoke(main, ["webhooks"], env={"SCRAPE_DO_WEBHOOK_SECRET": SECRET})
+    assert result.exit_code == 2
+    assert "Give --inbox, or --ledger-url" in result.output
+
+
+def test_secrets_are_shown_nowhere() -> None:
+    assert "canary" not in repr(Secrets((SECRET,)))
