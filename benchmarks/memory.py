@@ -107,8 +107,7 @@ def collect(port: int, tasks: int, directory: Path) -> None:
             worker,
             lambda: AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=base_url),
             tables,
-            job_timeout=timedelta(minutes=30),
-        ).bring(1)
+        ).bring(1, job_timeout=timedelta(minutes=30))
     complete = tables.contents.current_generation(None)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(json.dumps({"peak_kb": peak, "before_kb": before, **({} if complete is None else asdict(complete))}))  # noqa: T201

@@ -9,10 +9,13 @@ from scrapedo_dagster._version import __version__
 
 if TYPE_CHECKING:
     from scrapedo_dagster.api.requests import ScrapeOptions
-    from scrapedo_dagster.assets import ScrapeDoDataset, scrape_do_assets
+    from scrapedo_dagster.assets import ScrapeDoDataset, build_scrape_do_assets, scrape_do_assets
     from scrapedo_dagster.engine.targets import Target
     from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
     from scrapedo_dagster.resource import ScrapeDoResource
+    from scrapedo_dagster.sensors import build_scrape_do_sensor
+    from scrapedo_dagster.target_sources import TargetsAsset, TargetsFile
+    from scrapedo_dagster.translator import ScrapeDoTable, ScrapeDoTranslator
 
 DagsterLibraryRegistry.register("scrapedo-dagster", __version__, is_dagster_package=False)
 
@@ -20,9 +23,15 @@ __all__ = [
     "ScrapeDoDataset",
     "ScrapeDoParquetIOManager",
     "ScrapeDoResource",
+    "ScrapeDoTable",
+    "ScrapeDoTranslator",
     "ScrapeOptions",
     "Target",
+    "TargetsAsset",
+    "TargetsFile",
     "__version__",
+    "build_scrape_do_assets",
+    "build_scrape_do_sensor",
     "scrape_do_assets",
 ]
 
@@ -32,8 +41,14 @@ __getattr__ = lazy_names(
         "ScrapeDoDataset": "assets",
         "ScrapeDoParquetIOManager": "io_manager",
         "ScrapeDoResource": "resource",
+        "ScrapeDoTable": "translator",
+        "ScrapeDoTranslator": "translator",
         "ScrapeOptions": "api.requests",
         "Target": "engine.targets",
+        "TargetsAsset": "target_sources",
+        "TargetsFile": "target_sources",
+        "build_scrape_do_assets": "assets",
+        "build_scrape_do_sensor": "sensors",
         "scrape_do_assets": "assets",
     },
 )

@@ -1,81 +1,236 @@
-"""The decorator `scrape_do_assets`: from a function that names targets to the three assets of a dataset."""
+"""From targets to the three assets of a dataset, and what belongs to them: `scrape_do_assets`."""
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import dagster as dg
 
 from scrapedo_dagster import metadata
 from scrapedo_dagster.api import ScrapeOptions
-from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError, Progress
-from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import Scope
+from scrapedo_dagster.checks import build_checks
+from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
-from scrapedo_dagster.engine.settle import Patience
-from scrapedo_dagster.engine.submit import Limits, NotEnoughCreditsError, Submitter
-from scrapedo_dagster.engine.summary import summarize
-from scrapedo_dagster.engine.targets import InvalidTargetsError, Target, entries_of
+from scrapedo_dagster.engine.targets import Target
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
+from scrapedo_dagster.partition_context import context_of
 from scrapedo_dagster.resource import ScrapeDoResource
-from scrapedo_dagster.termination import cancels_when_terminated
+from scrapedo_dagster.schedules import build_schedules
+from scrapedo_dagster.sensors import build_scrape_do_sensor
+from scrapedo_dagster.steps import collect_step, submit_step
+from scrapedo_dagster.target_sources import TargetsAsset, TargetsFile
+from scrapedo_dagster.translator import ScrapeDoTable, ScrapeDoTranslator
 
 TargetsFunction: TypeAlias = Callable[[dg.AssetExecutionContext], Iterable[str | Target]]
+Targets: TypeAlias = TargetsFunction | Sequence[str | Target] | TargetsFile | TargetsAsset
 
 # An IO manager is no resource by its annotation alone.
 ParquetResource: TypeAlias = dg.ResourceParam[ScrapeDoParquetIOManager]
 
 _IO_MANAGER_KEY = "scrape_do_parquet"
-_KINDS = {"scrapedo", "parquet"}
+_PARTITIONS_A_RUN = 100
+_UPSTREAM = "upstream"  # the input that is the upstream asset
 
 
 @dataclass(frozen=True)
 class ScrapeDoDataset:
-    """A dataset: its assets, ready to be merged into your definitions.
+    """A dataset: everything that Dagster needs of it, ready to be merged into your definitions.
 
     Attributes:
-        name: the first part of the asset keys.
+        dataset: how it is scraped.
         assets: `[name, "jobs"]`, and one multi-asset with `[name, "tasks"]` and `[name, "contents"]`.
+        asset_checks: of `tasks`.
+        jobs: `{name}_submit` and `{name}_collect`.
+        schedules: of the job that submits, if one was asked for.
     """
 
-    name: str
+    dataset: Dataset
     assets: tuple[dg.AssetsDefinition, ...]
+    asset_checks: tuple[dg.AssetChecksDefinition, ...]
+    jobs: tuple[Any, ...]
+    schedules: tuple[Any, ...]
+
+    @property
+    def name(self) -> str:
+        """The first part of the asset keys."""
+        return self.dataset.name
+
+    @property
+    def sensors(self) -> tuple[dg.SensorDefinition, ...]:
+        """The completion sensor of this dataset alone; `build_scrape_do_sensor` makes one for several."""
+        return (build_scrape_do_sensor(self, name=f"{self.name}_completion"),)
 
     @property
     def defs(self) -> dg.Definitions:
-        """Definitions with the assets. They need the resources `scrape_do` and `scrape_do_parquet`."""
-        return dg.Definitions(assets=self.assets)
+        """Definitions with all of it. They need the resources `scrape_do` and `scrape_do_parquet`."""
+        return dg.Definitions(
+            assets=self.assets,
+            asset_checks=self.asset_checks,
+            jobs=self.jobs,
+            schedules=self.schedules,
+            sensors=self.sensors,
+        )
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """How a dataset is scraped; see `scrape_do_assets`."""
-
-    name: str
-    options: ScrapeOptions
-    job_deadline: timedelta
-    on_invalid_target: Literal["raise", "skip"]
-    max_credits: int | None
-    max_open_jobs: int | None
-    reuse_open_jobs: bool
-    retry_failed_targets: int
-
-
-def scrape_do_assets(
+def build_scrape_do_assets(
     *,
     name: str,
+    targets: Targets,
     partitions_def: dg.PartitionsDefinition | None = None,
     options: ScrapeOptions | None = None,
+    description: str | None = None,
+    translator: ScrapeDoTranslator | None = None,
+    key_prefix: Sequence[str] | str | None = None,
+    group_name: str | None = None,
+    owners: Sequence[str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    kinds: set[str] | None = None,
+    pool: str | None = None,
+    backfill_policy: dg.BackfillPolicy | None = None,
+    retry_policy: dg.RetryPolicy | None = None,
+    automation_condition: dg.AutomationCondition[Any] | None = None,
+    freshness_policy: dg.FreshnessPolicy | None = None,
+    schedule: bool | str = False,
+    min_success_ratio: float = 0.9,
     job_deadline: timedelta = timedelta(hours=24),
     on_invalid_target: Literal["raise", "skip"] = "raise",
     max_credits: int | None = None,
     max_open_jobs: int | None = None,
     reuse_open_jobs: bool = True,
     retry_failed_targets: int = 0,
+) -> ScrapeDoDataset:
+    """Make a dataset of targets. `scrape_do_assets` is the same as a decorator.
+
+    Three assets come of it. `[name, "jobs"]` submits the targets, which is what costs credits, and ends in seconds.
+    Once the jobs have ended, the completion sensor launches a run of `[name, "tasks"]` (one row a target) and
+    `[name, "contents"]` (one row a result), which fetches what they brought and writes Parquet. Materialise all three
+    at once, and that run waits for the jobs. Every step can be repeated after any failure without paying again.
+    Materialising `jobs` again once everything was collected is a new scrape, and paid.
+
+    Args:
+        name: the dataset's name: letters, digits and underscores. It is the first part of the asset keys.
+        targets: what to scrape: a function of the context that returns the targets of `context.partition_key`, a list,
+            a file, or an upstream asset. Each target is a URL, or a `Target` with a key of yours.
+        partitions_def: any of Dagster's, or none.
+        options: how the targets are scraped.
+        description: of the assets.
+        translator: changes the keys and specs of the assets.
+        key_prefix: comes before the name in the asset keys.
+        group_name: of the assets; by default the name.
+        owners: of the assets.
+        tags: of the assets.
+        kinds: of the assets, besides `scrapedo` and `parquet`.
+        pool: of the steps. It limits steps that run at once, not jobs at Scrape.do: see `max_open_jobs`.
+        backfill_policy: by default up to 100 partitions a run.
+        retry_policy: of the steps.
+        automation_condition: of `jobs`. The sensor does the rest.
+        freshness_policy: of `tasks` and `contents`.
+        schedule: True submits each partition once its time window has ended; a cron expression submits all partitions
+            of a static definition, or an unpartitioned dataset, at these times.
+        min_success_ratio: a check warns when a smaller part of the targets succeeded, from 0 to 1.
+        job_deadline: how long collecting waits for the jobs to end. They go on; collect again later.
+        on_invalid_target: `raise` submits nothing if any target is no http or https URL; `skip` submits the others,
+            and the invalid ones become rows with the status `rejected`.
+        max_credits: refuse to submit a partition that would cost more, by the price list; a check warns when it did.
+        max_open_jobs: how many jobs of the account may be open at once; further ones wait their turn, in the run.
+        reuse_open_jobs: continue jobs that were submitted for this partition and not collected, in place of new ones.
+        retry_failed_targets: how often a target that failed is submitted again before its failure is its row.
+
+    Raises:
+        dg.DagsterInvalidDefinitionError: an argument is wrong.
+    """
+    _check_name(name)
+    if isinstance(options, Mapping):
+        raise dg.DagsterInvalidDefinitionError(
+            f"scrape_do_assets(name={name!r}): options must be ScrapeOptions: ScrapeOptions(**options)."
+        )
+    if not 0 <= min_success_ratio <= 1:
+        raise dg.DagsterInvalidDefinitionError(
+            f"scrape_do_assets(name={name!r}): min_success_ratio={min_success_ratio} is not from 0 to 1."
+        )
+    _check_targets(name, targets)
+    prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or [])
+    about = f"{inspect.cleandoc(description)}\n\n" if description else ""
+
+    def spec(table: Literal["jobs", "tasks", "contents"], sentence: str, **attributes: Any) -> dg.AssetSpec:
+        made = dg.AssetSpec(
+            [*prefix, name, table],
+            description=about + sentence,
+            group_name=group_name or name,
+            owners=owners,
+            tags=tags,
+            **attributes,
+        )
+        return (translator or ScrapeDoTranslator()).get_asset_spec(ScrapeDoTable(name, table, made))
+
+    jobs_spec = spec(
+        "jobs",
+        "What was submitted to Scrape.do. Materialising it is what costs credits.",
+        kinds={"scrapedo", *(kinds or ())},
+        automation_condition=automation_condition,
+    )
+    tasks_spec, contents_spec = (
+        spec(
+            table,
+            sentence,
+            deps=[jobs_spec.key],
+            kinds={"scrapedo", "parquet", *(kinds or ())},
+            metadata={"dagster/column_schema": metadata.column_schema(schema)},
+            freshness_policy=freshness_policy,
+        ).with_io_manager_key(_IO_MANAGER_KEY)
+        for table, schema, sentence in _RESULTS
+    )
+    dataset = Dataset(
+        name=name,
+        jobs_key=jobs_spec.key,
+        tasks_key=tasks_spec.key,
+        contents_key=contents_spec.key,
+        partitions_def=partitions_def,
+        options=options or ScrapeOptions(),
+        job_deadline=job_deadline,
+        on_invalid_target=on_invalid_target,
+        max_credits=max_credits,
+        max_open_jobs=max_open_jobs,
+        reuse_open_jobs=reuse_open_jobs,
+        retry_failed_targets=retry_failed_targets,
+    )
+    shared: dict[str, Any] = {
+        "partitions_def": partitions_def,
+        "backfill_policy": backfill_policy
+        or (dg.BackfillPolicy.multi_run(_PARTITIONS_A_RUN) if partitions_def else None),
+        "retry_policy": retry_policy,
+        "pool": pool,
+    }
+    assets = (
+        _jobs_asset(dataset, jobs_spec, targets, shared),
+        _results_asset(dataset, [tasks_spec, contents_spec], shared),
+    )
+    jobs = (
+        dg.define_asset_job(
+            dataset.submit_job_name,
+            dg.AssetSelection.assets(dataset.jobs_key),
+            description=f"Submit the targets of {name!r} to Scrape.do. The completion sensor brings the results.",
+        ),
+        dg.define_asset_job(
+            dataset.collect_job_name,
+            dg.AssetSelection.assets(dataset.tasks_key, dataset.contents_key),
+            description=f"Bring home what Scrape.do has of {name!r}. The completion sensor launches it.",
+        ),
+    )
+    return ScrapeDoDataset(
+        dataset=dataset,
+        assets=assets,
+        asset_checks=build_checks(dataset, min_success_ratio),
+        jobs=jobs,
+        schedules=build_schedules(jobs[0], dataset, schedule),
+    )
+
+
+def scrape_do_assets(
+    *, name: str, partitions_def: dg.PartitionsDefinition | None = None, **settings: Any
 ) -> Callable[[TargetsFunction], ScrapeDoDataset]:
     """Make a dataset of a function that returns the targets of `context.partition_key`.
 
@@ -90,188 +245,84 @@ def scrape_do_assets(
     }))
     ```
 
-    Three assets come of it. `[name, "jobs"]` submits the targets: it is what costs credits. `[name, "tasks"]` (one row
-    a target) and `[name, "contents"]` (one row a result) wait for the jobs, fetch what they brought and write Parquet.
-    Every step can be repeated after any failure without paying again. Materialising `jobs` again once everything was
-    collected is a new scrape, and paid.
-
-    Args:
-        name: the dataset's name: letters, digits and underscores. It is the first part of the asset keys, and the
-            assets' group.
-        partitions_def: any of Dagster's, or none.
-        options: how the targets are scraped.
-        job_deadline: how long collecting waits for the jobs to end. They go on; collect again later.
-        on_invalid_target: `raise` submits nothing if any target is no http or https URL; `skip` submits the others,
-            and the invalid ones become rows with the status `rejected`.
-        max_credits: refuse to submit a partition that would cost more, by the price list.
-        max_open_jobs: how many jobs of the account may be open at once; further ones wait their turn.
-        reuse_open_jobs: continue jobs that were submitted for this partition and not collected, in place of new ones.
-        retry_failed_targets: how often a target that failed is submitted again before its failure is its row.
+    All arguments of `build_scrape_do_assets` can be given, but `targets`; the description is the function's docstring
+    if none is given.
     """
-    if not re.fullmatch(r"[A-Za-z0-9_]+", name):
-        raise dg.DagsterInvalidDefinitionError(
-            f"scrape_do_assets(name={name!r}): a dataset's name may have letters, digits and underscores only."
-        )
-    settings = _Settings(
-        name=name,
-        options=options or ScrapeOptions(),
-        job_deadline=job_deadline,
-        on_invalid_target=on_invalid_target,
-        max_credits=max_credits,
-        max_open_jobs=max_open_jobs,
-        reuse_open_jobs=reuse_open_jobs,
-        retry_failed_targets=retry_failed_targets,
-    )
+
+    _check_name(name)
 
     def decorate(targets: TargetsFunction) -> ScrapeDoDataset:
-        _check_signature(name, targets)
-        jobs = _jobs_asset(settings, targets, partitions_def)
-        results = _results_asset(settings, targets.__doc__, partitions_def)
-        return ScrapeDoDataset(name, (jobs, results))
+        about = {"description": targets.__doc__, **settings}
+        return build_scrape_do_assets(name=name, targets=targets, partitions_def=partitions_def, **about)
 
     return decorate
 
 
-def _jobs_asset(
-    settings: _Settings, targets: TargetsFunction, partitions_def: dg.PartitionsDefinition | None
-) -> dg.AssetsDefinition:
-    name = settings.name
-    spec = dg.AssetSpec(
-        [name, "jobs"],
-        description=f"The targets of {name!r}, submitted to Scrape.do. This is what costs credits.",
-        group_name=name,
-        kinds={"scrapedo"},
-    )
+_RESULTS: tuple[tuple[Literal["tasks", "contents"], Any, str], ...] = (
+    ("tasks", TASKS_SCHEMA, "One row a target: what became of it, what it cost."),
+    ("contents", CONTENTS_SCHEMA, "One row a result: the decoded content."),
+)
 
-    @dg.multi_asset(name=f"{name}__jobs", specs=[spec], partitions_def=partitions_def)
+
+def _jobs_asset(
+    dataset: Dataset, spec: dg.AssetSpec, targets: Targets, shared: Mapping[str, Any]
+) -> dg.AssetsDefinition:
+    ins = {_UPSTREAM: dg.AssetIn(targets.asset_key)} if isinstance(targets, TargetsAsset) else {}
+
+    @dg.multi_asset(name=f"{dataset.name}__jobs", specs=[spec], ins=ins, **shared)
     def jobs(
-        context: dg.AssetExecutionContext, scrape_do: ScrapeDoResource, scrape_do_parquet: ParquetResource
-    ) -> dg.MaterializeResult[None]:
-        with (
-            cancels_when_terminated(context, scrape_do) as begun,
-            _submitter(context, scrape_do, settings) as submitter,
-        ):
-            tables = _tables(name, scrape_do_parquet, _partition(context))
-            try:
-                entries = entries_of(targets(context), settings.on_invalid_target)
-                generation = submitter.begin(
-                    entries,
-                    reuse_open_jobs=settings.reuse_open_jobs,
-                    above=tables.newest_generation(),
-                    unfinished=tables.unfinished_generation(),
-                )
-            except (InvalidTargetsError, NotEnoughCreditsError) as error:
-                raise dg.Failure(str(error), allow_retries=False) from error  # no retry would mend it
-            begun.add(submitter.scope)
-            submissions = submitter.submit(generation.number)
-            told = metadata.of_jobs(generation, submissions)
-            context.log.info(f"{submitter.scope}: submitted {told['scrapedo/submitted']} targets.")
-            return dg.MaterializeResult(asset_key=spec.key, metadata=told)
+        context: dg.AssetExecutionContext,
+        scrape_do: ScrapeDoResource,
+        scrape_do_parquet: ParquetResource,
+        **inputs: Any,
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        if isinstance(targets, TargetsAsset):
+            targets.check_partitions(context, _UPSTREAM)
+
+        def targets_of(partition: str | None) -> Iterable[str | Target]:
+            if isinstance(targets, TargetsAsset):
+                return targets.of(inputs[_UPSTREAM], partition)
+            if isinstance(targets, TargetsFile):
+                return targets.read(partition)
+            return targets(context_of(context, partition)) if callable(targets) else targets
+
+        yield from submit_step(context, scrape_do, scrape_do_parquet, dataset, targets_of)
 
     return jobs
 
 
-def _results_asset(
-    settings: _Settings, description: str | None, partitions_def: dg.PartitionsDefinition | None
-) -> dg.AssetsDefinition:
-    name = settings.name
-    about = f"{inspect.cleandoc(description)}\n\n" if description else ""
-    tasks_spec, contents_spec = (
-        dg.AssetSpec(
-            [name, table],
-            deps=[dg.AssetKey([name, "jobs"])],
-            description=about + sentence,
-            metadata={"dagster/column_schema": metadata.column_schema(schema)},
-            group_name=name,
-            kinds=_KINDS,
-        ).with_io_manager_key(_IO_MANAGER_KEY)
-        for table, schema, sentence in (
-            ("tasks", TASKS_SCHEMA, "One row a target: what became of it, what it cost."),
-            ("contents", CONTENTS_SCHEMA, "One row a result: the decoded content."),
-        )
-    )
-
-    @dg.multi_asset(name=f"{name}__results", specs=[tasks_spec, contents_spec], partitions_def=partitions_def)
+def _results_asset(dataset: Dataset, specs: Sequence[dg.AssetSpec], shared: Mapping[str, Any]) -> dg.AssetsDefinition:
+    @dg.multi_asset(name=f"{dataset.name}__results", specs=specs, **shared)
     def results(
         context: dg.AssetExecutionContext, scrape_do: ScrapeDoResource, scrape_do_parquet: ParquetResource
-    ) -> tuple[dg.MaterializeResult[None], dg.MaterializeResult[None]]:
-        partition = _partition(context)
-        tables = _tables(name, scrape_do_parquet, partition)
-
-        def log_progress(progress: Progress) -> None:
-            context.log.info(
-                f"{submitter.scope}: of {progress.targets} targets {progress.ended} have ended at Scrape.do, "
-                f"{progress.written} are written."
-            )
-
-        with (
-            cancels_when_terminated(context, scrape_do) as begun,
-            _submitter(context, scrape_do, settings) as submitter,
-        ):
-            begun.add(submitter.scope)
-            homecoming = Homecoming(
-                submitter,
-                scrape_do.async_client,
-                tables,
-                settings.job_deadline,
-                retries=settings.retry_failed_targets,
-                on_progress=log_progress,
-            )
-            try:
-                homecoming.bring(submitter.ledger.generation(submitter.scope))
-            except NothingSubmittedError as error:
-                raise dg.Failure(str(error), allow_retries=False) from error
-            summary = summarize(tables.tasks, partition)
-            log = context.log.warning if summary.failures else context.log.info
-            log(
-                f"{submitter.scope}: {summary.succeeded} of {summary.targets} targets succeeded, "
-                f"{summary.credits} credits."
-            )
-            return (
-                dg.MaterializeResult(
-                    asset_key=tasks_spec.key, metadata=metadata.of_tasks(tables.tasks, partition, summary)
-                ),
-                dg.MaterializeResult(
-                    asset_key=contents_spec.key, metadata=metadata.of_contents(tables.contents, partition, summary)
-                ),
-            )
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        yield from collect_step(context, scrape_do, scrape_do_parquet, dataset)
 
     return results
 
 
-@contextmanager
-def _submitter(
-    context: dg.AssetExecutionContext, scrape_do: ScrapeDoResource, settings: _Settings
-) -> Iterator[Submitter]:
-    with scrape_do.client() as client:
-        yield Submitter(
-            ledger=scrape_do.ledger,
-            client=client,
-            scope=Scope(scrape_do.account, settings.name, _partition(context)),
-            options=settings.options,
-            run_id=context.run.root_run_id or context.run.run_id,
-            log=context.log.warning,
-            limits=Limits(max_credits=settings.max_credits, max_open_jobs=settings.max_open_jobs),
-            patience=Patience.with_requests_of(scrape_do.request_timeout),
+def _check_name(name: str) -> None:
+    if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+        raise dg.DagsterInvalidDefinitionError(
+            f"scrape_do_assets(name={name!r}): a dataset's name may have letters, digits and underscores only."
         )
 
 
-def _tables(name: str, scrape_do_parquet: ScrapeDoParquetIOManager, partition: str | None) -> Tables:
-    store = scrape_do_parquet.store
-    return Tables(
-        store.table([name, "tasks"], TASKS_SCHEMA), store.table([name, "contents"], CONTENTS_SCHEMA), partition
-    )
-
-
-def _partition(context: dg.AssetExecutionContext) -> str | None:
-    return str(context.partition_key) if context.has_partition_key else None
-
-
-def _check_signature(name: str, targets: TargetsFunction) -> None:
+def _check_targets(name: str, targets: Targets) -> None:
+    where = f"scrape_do_assets(name={name!r})"
+    if isinstance(targets, str):
+        raise dg.DagsterInvalidDefinitionError(
+            f"{where}: targets is one text, {targets!r}. Give a list, or TargetsFile({targets!r}) if it names a file."
+        )
+    if not callable(targets):
+        return
+    if inspect.iscoroutinefunction(targets) or inspect.isasyncgenfunction(targets):
+        raise dg.DagsterInvalidDefinitionError(
+            f"{where}: the function must not be `async def`: it is called, not awaited."
+        )
     try:
         inspect.signature(targets).bind(None)
     except TypeError:
         raise dg.DagsterInvalidDefinitionError(
-            f"scrape_do_assets(name={name!r}): the function must take exactly one argument, the context: "
-            "`def targets(context): ...`"
+            f"{where}: the function must take exactly one argument, the context: `def targets(context): ...`"
         ) from None

@@ -44,7 +44,7 @@ def of_jobs(generation: Generation, submissions: Sequence[Submission]) -> Metada
         "scrapedo/submitted": sum(len(each.targets) for each in submissions),
         "scrapedo/rejected": sum(entry.rejected is not None for entry in entries),
         "scrapedo/jobs": sum(each.job_id is not None for each in submissions),
-        "scrapedo/job_ids": dg.MetadataValue.md(_markdown(("batch", "job", "targets", "state", "submitted at"), rows)),
+        "scrapedo/job_ids": dg.MetadataValue.md(markdown(("batch", "job", "targets", "state", "submitted at"), rows)),
     }
 
 
@@ -61,11 +61,11 @@ def of_tasks(table: ParquetTable, partition: str | None, summary: Summary) -> Me
         "scrapedo/failed": summary.failures,
         "scrapedo/credits": summary.credits,
         "scrapedo/bytes": summary.bytes,
-        "scrapedo/statuses": dg.MetadataValue.md(_markdown(("status", "HTTP status", "targets"), statuses)),
-        "scrapedo/failed_targets": dg.MetadataValue.md(_markdown(("target", "status", "reason"), failed)),
-        "scrapedo/slowest_targets": dg.MetadataValue.md(_markdown(("target", "milliseconds"), slowest)),
+        "scrapedo/statuses": dg.MetadataValue.md(markdown(("status", "HTTP status", "targets"), statuses)),
+        "scrapedo/failed_targets": dg.MetadataValue.md(markdown(("target", "status", "reason"), failed)),
+        "scrapedo/slowest_targets": dg.MetadataValue.md(markdown(("target", "milliseconds"), slowest)),
         "scrapedo/preview": dg.MetadataValue.md(
-            _markdown(_PREVIEW_COLUMNS, [tuple(row.values()) for row in preview.to_pylist()])
+            markdown(_PREVIEW_COLUMNS, [tuple(row.values()) for row in preview.to_pylist()])
         ),
     }
 
@@ -90,7 +90,8 @@ def _of_table(table: ParquetTable, partition: str | None, rows: int) -> Metadata
     }
 
 
-def _markdown(columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> str:
+def markdown(columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> str:
+    """A table as the UI shows it; `none` without rows."""
     lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
     lines += [" | ".join(_cell(value) for value in row) for row in rows]
     return "\n".join(f"| {line} |" for line in lines) if len(lines) > 2 else "none"

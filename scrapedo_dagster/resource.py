@@ -98,9 +98,9 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
         """An asyncio client of this account; use it in an `async with` statement."""
         return AsyncScrapeDoAsyncAPIClient(**self._client_settings())
 
-    def hasty_client(self) -> ScrapeDoAsyncAPIClient:
-        """A blocking client that soon gives up: for the seconds between an interrupt and the end of the process."""
-        timeout = min(self.request_timeout, _HASTY_TIMEOUT)
+    def hasty_client(self, timeout: float = _HASTY_TIMEOUT) -> ScrapeDoAsyncAPIClient:
+        """A blocking client that soon gives up: for an interrupt, or a sensor's tick, that must end in time."""
+        timeout = min(self.request_timeout, timeout)
         return ScrapeDoAsyncAPIClient(**self._client_settings() | {"timeout": timeout, "retry": _HASTY_RETRY})
 
     def _client_settings(self) -> dict[str, Any]:

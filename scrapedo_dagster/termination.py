@@ -46,18 +46,20 @@ def cancels_when_terminated(context: dg.AssetExecutionContext, scrape_do: Scrape
         raise dg.Failure(f"The run was terminated; {told}", allow_retries=False) from interrupt
 
 
+def was_terminated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether somebody has asked Dagster to terminate a run: a person, or its limit of run time."""
+    if run.status in {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}:
+        return True
+    # A run that exceeds its time is marked as failed right after it was asked to end. One that is failed without
+    # having been asked has lost its machine, by what Dagster knows, and a retry may be at its jobs already.
+    asked = dg.DagsterEventType.RUN_CANCELING
+    return run.status == dg.DagsterRunStatus.FAILURE and bool(instance.all_logs(run.run_id, of_type=asked))
+
+
 def _is_wanted(context: dg.AssetExecutionContext) -> bool:
-    """Whether somebody has asked Dagster to terminate the run: a person, or its limit of run time."""
     try:
         run = context.instance.get_run_by_id(context.run.run_id)
-        if run is None:
-            return False
-        if run.status in {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}:
-            return True
-        # A run that exceeds its time is marked as failed right after it was asked to end. One that is failed without
-        # having been asked has lost its machine, by what Dagster knows, and a retry may be at its jobs already.
-        asked = dg.DagsterEventType.RUN_CANCELING
-        return run.status == dg.DagsterRunStatus.FAILURE and bool(context.instance.all_logs(run.run_id, of_type=asked))
+        return run is not None and was_terminated(context.instance, run)
     except Exception as error:  # noqa: BLE001 - not knowing, keep what is paid for; and do not hide the interrupt
         context.log.warning(f"Interrupted, and the run's status cannot be read ({error}): the Scrape.do jobs go on.")
         return False

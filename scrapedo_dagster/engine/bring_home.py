@@ -1,11 +1,12 @@
-"""A generation from the ledger to complete Parquet: submit what is unsent, wait, collect, until all is there."""
+"""Generations from the ledger to complete Parquet: submit what is unsent, wait, collect, until all is there."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import (
@@ -21,7 +22,7 @@ from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.api.retry import Backoff
 from scrapedo_dagster.engine.collect import Tables, collect
 from scrapedo_dagster.engine.interrupts import run_through
-from scrapedo_dagster.engine.ledger import LedgerError, LostClaimError, Submission
+from scrapedo_dagster.engine.ledger import LedgerError, LostClaimError, Scope, Standing, Submission
 from scrapedo_dagster.engine.states import UNSENT, State
 from scrapedo_dagster.engine.submit import Submitter
 from scrapedo_dagster.engine.watch import refresh
@@ -38,63 +39,65 @@ class NothingSubmittedError(LedgerError):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a partition is. `ended` targets have ended at Scrape.do, `written` ones are in Parquet."""
+    """How far it is. `ended` targets have ended at Scrape.do, `written` ones are in Parquet, after so many seconds."""
 
     targets: int
     ended: int
     written: int
+    seconds: float
+
+    def __str__(self) -> str:
+        told = f"{self.written} of {self.targets} targets written, {self.ended} ended at Scrape.do"
+        if not self.written or not self.seconds:
+            return told
+        rate = self.written / self.seconds
+        left = timedelta(seconds=round((self.targets - self.written) / rate))
+        return f"{told}; {rate:.3g} per second, {left} left at this rate"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Homecoming:
-    """Brings generations home. `job_timeout` is for the whole wait; the jobs go on after it."""
+    """Brings generations of one partition home."""
 
     submitter: Submitter
     async_client: Callable[[], AsyncScrapeDoAsyncAPIClient]
     tables: Tables
-    job_timeout: timedelta
     retries: int = 0
-    on_progress: Callable[[Progress], None] = lambda _progress: None
-    poll: Backoff = _POLL
 
-    def bring(self, generation: int) -> None:
-        """Return when every target of the generation is a row, and the generation is the data of its partition.
+    def bring(self, generation: int, *, job_timeout: timedelta, poll: Backoff = _POLL) -> None:
+        """Return when it is home, or raise what kept it from that; see `bring_home`."""
+        for problem in bring_home({self: generation}, job_timeout=job_timeout, poll=poll).values():
+            raise problem
+
+    def advance(self, generation: int, report: Report) -> list[Submission]:
+        """Do all that can be done now. Returns the submissions whose jobs have to end first; none when it is home.
+
+        Home is: every target of the generation is a row, and the generation is the data of its partition.
 
         Raises:
             NothingSubmittedError: nothing of it was submitted, or it was canceled.
-            JobTimeoutError: some jobs have not ended in time. They go on; collect again.
             ScrapeDoError: the service refused, or could not be reached. Collect again.
         """
         ledger, scope = self.submitter.ledger, self.submitter.scope
-        progress = _Reporter(self.on_progress)
-        deadline = time.monotonic() + self.job_timeout.total_seconds()
-        polls = 0
         while True:
             submissions = ledger.submissions(scope, generation)
             self._check(submissions)
-            progress.look_at(submissions)
+            report.look_at(scope, submissions)
             # What is paid for comes first: a batch that cannot be sent must not keep the others from being collected.
             ready = [each for each in submissions if self._is_ready(each)]
-            if ready:
-                run_through(self._collect(ready, submissions, progress), grace=self.submitter.patience.grace)
-                continue
             waiting = [each for each in submissions if each.state == State.SUBMITTED]
-            if waiting and self._refresh(waiting, progress):
-                polls = 0
-                continue
-            if any(each.state in UNSENT for each in submissions):
-                self.submitter.submit(generation)
-                continue
-            if not waiting:
+            if ready:
+                run_through(self._collect(ready, submissions, report), grace=self.submitter.patience.grace)
+            elif any(each.state in UNSENT for each in submissions):
+                if not _refresh(self.submitter, waiting, report):
+                    self.submitter.submit(generation)
+            elif waiting:
+                return waiting
+            else:
                 break
-            if time.monotonic() >= deadline:
-                late = waiting[0]
-                raise JobTimeoutError(
-                    late.job_id or "", last_status=None, elapsed=self.job_timeout.total_seconds(), attempts=polls + 1
-                )
-            time.sleep(min(self.poll.pause(polls), max(0.0, deadline - time.monotonic())))
-            polls += 1
         self.tables.complete(generation, [each.batch for each in submissions])
+        ledger.completed(scope, generation)
+        return []
 
     def _check(self, submissions: list[Submission]) -> None:
         scope = self.submitter.scope
@@ -112,24 +115,18 @@ class Homecoming:
             return True
         return submission.state in _DONE and not self.tables.has(submission)
 
-    def _refresh(self, waiting: list[Submission], progress: _Reporter) -> bool:
-        try:
-            return bool(refresh(self.submitter.ledger, self.submitter.client, waiting, on_job=progress.job_polled))
-        except _PASSING:
-            return False  # an incident at the service says nothing about the jobs: only the deadline ends the wait
-
-    async def _collect(self, ready: list[Submission], all_of_them: list[Submission], progress: _Reporter) -> None:
+    async def _collect(self, ready: list[Submission], all_of_them: list[Submission], report: Report) -> None:
         """Collect each; those that cannot be do not keep the others from it."""
         problems: list[ScrapeDoError] = []
         async with self.async_client() as client:
             for submission in ready:
                 try:
-                    await self._collect_one(client, submission, all_of_them, progress)
+                    await self._collect_one(client, submission, all_of_them, report)
                 except LostClaimError:
                     # Another worker has recorded it, and our part has replaced its: write that as it was recorded.
                     ledger = self.submitter.ledger
                     now = ledger.submissions(submission.scope, submission.generation)
-                    await self._collect_one(client, ledger.get(submission.id), now, progress)
+                    await self._collect_one(client, ledger.get(submission.id), now, report)
                 except (ServerError, UnparsableResponseError) as error:
                     problems.append(error)
         if problems:
@@ -140,7 +137,7 @@ class Homecoming:
         client: AsyncScrapeDoAsyncAPIClient,
         submission: Submission,
         all_of_them: list[Submission],
-        progress: _Reporter,
+        report: Report,
     ) -> None:
         later = (each for each in all_of_them if each.attempt > submission.attempt)
         await collect(
@@ -152,38 +149,102 @@ class Homecoming:
             if submission.state == State.COLLECTED
             else frozenset(),
             retries=self.retries,
-            on_target=progress.target_written,
+            on_target=partial(report.target_written, submission.scope),
         )
 
 
-@dataclass
-class _Reporter:
-    """Counts, and tells at most every few seconds."""
+def bring_home(
+    generations: Mapping[Homecoming, int],
+    *,
+    job_timeout: timedelta,
+    on_progress: Callable[[Progress], None] = lambda _progress: None,
+    on_home: Callable[[Scope], None] = lambda _scope: None,
+    poll: Backoff = _POLL,
+) -> dict[Scope, Exception]:
+    """Bring partitions of one account home, each as soon as its jobs have ended. Returns what kept the others.
 
-    report: Callable[[Progress], None]
-    targets: int = 0
-    written: int = 0
+    Args:
+        generations: which generation, of each partition. What keeps one keeps none of the others.
+        job_timeout: for the whole wait; jobs go on after it, and their partition has a JobTimeoutError.
+        on_progress: called every few seconds.
+        on_home: called with each partition that has come home.
+        poll: seconds between two looks at what is still running.
+    """
+    report = Report(on_progress)
+    deadline = time.monotonic() + job_timeout.total_seconds()
+    left, problems, polls = list(generations), dict[Scope, Exception](), 0
+    while True:
+        waiting: dict[Scope, list[Submission]] = {}
+        for each in left:
+            scope = each.submitter.scope
+            try:
+                waiting[scope] = each.advance(generations[each], report)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other partitions are brought home
+                problems[scope] = error
+            else:
+                if not waiting[scope]:
+                    on_home(scope)
+        left = [each for each in left if waiting.get(each.submitter.scope)]
+        if not left:
+            return problems
+        if _refresh(left[0].submitter, [each for submissions in waiting.values() for each in submissions], report):
+            polls = 0
+            continue
+        if time.monotonic() >= deadline:
+            return problems | {
+                scope: JobTimeoutError(
+                    submissions[0].job_id or "",
+                    last_status=None,
+                    elapsed=job_timeout.total_seconds(),
+                    attempts=polls + 1,
+                )
+                for scope, submissions in waiting.items()
+                if submissions
+            }
+        report.tell_if_due()
+        time.sleep(min(poll.pause(polls), max(0.0, deadline - time.monotonic())))
+        polls += 1
+
+
+def _refresh(submitter: Submitter, waiting: Sequence[Submission], report: Report) -> bool:
+    try:
+        return bool(refresh(submitter.ledger, submitter.client, waiting, on_job=report.job_polled))
+    except _PASSING:
+        return False  # an incident at the service says nothing about the jobs: only the deadline ends the wait
+
+
+@dataclass
+class Report:
+    """Counts over all partitions, and tells at most every few seconds."""
+
+    tell: Callable[[Progress], None]
+    targets: dict[Scope, int] = field(default_factory=dict)
+    written: dict[Scope, int] = field(default_factory=dict)
     ended: dict[str, int] = field(default_factory=dict)
+    started: float = field(default_factory=time.monotonic)
     last: float = field(default_factory=time.monotonic)
 
-    def look_at(self, submissions: list[Submission]) -> None:
-        self.targets = sum(len(each.targets) for each in submissions)
-        self.written = sum(len(each.targets) for each in submissions if each.state in _DONE)
-        self.ended = {
-            each.job_id or "": len(each.targets)
-            for each in submissions
-            if each.state in {State.FINISHED, State.EXPIRED, State.COLLECTED}
-        }
+    def look_at(self, scope: Scope, submissions: list[Submission]) -> None:
+        """Where a partition is, by the ledger."""
+        self.targets[scope] = sum(each.target_count for each in submissions)
+        self.written[scope] = sum(each.target_count for each in submissions if each.state in _DONE)
+        ended = {State.FINISHED, State.EXPIRED, State.COLLECTED}
+        self.ended |= {each.job_id or "": each.target_count for each in submissions if each.state in ended}
 
-    def job_polled(self, submission: Submission, job: JobDetails) -> None:
+    def job_polled(self, _submission: Standing, job: JobDetails) -> None:
+        """How far a job is, by the service."""
         self.ended[job.job_id] = sum(task.is_terminal for task in job.tasks)
-        self._tell_if_due()
+        self.tell_if_due()
 
-    def target_written(self) -> None:
-        self.written += 1
-        self._tell_if_due()
+    def target_written(self, scope: Scope) -> None:
+        """A target of a batch that is being collected is a row."""
+        self.written[scope] += 1
+        self.tell_if_due()
 
-    def _tell_if_due(self) -> None:
-        if time.monotonic() - self.last >= _REPORT_EVERY:
-            self.last = time.monotonic()
-            self.report(Progress(self.targets, sum(self.ended.values()), self.written))
+    def tell_if_due(self) -> None:
+        """Tell, unless that was done a moment ago."""
+        now = time.monotonic()
+        if now - self.last >= _REPORT_EVERY:
+            self.last = now
+            targets, ended, written = (sum(each.values()) for each in (self.targets, self.ended, self.written))
+            self.tell(Progress(targets, ended, written, now - self.started))

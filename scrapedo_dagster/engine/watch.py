@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -10,7 +11,7 @@ from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import NotFoundError
 from scrapedo_dagster.api.requests import JobsQuery
 from scrapedo_dagster.api.responses import JobDetails
-from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Submission
+from scrapedo_dagster.engine.ledger import Held, Ledger, LostClaimError
 
 _FEW = 8  # jobs that are asked for one by one
 _MARGIN = timedelta(hours=1)  # between our clock and the service's
@@ -20,10 +21,12 @@ _NEW = timedelta(seconds=10)  # a job may not be there to be read in the moment 
 def refresh(
     ledger: Ledger,
     client: ScrapeDoAsyncAPIClient,
-    submissions: Sequence[Submission],
+    submissions: Sequence[Held],
     *,
-    on_job: Callable[[Submission, JobDetails], None] = lambda _submission, _job: None,
-) -> list[Submission]:
+    on_job: Callable[[Held, JobDetails], None] = lambda _submission, _job: None,
+    on_looked: Callable[[Held], None] = lambda _submission: None,
+    deadline: float | None = None,
+) -> list[Held]:
     """Ask after submitted jobs and record which have ended. Returns the submissions that changed.
 
     An unknown status has not ended. A job that the service no longer has is `expired`; one that was submitted a moment
@@ -34,35 +37,40 @@ def refresh(
         client: their account.
         submissions: those in state submitted.
         on_job: called with each job that was asked for one by one, which tells its tasks.
+        on_looked: called with each submission, in their order, of which it is known whether it has ended.
+        deadline: in seconds of `time.monotonic`. After it no more jobs are asked for one by one.
 
     Raises:
         ScrapeDoError: the service could not be asked. What was learned before is recorded.
     """
     listed = _listed(client, submissions) if len(submissions) > _FEW else {}
-    changed: list[Submission] = []
+    changed: list[Held] = []
     for submission in submissions:
         job = listed.get(submission.job_id or "")
         if job is None:
+            if deadline is not None and time.monotonic() >= deadline:
+                break
             # Few jobs; or one that the listing by time left out, because it is gone or does not tell when it began.
             try:
                 job = client.get_job(submission.job_id or "")
             except NotFoundError as error:
-                if submission.submitted_at is not None and ledger.now() - submission.submitted_at < _NEW:
-                    continue
-                changed += _record(partial(ledger.expired, reason=str(error)), submission)
+                on_looked(submission)
+                if submission.submitted_at is None or ledger.now() - submission.submitted_at >= _NEW:
+                    changed += _record(partial(ledger.expired, reason=str(error)), submission)
                 continue
             on_job(submission, job)
+        on_looked(submission)
         if job.is_terminal:
             changed += _record(ledger.finished, submission)
     return changed
 
 
-def _listed(client: ScrapeDoAsyncAPIClient, submissions: Sequence[Submission]) -> dict[str, JobDetails]:
+def _listed(client: ScrapeDoAsyncAPIClient, submissions: Sequence[Held]) -> dict[str, JobDetails]:
     since = min(each.submitted_at for each in submissions if each.submitted_at) - _MARGIN
     return {job.job_id: job for job in client.iter_jobs(JobsQuery(start_from=since))}
 
 
-def _record(transition: Callable[[Submission], Submission], submission: Submission) -> Iterable[Submission]:
+def _record(transition: Callable[[Held], Held], submission: Held) -> Iterable[Held]:
     try:
         return [transition(submission)]
     except LostClaimError:

@@ -62,6 +62,7 @@ def work(spec: dict[str, Any]) -> None:
         else:
             generation = submitter.ledger.generation(submitter.scope)
         if "bring" in spec["steps"]:
-            Homecoming(submitter, async_client, tables, timedelta(seconds=30), retries=1, poll=_OFTEN).bring(generation)
+            home = Homecoming(submitter, async_client, tables, retries=1)
+            home.bring(generation, job_timeout=timedelta(seconds=30), poll=_OFTEN)
         submitter.ledger.close()
     print(json.dumps({"generation": generation}))

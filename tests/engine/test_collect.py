@@ -498,10 +498,13 @@ def homecoming(
     submitter: Callable[..., Any], async_client: Callable[..., AsyncScrapeDoAsyncAPIClient], tables: Tables
 ) -> Callable[..., Homecoming]:
     def homecoming(**settings: Any) -> Homecoming:
-        arguments = {"job_timeout": timedelta(seconds=20), "poll": Backoff(initial=0.01, maximum=0.05), **settings}
-        return Homecoming(submitter(batch_size=2), async_client, tables, **arguments)
+        return Homecoming(submitter(batch_size=2), async_client, tables, **settings)
 
     return homecoming
+
+
+def bring(homecoming: Homecoming, generation: int) -> None:
+    homecoming.bring(generation, job_timeout=timedelta(seconds=20), poll=Backoff(initial=0.01, maximum=0.05))
 
 
 def begin(homecoming: Homecoming, urls: list[str]) -> int:
@@ -522,10 +525,10 @@ def test_a_batch_that_cannot_be_read_does_not_keep_the_others_from_being_collect
     eventually(lambda: [job.status for job in emulator.jobs()] == ["success"] * 2)
     emulator.set_faults({"calls": [broken]})
     with pytest.raises(UnparsableResponseError):
-        worker.bring(generation)
+        bring(worker, generation)
     assert [each.state for each in ledger.find()] == [State.FINISHED, State.COLLECTED]
     emulator.set_faults({})
-    worker.bring(generation)
+    bring(worker, generation)
     assert [each.state for each in ledger.find()] == [State.COLLECTED] * 2
 
 
@@ -541,10 +544,10 @@ def test_a_batch_that_cannot_be_sent_does_not_keep_the_others_from_being_collect
     refused = {"endpoint": "create_job", "kind": "status", "status": 401, "match": "*/products/3"}
     emulator.set_faults({"calls": [refused]})
     with pytest.raises(APIStatusError):
-        worker.bring(generation)
+        bring(worker, generation)
     eventually(lambda: emulator.jobs()[0].status == "success")
     with pytest.raises(APIStatusError):
-        worker.bring(generation)
+        bring(worker, generation)
     assert [each.state for each in ledger.find()] == [State.COLLECTED, State.PLANNED]
 
 
@@ -570,10 +573,10 @@ def test_two_workers_that_collect_the_same_leave_one_row_a_target(
             yield parts
             if not turns:
                 turns.append(1)
-                other.bring(generation)
+                bring(other, generation)
 
     monkeypatch.setattr(Tables, "open_parts", slowly)
-    mine.bring(generation)
+    bring(mine, generation)
     assert [(row["url"], row["status"]) for row in written(1)] == [(url, "success") for url in urls(1, 2)]
     assert tables.tasks.dataset(["mon"]).count_rows() == 2
 

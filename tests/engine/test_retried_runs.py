@@ -18,7 +18,7 @@ def materialize(submitter: Submitter, client: Client, tables: Tables, urls: list
     """Submit and collect everything, as a run does; whether it went on with an earlier generation."""
     generation = submitter.begin(entries_of(urls, "raise"), above=tables.newest_generation())
     submitter.submit(generation.number)
-    Homecoming(submitter, client, tables, timedelta(seconds=30)).bring(generation.number)
+    Homecoming(submitter, client, tables).bring(generation.number, job_timeout=timedelta(seconds=30))
     return generation.continued
 
 

@@ -76,12 +76,13 @@ def test_partition_ends_right_and_each_target_is_paid_once(
     started = time.monotonic()
     with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url, timeout=5.0, retry=policy) as client:
         worker = submitter(client=client, batch_size=SIZE, patience=patience)
-        home = Homecoming(worker, lambda: async_client(retry=policy), tables, timedelta(seconds=20), poll=POLL)
+        home = Homecoming(worker, lambda: async_client(retry=policy), tables)
         while True:
             runs += 1
             assert runs <= RUNS, problems
             try:
-                home.bring(worker.begin(entries_of(targets, "raise")).number)
+                generation = worker.begin(entries_of(targets, "raise")).number
+                home.bring(generation, job_timeout=timedelta(seconds=20), poll=POLL)
                 break
             except ScrapeDoError as error:
                 problems.append(type(error).__name__)

@@ -244,12 +244,10 @@ class Walk(RuleBasedStateMachine):
                 submitter,
                 lambda: AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url, timeout=5.0, retry=RETRY),
                 self.tables(partition, submitter.ledger.mortal),  # type: ignore[attr-defined]
-                timedelta(seconds=0.5),
                 retries=retries,
-                poll=Backoff(initial=0.01, maximum=0.05),
             )
             try:
-                home.bring(generation)
+                home.bring(generation, job_timeout=timedelta(seconds=0.5), poll=Backoff(initial=0.01, maximum=0.05))
             except NothingSubmittedError:
                 self.done["nothing to bring"] += 1
             except (ScrapeDoError, LostClaimError):

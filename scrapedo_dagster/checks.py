@@ -1,0 +1,153 @@
+"""Asset checks of a dataset: is every target a row, did enough succeed, did anything expire, what did it cost."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import dagster as dg
+
+from scrapedo_dagster.dataset import Dataset
+from scrapedo_dagster.engine.ledger import Scope
+from scrapedo_dagster.engine.summary import Summary, summarize
+from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
+from scrapedo_dagster.metadata import markdown
+from scrapedo_dagster.resource import ScrapeDoResource
+
+ParquetResource: TypeAlias = dg.ResourceParam[ScrapeDoParquetIOManager]
+
+_SHOWN = 20  # partitions that the metadata of one check lists
+_LOST = ("expired", "gone")
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One partition. `listed` targets are in the ledger, or None if it does not know of this generation."""
+
+    partition: str | None
+    summary: Summary
+    listed: int | None
+
+    @property
+    def lost(self) -> int:
+        return sum(count for (status, _), count in self.summary.statuses.items() if status in _LOST)
+
+    @property
+    def ratio(self) -> float:
+        return self.summary.succeeded / self.summary.targets if self.summary.targets else 1.0
+
+
+@dataclass(frozen=True)
+class _Check:
+    """A check: which partitions fail it, what to say of each, and a number over all of them that is worth a plot."""
+
+    name: str
+    description: str
+    severity: dg.AssetCheckSeverity
+    fails: Callable[[_Judged], bool]
+    columns: tuple[str, ...]
+    row: Callable[[_Judged], tuple[Any, ...]]
+    plot: Callable[[Sequence[_Judged]], float]
+
+    def result(self, key: dg.AssetKey, judged: Sequence[_Judged]) -> dg.AssetCheckResult:
+        failed = [each for each in judged if self.fails(each)]
+        rows = [(each.partition, *self.row(each)) for each in failed[:_SHOWN]]
+        return dg.AssetCheckResult(
+            check_name=self.name,
+            asset_key=key,
+            passed=not failed,
+            severity=self.severity,
+            metadata={
+                f"scrapedo/{self.name}": self.plot(judged),
+                "scrapedo/partitions": len(judged),
+                "scrapedo/failed_partitions": len(failed),
+                "scrapedo/failed": dg.MetadataValue.md(markdown(("partition", *self.columns), rows)),
+            },
+        )
+
+
+def _checks_of(dataset: Dataset, min_success_ratio: float) -> list[_Check]:
+    error, warn = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
+    checks = [
+        _Check(
+            "every_target_has_a_row",
+            "Every target that was listed is a row.",
+            error,
+            lambda each: each.listed is not None and each.listed != each.summary.targets,
+            ("targets", "rows"),
+            lambda each: (each.listed, each.summary.targets),
+            lambda judged: sum(each.summary.targets for each in judged),
+        ),
+        _Check(
+            "enough_succeeded",
+            f"At least {min_success_ratio:.0%} of the targets succeeded.",
+            warn,
+            lambda each: each.ratio < min_success_ratio,
+            ("succeeded", "targets"),
+            lambda each: (each.summary.succeeded, each.summary.targets),
+            lambda judged: min((each.ratio for each in judged), default=1.0),
+        ),
+        _Check(
+            "nothing_expired",
+            "No result expired before it was collected.",
+            error,
+            lambda each: each.lost > 0,
+            ("expired",),
+            lambda each: (each.lost,),
+            lambda judged: sum(each.lost for each in judged),
+        ),
+    ]
+    budget = dataset.max_credits
+    if budget is not None:
+        checks.append(
+            _Check(
+                "credits_within_budget",
+                f"A partition cost at most {budget} credits.",
+                warn,
+                lambda each: each.summary.credits > budget,
+                ("credits", "budget"),
+                lambda each: (each.summary.credits, budget),
+                lambda judged: sum(each.summary.credits for each in judged),
+            )
+        )
+    return checks
+
+
+def build_checks(dataset: Dataset, min_success_ratio: float) -> tuple[dg.AssetChecksDefinition, ...]:
+    """The checks of a dataset, as one step.
+
+    They judge the partitions of their run, or all that are materialized when they are run alone. One that fails names
+    the partitions.
+    """
+    key, checks = dataset.tasks_key, _checks_of(dataset, min_success_ratio)
+    specs = [dg.AssetCheckSpec(each.name, asset=key, description=each.description) for each in checks]
+
+    @dg.multi_asset_check(name=f"{dataset.name}__checks", specs=specs)
+    def evaluate(
+        context: dg.AssetCheckExecutionContext, scrape_do: ScrapeDoResource, scrape_do_parquet: ParquetResource
+    ) -> Iterator[dg.AssetCheckResult]:
+        judged = [
+            _judge(dataset, partition, scrape_do, scrape_do_parquet) for partition in _partitions_of(context, dataset)
+        ]
+        for check in checks:
+            yield check.result(key, judged)
+
+    return (evaluate,)
+
+
+def _judge(
+    dataset: Dataset, partition: str | None, scrape_do: ScrapeDoResource, storage: ScrapeDoParquetIOManager
+) -> _Judged:
+    table = dataset.tables(storage, partition).tasks
+    current = table.current_generation(partition)
+    scope = Scope(scrape_do.account, dataset.name, partition)
+    submissions = scrape_do.ledger.submissions(scope, current.generation) if current else []
+    positions = {entry.position for each in submissions for entry in each.entries}
+    return _Judged(partition, summarize(table, partition), len(positions) if submissions else None)
+
+
+def _partitions_of(context: dg.AssetCheckExecutionContext, dataset: Dataset) -> list[str | None]:
+    if dataset.partitions_def is None:
+        return [None]
+    if context.has_partition_key or context.has_partition_key_range:
+        return [str(key) for key in context.partition_keys]
+    return sorted(context.instance.get_materialized_partitions(dataset.tasks_key))

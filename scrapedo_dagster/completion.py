@@ -1,0 +1,231 @@
+"""One tick of the completion sensor: see which jobs have ended, tidy up after dead runs, and have results collected."""
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import dagster as dg
+
+from scrapedo_dagster.api import ScrapeDoAsyncAPIClient, ScrapeDoError
+from scrapedo_dagster.dataset import Dataset
+from scrapedo_dagster.engine.cancel import CANCELABLE, Fate, cancel_all
+from scrapedo_dagster.engine.due import Need, delay_after, in_turn, need_of
+from scrapedo_dagster.engine.ledger import GenerationRecord, LostClaimError, Standing
+from scrapedo_dagster.engine.settle import Patience, settle
+from scrapedo_dagster.engine.states import UNSENT, State
+from scrapedo_dagster.engine.watch import refresh
+from scrapedo_dagster.partition_ranges import ranges_of, run_tags_of
+from scrapedo_dagster.resource import ScrapeDoResource
+from scrapedo_dagster.runs import Runs
+
+_BUDGET = 20.0  # seconds of a tick: Dagster ends one after 60, with a message that misleads
+_REQUEST_TIMEOUT = 5.0  # seconds
+_CANCEL_SECONDS = 5.0
+_RUNS_A_TICK = 5
+_SHOWN = 5  # partitions that one line of the log lists
+_CURSOR_VERSION = 1
+
+Found = dict[GenerationRecord, list[Standing]]
+
+
+@dataclass
+class CompletionTick:
+    """A tick. `run` is called once.
+
+    What it knows is in the ledger; the cursor only says through which batch the jobs were looked at.
+    """
+
+    context: dg.SensorEvaluationContext
+    scrape_do: ScrapeDoResource
+    datasets: dict[str, Dataset]
+    deadline: float = field(default_factory=lambda: time.monotonic() + _BUDGET)
+
+    def run(self) -> dg.SensorResult:
+        """Do what there is time for."""
+        runs = Runs(self.context.instance)
+        polled_through = _polled_through(self.context.cursor)
+        with self.scrape_do.hasty_client(_REQUEST_TIMEOUT) as client:
+            found = self._found()
+            if any(batches for batches in found.values()):
+                self._cancel_what_was_terminated(client, found, runs)
+                self._settle(client, found, runs)
+                polled_through = self._poll(client, found, polled_through)
+        requests = self._requests(self._found(), runs)
+        waiting = sum(each.state == State.SUBMITTED for batches in found.values() for each in batches)
+        return dg.SensorResult(
+            run_requests=requests,
+            cursor=json.dumps({"version": _CURSOR_VERSION, "polled_through": polled_through}),
+            skip_reason=None if requests else f"Nothing to collect; {waiting} jobs were open.",
+        )
+
+    def _found(self) -> Found:
+        return self.scrape_do.ledger.unsettled_generations(self.scrape_do.account, self.datasets)
+
+    def _cancel_what_was_terminated(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: Runs) -> None:
+        """Terminate does not reach a run between two steps, nor one whose process gets no signal."""
+        for record, batches in found.items():
+            live = [each for each in batches if each.state in CANCELABLE]
+            if not live or self._is_over() or runs.is_active(live[0].run_id) or not runs.was_terminated(live[0].run_id):
+                continue
+            ledger = self.scrape_do.ledger
+            outcomes = cancel_all(
+                ledger,
+                client,
+                [each for each in ledger.submissions(record.scope, record.number) if each.state in CANCELABLE],
+                reason="the run was terminated",
+                seconds=_CANCEL_SECONDS,
+            )
+            left = sum(each.fate == Fate.LEFT for each in outcomes)
+            self.context.log.warning(
+                f"{record.scope}: its run was terminated; {len(outcomes) - left} of its open jobs were ended, and "
+                f"{left} are left for the next tick."
+            )
+
+    def _settle(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: Runs) -> None:
+        """Find out what became of submissions whose run died while it sent them."""
+        patience = Patience.with_requests_of(self.scrape_do.request_timeout)
+        ledger = self.scrape_do.ledger
+        for each in (each for batches in found.values() for each in batches):
+            is_unsure = each.state in {State.SUBMITTING, State.UNCERTAIN}
+            if not is_unsure or self._is_over() or runs.is_active(each.run_id):
+                continue
+            with suppress(LostClaimError):
+                try:
+                    settled = settle(ledger, client, ledger.get(each.id), patience)
+                except ScrapeDoError as error:
+                    self.context.log.warning(f"{each.scope}: Scrape.do could not be asked ({error}).")
+                    return
+                if settled is not None:
+                    became = f"it is job {settled.job_id}" if settled.job_id else "it never arrived"
+                    self.context.log.info(f"{each.scope}, batch {each.batch}: its submission had no answer; {became}.")
+
+    def _poll(self, client: ScrapeDoAsyncAPIClient, found: Found, polled_through: int) -> int:
+        """Look at open jobs. Returns through which batch, so that the next tick begins with the others."""
+        looked: list[Standing] = []
+        batches = [each for of_generation in found.values() for each in of_generation]
+        turn = in_turn(batches, polled_through, self.scrape_do.ledger.now())
+        try:
+            refresh(self.scrape_do.ledger, client, turn, on_looked=looked.append, deadline=self.deadline)
+        except ScrapeDoError as error:
+            self.context.log.warning(f"Scrape.do could not be asked ({error}); the next tick asks again.")
+        if len(looked) < len(turn):
+            self.context.log.info(f"Looked at {len(looked)} of {len(turn)} open jobs; the others come next.")
+        return looked[-1].id if looked else polled_through
+
+    def _requests(self, found: Found, runs: Runs) -> list[dg.RunRequest]:
+        """Runs that bring home what nobody is bringing home."""
+        now = self.scrape_do.ledger.now()
+        requests: list[dg.RunRequest] = []
+        for name, dataset in self.datasets.items():
+            of_dataset = {
+                record.scope.partition: (record, batches)
+                for record, batches in found.items()
+                if record.scope.dataset == name
+            }
+            if not of_dataset:
+                continue
+            at_work = runs.partitions_at_work(dataset)
+            due = {
+                partition: record
+                for partition, (record, batches) in of_dataset.items()
+                if partition not in at_work and self._is_due(dataset, record, batches, runs, now)
+            }
+            for partitions in self._runs_of(dataset, due):
+                if len(requests) < _RUNS_A_TICK and (request := self._request(dataset, partitions, due)):
+                    requests.append(request)
+        return requests
+
+    def _is_due(
+        self, dataset: Dataset, record: GenerationRecord, batches: Sequence[Standing], runs: Runs, now: datetime
+    ) -> bool:
+        if any(each.state in UNSENT and runs.is_active(each.run_id) for each in batches):
+            return False  # still being submitted
+        if record.completed_at is not None and self._is_told(dataset, record):
+            self.scrape_do.ledger.collect_confirmed(record)
+            return False
+        need = need_of(record, batches, now)
+        if need is Need.PERSON:
+            self.context.log.error(
+                f"{record.scope}: {record.collect_attempts} runs to collect it have failed, and no more are launched. "
+                f"Look at the last one, and materialise {dataset.tasks_key.to_user_string()!r} and "
+                f"{dataset.contents_key.to_user_string()!r} before its results expire."
+            )
+        return need is Need.COLLECTING
+
+    def _is_told(self, dataset: Dataset, record: GenerationRecord) -> bool:
+        """Whether Dagster knows of a complete generation. A run may die after the files and before the event."""
+        partition = record.scope.partition
+        events = self.context.instance.fetch_materializations(
+            dg.AssetRecordsFilter(dataset.tasks_key, asset_partitions=None if partition is None else [partition]),
+            limit=1,
+        )
+        materialization = events.records[0].asset_materialization if events.records else None
+        told = materialization.metadata.get("scrapedo/generation") if materialization else None
+        return isinstance(told, dg.IntMetadataValue) and (told.value or 0) >= record.number
+
+    def _runs_of(
+        self, dataset: Dataset, due: dict[str | None, GenerationRecord]
+    ) -> Iterator[tuple[str, ...] | tuple[None]]:
+        """The partitions of each run; the longest first, since the others may grow until there is room for them."""
+        if dataset.partitions_def is None:
+            if None in due:
+                yield (None,)
+            return
+        ranges = ranges_of({key for key in due if key is not None}, dataset.partitions_def, self.context.instance)
+        yield from ranges
+        if gone := due.keys() - {key for each in ranges for key in each}:
+            listed = ", ".join(repr(key) for key in sorted(gone, key=str)[:_SHOWN])
+            self.context.log.error(
+                f"{dataset.name}: {len(gone)} partitions with jobs that were paid for are not in the partitions "
+                f"definition any more, and cannot be collected: {listed}. Add them again, or "
+                f"`scrapedo-dagster jobs cancel --dataset {dataset.name}`."
+            )
+
+    def _request(
+        self,
+        dataset: Dataset,
+        partitions: tuple[str, ...] | tuple[None],
+        due: dict[str | None, GenerationRecord],
+    ) -> dg.RunRequest | None:
+        key = uuid.uuid4().hex
+        # Recorded before it is launched: a tick that dies in between loses a minute, and launches nothing twice.
+        won = [
+            self.scrape_do.ledger.collect_requested(
+                due[partition], key, again_after=delay_after(due[partition].collect_attempts)
+            )
+            for partition in partitions
+        ]
+        if not any(won):
+            return None
+        attempt = max(due[partition].collect_attempts for partition in partitions) + 1
+        self.context.log.info(f"{dataset.name}: collecting {_listed(partitions)} (attempt {attempt}).")
+        tags = {"scrapedo/dataset": dataset.name, "scrapedo/attempt": str(attempt)}
+        first = partitions[0]
+        if first is None or len(partitions) == 1:
+            return dg.RunRequest(run_key=key, job_name=dataset.collect_job_name, partition_key=first, tags=tags)
+        tags |= run_tags_of([str(each) for each in partitions])
+        return dg.RunRequest(run_key=key, job_name=dataset.collect_job_name, tags=tags)
+
+    def _is_over(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+
+def _listed(partitions: Sequence[str | None]) -> str:
+    if partitions[0] is None:
+        return "it"
+    if len(partitions) == 1:
+        return f"partition {partitions[0]!r}"
+    return f"{len(partitions)} partitions, {partitions[0]!r} to {partitions[-1]!r}"
+
+
+def _polled_through(cursor: str | None) -> int:
+    """What the cursor says; from the beginning if another release wrote it."""
+    with suppress(ValueError, TypeError, AttributeError):
+        said = json.loads(cursor or "{}")
+        if said.get("version") == _CURSOR_VERSION:
+            return int(said["polled_through"])
+    return 0

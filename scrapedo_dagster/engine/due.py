@@ -1,0 +1,68 @@
+"""What there is to do about a generation that nobody is working on. Decides only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from enum import Enum
+
+from scrapedo_dagster.engine.ledger import RETENTION, GenerationRecord, Standing
+from scrapedo_dagster.engine.states import State
+
+NEAR_EXPIRY = timedelta(days=1)
+"""Results that expire so soon are collected although others of their generation are still being made."""
+
+ATTEMPTS = 12
+"""Collecting runs that are asked for before a person has to look: over about eight hours."""
+
+_FIRST_DELAY = timedelta(minutes=1)
+_LONGEST_DELAY = timedelta(hours=1)
+
+
+class Need(Enum):
+    """What a generation needs."""
+
+    NOTHING = "nothing"
+    WAITING = "its jobs have to end"
+    COLLECTING = "a run has to bring it home"
+    LATER = "a collecting run has failed and the next one is not due yet"
+    PERSON = "too many collecting runs have failed"
+
+
+def need_of(record: GenerationRecord, batches: Sequence[Standing], now: datetime) -> Need:
+    """What a generation needs that no run is working on."""
+    if record.completed_at is None and not _can_be_collected(batches, now):
+        return Need.WAITING
+    if record.collect_attempts >= ATTEMPTS:
+        return Need.PERSON
+    if record.collect_after is not None and now < record.collect_after:
+        return Need.LATER
+    return Need.COLLECTING
+
+
+def _can_be_collected(batches: Sequence[Standing], now: datetime) -> bool:
+    if any(each.state in {State.SUBMITTING, State.UNCERTAIN} for each in batches):
+        return False  # to be settled first
+    if any(each.state == State.SUBMITTED for each in batches):
+        return any(each.state == State.FINISHED and is_near_expiry(each, now) for each in batches)
+    return True  # all have ended; or some were never sent, which whoever collects does
+
+
+def is_near_expiry(batch: Standing, now: datetime) -> bool:
+    """Whether its results are deleted soon."""
+    expires_at = batch.expires_at or (batch.claimed_at or batch.planned_at) + RETENTION
+    return expires_at - now < NEAR_EXPIRY
+
+
+def delay_after(attempts: int) -> timedelta:
+    """How long after a collecting run was asked for, as the so many-th before it, the next one may be."""
+    return min(_FIRST_DELAY * (1 << attempts), _LONGEST_DELAY)
+
+
+def in_turn(batches: Sequence[Standing], polled_through: int, now: datetime) -> list[Standing]:
+    """The order in which to look at submitted batches: near expiry first, then from where the last look ended."""
+    submitted = [each for each in batches if each.state == State.SUBMITTED]
+    return sorted(
+        submitted,
+        key=lambda each: (not is_near_expiry(each, now), each.id <= polled_through, each.id),
+    )

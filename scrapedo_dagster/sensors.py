@@ -1,0 +1,53 @@
+"""The completion sensor: it sees jobs end, and launches the runs that bring their results home."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import dagster as dg
+
+from scrapedo_dagster.completion import CompletionTick
+from scrapedo_dagster.resource import ScrapeDoResource
+
+if TYPE_CHECKING:
+    from scrapedo_dagster.assets import ScrapeDoDataset
+
+_INTERVAL = 10  # seconds between two ticks
+
+
+def build_scrape_do_sensor(
+    *datasets: ScrapeDoDataset,
+    name: str = "scrape_do_completion",
+    minimum_interval_seconds: int = _INTERVAL,
+    default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+) -> dg.SensorDefinition:
+    """A sensor that brings the results of datasets home, so that no run waits for Scrape.do.
+
+    At each tick it looks at open jobs, near expiry first, and launches runs of `{name}_collect` for partitions whose
+    jobs have ended: one run for all neighbours. A collecting run that failed is launched again after 1, 2, 4, ... 60
+    minutes, 12 times at most. It also tidies up: submissions whose run died are looked for at Scrape.do and adopted;
+    jobs whose run a person terminated are canceled.
+
+    It runs by default: results that nobody collects expire after three days. All it knows is in the ledger, so that it
+    may be stopped, reset or replaced at any time.
+
+    Args:
+        datasets: what it is for. Each dataset needs one such sensor: its own (`dataset.sensors`) or a common one.
+        name: of the sensor.
+        minimum_interval_seconds: between two ticks.
+        default_status: whether it runs before anybody has started it.
+    """
+    if not datasets:
+        raise dg.DagsterInvalidDefinitionError("build_scrape_do_sensor() needs at least one dataset.")
+
+    @dg.sensor(
+        name=name,
+        jobs=[job for each in datasets for job in each.jobs],
+        minimum_interval_seconds=minimum_interval_seconds,
+        default_status=default_status,
+        description="Sees Scrape.do jobs end, and launches the runs that bring their results home.",
+    )
+    def completion(context: dg.SensorEvaluationContext, scrape_do: ScrapeDoResource) -> dg.SensorResult:
+        return CompletionTick(context, scrape_do, {each.name: each.dataset for each in datasets}).run()
+
+    return completion

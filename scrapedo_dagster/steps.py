@@ -1,0 +1,115 @@
+"""The two steps of a dataset: submit the targets of some partitions, and bring their results home."""
+
+from collections.abc import Callable, Iterable
+
+import dagster as dg
+
+from scrapedo_dagster import metadata
+from scrapedo_dagster.dataset import Dataset, Workplace, workplace
+from scrapedo_dagster.engine.bring_home import NothingSubmittedError, Progress, bring_home
+from scrapedo_dagster.engine.ledger import Scope
+from scrapedo_dagster.engine.submit import NotEnoughCreditsError
+from scrapedo_dagster.engine.summary import summarize
+from scrapedo_dagster.engine.targets import InvalidTargetsError, Target, entries_of
+from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
+from scrapedo_dagster.partition_context import partitions_of
+from scrapedo_dagster.resource import ScrapeDoResource
+from scrapedo_dagster.termination import cancels_when_terminated
+from scrapedo_dagster.truth import PartitionTruth
+
+Results = tuple[dg.MaterializeResult[None], ...]
+
+
+def submit_step(
+    context: dg.AssetExecutionContext,
+    scrape_do: ScrapeDoResource,
+    storage: ScrapeDoParquetIOManager,
+    dataset: Dataset,
+    targets: Callable[[str | None], Iterable[str | Target]],
+) -> Results:
+    """Submit every partition of the step. `targets` lists those of one partition."""
+    partitions = partitions_of(context)
+    # What was submitted is canceled if a person terminates the run: it does not stand.
+    truth = PartitionTruth(context, [dataset.jobs_key], partitions, stands=False)
+    with cancels_when_terminated(context, scrape_do) as begun, workplace(dataset, scrape_do, storage, context) as place:
+        for partition in partitions:
+            try:
+                told = _submit(context, place, partition, targets, begun)
+            except Exception as problem:  # noqa: BLE001 - whatever it is, the other partitions are submitted
+                truth.failed(partition, problem)
+            else:
+                truth.done(partition, {dataset.jobs_key: told})
+        return truth.results()
+
+
+def _submit(
+    context: dg.AssetExecutionContext,
+    place: Workplace,
+    partition: str | None,
+    targets: Callable[[str | None], Iterable[str | Target]],
+    begun: set[Scope],
+) -> metadata.Metadata:
+    try:
+        generation = place.begin(partition, entries_of(targets(partition), place.dataset.on_invalid_target))
+    except (InvalidTargetsError, NotEnoughCreditsError) as error:
+        raise dg.Failure(str(error), allow_retries=False) from error  # no retry would mend it
+    begun.add(place.scope(partition))
+    told = metadata.of_jobs(generation, place.submitter(partition).submit(generation.number))
+    context.log.info(f"{place.scope(partition)}: submitted {told['scrapedo/submitted']} targets.")
+    return told
+
+
+def collect_step(
+    context: dg.AssetExecutionContext,
+    scrape_do: ScrapeDoResource,
+    storage: ScrapeDoParquetIOManager,
+    dataset: Dataset,
+) -> Results:
+    """Bring every partition of the step home, waiting for its jobs where they have not ended."""
+    partitions = partitions_of(context)
+    truth = PartitionTruth(context, [dataset.tasks_key, dataset.contents_key], partitions, stands=True)
+
+    def tell_home(scope: Scope) -> None:
+        truth.done(partition_of[scope], _told_of_results(context, storage, dataset, scope))
+
+    def log_progress(progress: Progress) -> None:
+        context.log.info(f"{dataset.name}: {progress}")
+
+    with (
+        cancels_when_terminated(context, scrape_do) as begun,
+        truth,
+        workplace(dataset, scrape_do, storage, context) as place,
+    ):
+        partition_of = {place.scope(partition): partition for partition in partitions}
+        begun.update(partition_of)
+        homecomings = {
+            place.homecoming(partition): scrape_do.ledger.generation(scope) for scope, partition in partition_of.items()
+        }
+        problems = bring_home(
+            homecomings, job_timeout=dataset.job_deadline, on_progress=log_progress, on_home=tell_home
+        )
+        for scope, problem in problems.items():
+            truth.failed(partition_of[scope], _as_failure(problem))
+        return truth.results()
+
+
+def _as_failure(problem: Exception) -> Exception:
+    """A problem that no retry would mend is said to be one."""
+    if not isinstance(problem, NothingSubmittedError):
+        return problem
+    failure = dg.Failure(str(problem), allow_retries=False)
+    failure.__cause__ = problem
+    return failure
+
+
+def _told_of_results(
+    context: dg.AssetExecutionContext, storage: ScrapeDoParquetIOManager, dataset: Dataset, scope: Scope
+) -> dict[dg.AssetKey, metadata.Metadata]:
+    tables = dataset.tables(storage, scope.partition)
+    summary = summarize(tables.tasks, scope.partition)
+    log = context.log.warning if summary.failures else context.log.info
+    log(f"{scope}: {summary.succeeded} of {summary.targets} targets succeeded, {summary.credits} credits.")
+    return {
+        dataset.tasks_key: metadata.of_tasks(tables.tasks, scope.partition, summary),
+        dataset.contents_key: metadata.of_contents(tables.contents, scope.partition, summary),
+    }

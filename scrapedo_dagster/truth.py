@@ -1,0 +1,91 @@
+"""Tells Dagster partition by partition what a step has done, also when it failed in the middle.
+
+A step that succeeds has materialized all its partitions. One that fails in a run of many partitions would leave all of
+them red, so that what was done before is told by events of their own: exactly the others are red.
+"""
+
+from collections.abc import Sequence
+from types import TracebackType
+
+import dagster as dg
+
+from scrapedo_dagster.metadata import Metadata
+
+_SHOWN = 10  # partitions that one message lists
+
+
+class PartitionTruth:
+    """What a step has done; enter it around the work.
+
+    Args:
+        context: of the step.
+        keys: the assets that the step materializes.
+        stands: whether what was done stands when the step is interrupted.
+    """
+
+    def __init__(
+        self,
+        context: dg.AssetExecutionContext,
+        keys: Sequence[dg.AssetKey],
+        partitions: Sequence[str | None],
+        *,
+        stands: bool,
+    ) -> None:
+        self._context = context
+        self._keys = keys
+        self._partitions = partitions
+        self._stands = stands
+        self._done: dict[str | None, dict[dg.AssetKey, Metadata]] = {}
+        self._problems: dict[str | None, Exception] = {}
+
+    def done(self, partition: str | None, metadata: dict[dg.AssetKey, Metadata]) -> None:
+        """A partition is materialized, with the metadata of each asset."""
+        self._done[partition] = metadata
+
+    def failed(self, partition: str | None, problem: Exception) -> None:
+        """A partition could not be materialized. Raised at once where it is the only one of the step."""
+        if len(self._partitions) == 1:
+            raise problem
+        self._problems[partition] = problem
+        self._context.log.error(f"Partition {partition!r}: {problem}")
+
+    def results(self) -> tuple[dg.MaterializeResult[None], ...]:
+        """What the step returns, one result an asset.
+
+        Raises:
+            dg.Failure: some partitions failed. The others are told, and are green.
+        """
+        if self._problems:
+            self._tell_done()
+            raise dg.Failure(self._told(), allow_retries=False) from next(iter(self._problems.values()))
+        if len(self._partitions) == 1:
+            [told] = self._done.values()
+            return tuple(dg.MaterializeResult(asset_key=key, metadata=told[key]) for key in self._keys)
+        for partition, of_assets in self._done.items():
+            for key, metadata in of_assets.items():
+                self._context.add_asset_metadata(metadata, asset_key=key, partition_key=partition)
+        return tuple(dg.MaterializeResult(asset_key=key) for key in self._keys)
+
+    def __enter__(self) -> "PartitionTruth":  # noqa: PYI034 - Self is of Python 3.11
+        return self
+
+    def __exit__(
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """An interrupt is raised, after what stands was told."""
+        if exc is not None and self._stands and len(self._partitions) > 1:
+            self._tell_done()
+
+    def _tell_done(self) -> None:
+        done, self._done = self._done, {}
+        for partition, of_assets in done.items():
+            for key, metadata in of_assets.items():
+                self._context.log_event(dg.AssetMaterialization(asset_key=key, partition=partition, metadata=metadata))
+
+    def _told(self) -> str:
+        listed = "; ".join(f"{key!r}: {problem}" for key, problem in list(self._problems.items())[:_SHOWN])
+        more = f"; and {len(self._problems) - _SHOWN} more" if len(self._problems) > _SHOWN else ""
+        return (
+            f"{len(self._problems)} of {len(self._partitions)} partitions failed; the others are materialized. "
+            f"Materialize again those that failed: {listed}{more}"
+        )
