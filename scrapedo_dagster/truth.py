@@ -47,7 +47,7 @@ class PartitionTruth:
         if len(self._partitions) == 1:
             raise problem
         self._problems[partition] = problem
-        self._context.log.error(f"Partition {partition!r}: {problem}")
+        self._context.log.error(f"Partition {partition!r}: {_worded(problem)}")
 
     def results(self) -> tuple[dg.MaterializeResult[None], ...]:
         """What the step returns, one result an asset.
@@ -83,9 +83,13 @@ class PartitionTruth:
                 self._context.log_event(dg.AssetMaterialization(asset_key=key, partition=partition, metadata=metadata))
 
     def _told(self) -> str:
-        listed = "; ".join(f"{key!r}: {problem}" for key, problem in list(self._problems.items())[:_SHOWN])
+        listed = "; ".join(f"{key!r}: {_worded(problem)}" for key, problem in list(self._problems.items())[:_SHOWN])
         more = f"; and {len(self._problems) - _SHOWN} more" if len(self._problems) > _SHOWN else ""
         return (
             f"{len(self._problems)} of {len(self._partitions)} partitions failed; the others are materialized. "
             f"Materialize again those that failed: {listed}{more}"
         )
+
+
+def _worded(problem: Exception) -> str:
+    return str(problem) if isinstance(problem, dg.Failure) else f"{type(problem).__name__}: {problem}"

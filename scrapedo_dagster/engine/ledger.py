@@ -177,19 +177,29 @@ class Ledger:
         That is: it is not complete, or a collecting run of it is not known to have succeeded; and nothing of it was
         canceled. Each with where its batches stand.
         """
-        wanted = (generations.c.account == account) & generations.c.dataset.in_(list(datasets))
-        newer = generations.alias()
-        of_same = sa.and_(*(newer.c[name] == generations.c[name] for name in ("account", "dataset", "partition")))
-        is_newest = ~sa.exists().where(of_same & (newer.c.generation > generations.c.generation))
-        is_unsettled = generations.c.completed_at.is_(None) | generations.c.collect_key.is_not(None)
+        newer, stopped = generations.alias(), table.alias()
+        has_newer = sa.exists().where(
+            *(newer.c[name] == generations.c[name] for name in ("account", "dataset", "partition")),
+            newer.c.generation > generations.c.generation,
+        )
+        has_stopped = sa.exists().where(
+            *(stopped.c[name] == generations.c[name] for name in _GENERATION),
+            stopped.c.state.in_([State.CANCELED.value, State.FAILED.value]),
+        )
+        unsettled = sa.and_(
+            generations.c.account == account,
+            generations.c.dataset.in_(list(datasets)),
+            generations.c.completed_at.is_(None) | generations.c.collect_key.is_not(None),
+            ~has_newer,
+            ~has_stopped,
+        )
         same = sa.and_(*(table.c[name] == generations.c[name] for name in _GENERATION))
-        stopped = sa.exists().where(same & table.c.state.in_([State.CANCELED.value, State.FAILED.value]))
-        query = sa.select(generations).where(wanted & is_newest & is_unsettled & ~stopped)
+        query = sa.select(generations).where(unsettled)
         columns = [column for column in table.c if column.name not in _BULKY]
-        batches = sa.select(*columns).join(generations, same).where(wanted & is_newest & is_unsettled & ~stopped)
+        batches = sa.select(*columns).join(generations, same).where(unsettled).order_by(table.c.batch)
         with self._engine.connect() as connection:
             records = [_generation(row) for row in connection.execute(query).mappings()]
-            standings = [_standing(row) for row in connection.execute(batches.order_by(table.c.batch)).mappings()]
+            standings = [_standing(row) for row in connection.execute(batches).mappings()]
         found: dict[tuple[Scope, int], list[Standing]] = {}
         for each in standings:
             found.setdefault((each.scope, each.generation), []).append(each)
