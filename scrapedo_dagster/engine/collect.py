@@ -1,4 +1,4 @@
-"""From finished jobs to Parquet: fetch their tasks and write one row a target.
+"""From finished jobs to Parquet: fetch their tasks, or take them from the inbox, and write one row a target.
 
 One part file a batch, then the ledger says that the batch is collected: a crash repeats at most one batch. Results
 stream; at most `client.max_concurrency` of them are in memory.
@@ -27,6 +27,8 @@ from scrapedo_dagster.api.errors import (
 from scrapedo_dagster.api.matching import match_tasks
 from scrapedo_dagster.api.responses import TaskDetails
 from scrapedo_dagster.api.retry import Backoff
+from scrapedo_dagster.engine.inbox import Inbox
+from scrapedo_dagster.engine.inbox_tasks import Delivered
 from scrapedo_dagster.engine.ledger import Ledger, Submission
 from scrapedo_dagster.engine.parquet import ParquetTable
 from scrapedo_dagster.engine.parquet_part import PartWriter
@@ -100,6 +102,7 @@ async def collect(
     *,
     leave_out: frozenset[int] = frozenset(),
     retries: int = 0,
+    inbox: Inbox | None = None,
     on_target: Callable[[], None] = lambda: None,
 ) -> None:
     """Write the rows of one finished or expired submission, and record it as collected.
@@ -116,6 +119,8 @@ async def collect(
         submission: in state finished or expired; or collected, if its files have been lost.
         leave_out: positions whose rows are in other batches.
         retries: how often a failed target may be submitted again.
+        inbox: where tasks may have been delivered. They are not fetched, also where the service no longer has them, and
+            are removed from it once the submission is recorded.
         on_target: called after each target.
 
     Raises:
@@ -134,7 +139,8 @@ async def collect(
             rejected = without_result(None, None, "rejected", entry.rejected)
             rows += rejected.placed([entry], submission.generation)
     may_retry = submission.attempt < retries and submission.state != State.COLLECTED
-    job = _Job(client, submission, is_late=_is_late(ledger, submission))
+    delivered = Delivered.look(inbox, submission)
+    job = _Job(client, submission, delivered, is_late=_is_late(ledger, submission))
     async with aclosing(_results(job, list(entries))) as results:
         with tables.open_parts(submission) as (tasks_part, contents_part):
             async for url, result in results:
@@ -151,6 +157,7 @@ async def collect(
             tasks_part.write(pa.Table.from_pylist(rows, schema=TASKS_SCHEMA))
     if submission.state != State.COLLECTED:
         _record(ledger, submission, rows, tuple(again))
+    delivered.forget()
 
 
 def _record(ledger: Ledger, submission: Submission, rows: Sequence[Row], again: Batch) -> None:
@@ -169,10 +176,11 @@ def _is_late(ledger: Ledger, submission: Submission) -> bool:
 
 @dataclass
 class _Job:
-    """A job whose tasks are fetched. `read` counts those that could be."""
+    """A job whose tasks are fetched, where they were not delivered. `read` counts those that were there."""
 
     client: AsyncScrapeDoAsyncAPIClient
     submission: Submission
+    delivered: Delivered
     is_late: bool
     read: int = 0
     unreadable: list[ScrapeDoError] = field(default_factory=list)
@@ -184,7 +192,7 @@ class _Job:
         if job_id is None or task_id is None:
             return without_result(job_id, None, "missing", f"job {job_id} has no task for this target")
         try:
-            task = await self._ended(job_id, task_id)
+            task = await self.delivered.task(task_id) or await self._ended(job_id, task_id)
         except NotFoundError as error:
             return without_result(job_id, task_id, "expired", str(error))
         except GoneError as error:
@@ -206,12 +214,50 @@ class _Job:
             await asyncio.sleep(_POLL.pause(polls))
             polls += 1
 
+    async def task_of_each(self, targets: Sequence[str]) -> list[str | None]:
+        """The ids of their tasks.
+
+        Raises:
+            NotFoundError: the service has forgotten the job, and nothing of it was delivered.
+        """
+        submission = self.submission
+        if not targets or submission.job_id is None:
+            return [None] * len(targets)
+        urls = await self._urls(submission.job_id)
+        task_ids = list(urls)
+        matched = match_tasks(submission.targets, list(urls.values()))
+        task_of = {
+            target: None if index is None else task_ids[index]
+            for target, index in zip(submission.targets, matched, strict=True)
+        }
+        return [task_of[target] for target in targets]
+
+    async def _urls(self, job_id: str) -> dict[str, str]:
+        """The URL of each task, as the service echoes it; an empty text where nobody knows it any more."""
+        # A job that went wrong may no longer tell its tasks; the answer to its submission did.
+        urls = dict.fromkeys(self.submission.task_ids, "")
+        try:
+            urls |= (await self.client.get_job(job_id)).task_urls
+        except NotFoundError:
+            if not self.delivered.task_ids:
+                raise
+            urls = urls or dict.fromkeys(sorted(self.delivered.task_ids), "")
+        for task_id in [task_id for task_id, url in urls.items() if not url]:
+            urls[task_id] = await self._url(job_id, task_id)
+        return urls
+
+    async def _url(self, job_id: str, task_id: str) -> str:
+        try:
+            return (await self.delivered.task(task_id) or await self.client.get_task(job_id, task_id)).url
+        except (NotFoundError, GoneError):
+            return ""
+
 
 async def _results(job: _Job, urls: Sequence[str]) -> AsyncGenerator[tuple[str, Result], None]:
     """What each URL came to, in their order: several fetched at once, few held at once."""
     submission = job.submission
     try:
-        task_ids = await _task_of_each(job.client, submission, urls)
+        task_ids = await job.task_of_each(urls)
     except NotFoundError as error:
         for url in urls:
             yield url, without_result(submission.job_id, None, "expired", str(error))
@@ -230,29 +276,3 @@ async def _results(job: _Job, urls: Sequence[str]) -> AsyncGenerator[tuple[str, 
         for _, task in waiting:
             task.cancel()
         await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)
-
-
-async def _task_of_each(
-    client: AsyncScrapeDoAsyncAPIClient, submission: Submission, targets: Sequence[str]
-) -> list[str | None]:
-    if not targets or submission.job_id is None:
-        return [None] * len(targets)
-    job = await client.get_job(submission.job_id)
-    # A job that went wrong may no longer tell its tasks; the answer to its submission did.
-    urls = {**dict.fromkeys(submission.task_ids, ""), **job.task_urls}
-    for task_id in [task_id for task_id, url in urls.items() if not url]:
-        urls[task_id] = await _url_of(client, submission.job_id, task_id)
-    task_ids = list(urls)
-    matched = match_tasks(submission.targets, list(urls.values()))
-    task_of = {
-        target: None if index is None else task_ids[index]
-        for target, index in zip(submission.targets, matched, strict=True)
-    }
-    return [task_of[target] for target in targets]
-
-
-async def _url_of(client: AsyncScrapeDoAsyncAPIClient, job_id: str, task_id: str) -> str:
-    try:
-        return (await client.get_task(job_id, task_id)).url
-    except (NotFoundError, GoneError):
-        return ""

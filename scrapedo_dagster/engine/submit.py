@@ -25,6 +25,7 @@ from scrapedo_dagster.api.errors import (
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.responses import JobCreationResponse
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
+from scrapedo_dagster.engine.inbox_address import Webhook, WebhookError
 from scrapedo_dagster.engine.interrupts import see_through
 from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Scope, Submission
 from scrapedo_dagster.engine.settle import Patience, settle
@@ -69,7 +70,8 @@ class Submitter:
     """Submits one partition.
 
     `options` are sent with every batch. `run_id` is that of the first run, for its retries too: they go on with what it
-    has begun, also where all of that is collected. `log` gets a line for what a person should know.
+    has begun, also where all of that is collected. `log` gets a line for what a person should know. Each task is
+    delivered to `webhook` as it ends, if there is one.
     """
 
     ledger: Ledger
@@ -81,6 +83,19 @@ class Submitter:
     limits: Limits = field(default_factory=Limits)
     patience: Patience = field(default_factory=Patience)
     batch_size: int = 1000
+    webhook: Webhook | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse two webhooks: a job has one.
+
+        Raises:
+            WebhookError: the options have a webhook of their own.
+        """
+        if self.webhook is not None and (self.options.webhook_url or self.options.webhook_headers):
+            raise WebhookError(
+                f"{self.scope}: the options have a webhook_url or webhook_headers, and the resource has a webhook_url "
+                "too, while a job has one webhook. Nothing was submitted. Remove one of the two."
+            )
 
     def begin(
         self, entries: Batch, *, reuse_open_jobs: bool = True, above: int = 0, unfinished: int | None = None
@@ -210,6 +225,10 @@ class Submitter:
                 "generation."
             )
 
+    def options_of(self, submission: Submission) -> ScrapeOptions:
+        """What is sent with a batch."""
+        return self.options if self.webhook is None else self.webhook.added_to(self.options, submission)
+
     @property
     def fingerprint(self) -> str:
         """Of the options: jobs of one fingerprint are scraped alike."""
@@ -227,10 +246,11 @@ class _Sending:
 
     def run(self) -> bool:
         """Send it. False if another worker was faster."""
-        ledger, client, options = self.submitter.ledger, self.submitter.client, self.submitter.options
+        ledger, client = self.submitter.ledger, self.submitter.client
         claimed = self._claim(self.submission)
         if claimed is None:
             return False
+        options = self.submitter.options_of(claimed)
         for attempt in range(_ATTEMPTS):
             if self.stop.is_set():
                 ledger.release(claimed, "interrupted before it was sent")
