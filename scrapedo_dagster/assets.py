@@ -5,9 +5,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal, TypeAlias
+from difflib import get_close_matches
+from typing import Any, Literal, TypeAlias, TypedDict
 
 import dagster as dg
+from typing_extensions import Unpack
 
 from scrapedo_dagster import metadata
 from scrapedo_dagster.api import ScrapeOptions
@@ -229,8 +231,34 @@ def build_scrape_do_assets(
     )
 
 
+class DatasetSettings(TypedDict, total=False):
+    """The arguments of `build_scrape_do_assets` that the decorator takes as well, but for the first two."""
+
+    options: ScrapeOptions | None
+    description: str | None
+    translator: ScrapeDoTranslator | None
+    key_prefix: Sequence[str] | str | None
+    group_name: str | None
+    owners: Sequence[str] | None
+    tags: Mapping[str, str] | None
+    kinds: set[str] | None
+    pool: str | None
+    backfill_policy: dg.BackfillPolicy | None
+    retry_policy: dg.RetryPolicy | None
+    automation_condition: dg.AutomationCondition[Any] | None
+    freshness_policy: dg.FreshnessPolicy | None
+    schedule: bool | str
+    min_success_ratio: float
+    job_deadline: timedelta
+    on_invalid_target: Literal["raise", "skip"]
+    max_credits: int | None
+    max_open_jobs: int | None
+    reuse_open_jobs: bool
+    retry_failed_targets: int
+
+
 def scrape_do_assets(
-    *, name: str, partitions_def: dg.PartitionsDefinition | None = None, **settings: Any
+    *, name: str, partitions_def: dg.PartitionsDefinition | None = None, **settings: Unpack[DatasetSettings]
 ) -> Callable[[TargetsFunction], ScrapeDoDataset]:
     """Make a dataset of a function that returns the targets of `context.partition_key`.
 
@@ -248,12 +276,12 @@ def scrape_do_assets(
     All arguments of `build_scrape_do_assets` can be given, but `targets`; the description is the function's docstring
     if none is given.
     """
-
     _check_name(name)
+    _check_settings(settings)
 
     def decorate(targets: TargetsFunction) -> ScrapeDoDataset:
-        about = {"description": targets.__doc__, **settings}
-        return build_scrape_do_assets(name=name, targets=targets, partitions_def=partitions_def, **about)
+        settings.setdefault("description", targets.__doc__)
+        return build_scrape_do_assets(name=name, targets=targets, partitions_def=partitions_def, **settings)
 
     return decorate
 
@@ -306,6 +334,14 @@ def _check_name(name: str) -> None:
         raise dg.DagsterInvalidDefinitionError(
             f"scrape_do_assets(name={name!r}): a dataset's name may have letters, digits and underscores only."
         )
+
+
+def _check_settings(settings: Mapping[str, Any]) -> None:
+    known = list(DatasetSettings.__annotations__)
+    for unknown in settings.keys() - known:
+        near = get_close_matches(unknown, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise TypeError(f"scrape_do_assets() got an unexpected keyword argument {unknown!r}{hint}")
 
 
 def _check_targets(name: str, targets: Targets) -> None:
