@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import dagster as dg
-from pydantic import Field, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, Backoff, RetryPolicy, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.client import DEFAULT_BASE_URL
+from scrapedo_dagster.engine.inbox import Inbox, open_inbox
+from scrapedo_dagster.engine.inbox_address import Webhook
 from scrapedo_dagster.engine.ledger import Ledger, account_of
 from scrapedo_dagster.engine.ledger_place import default_url, is_on_this_machine, parse_url
 
@@ -25,6 +27,9 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
 
     Nothing is connected before a client is made, and clients are made in the process that uses them.
     """
+
+    # Pydantic would print the whole input of a failed rule, the token included.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     api_token: str = Field(
         repr=False,
@@ -56,7 +61,35 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
             "which suits one machine; give `postgresql+psycopg://...`, as `dg.EnvVar(...)`, where runs start on others."
         ),
     )
+    webhook_url: str | None = Field(
+        default=None,
+        description=(
+            "Where Scrape.do reaches `scrapedo-dagster webhooks`, such as https://hooks.example.com: it then delivers "
+            "each result there as it ends. By default results are polled for. Needs webhook_secret."
+        ),
+    )
+    webhook_secret: str | None = Field(
+        default=None,
+        repr=False,
+        json_schema_extra={"dagster__is_secret": True},
+        description="What the receiver knows Scrape.do by: 24 or more letters and digits, as `dg.EnvVar(...)`.",
+    )
+    webhook_inbox: str | None = Field(
+        default=None,
+        repr=False,
+        description=(
+            "Where the receiver stores what was delivered: its --inbox, a path or a URI of any filesystem that pyarrow "
+            "knows. By default the ledger's database."
+        ),
+    )
     _ledger: Ledger | None = PrivateAttr(default=None)
+
+    @model_validator(mode="after")
+    def _webhook_is_whole(self) -> ScrapeDoResource:
+        if (self.webhook_url is None) != (self.webhook_secret is None):
+            given, missing = ("webhook_url", "webhook_secret")[:: -1 if self.webhook_url is None else 1]
+            raise ValueError(f"{given} is given without {missing}: a webhook needs both. Give {missing}, or neither.")
+        return self
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Dagster's hook: find the ledger. It is opened on first use."""
@@ -89,6 +122,18 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
     def account(self) -> str:
         """How the ledger calls this account: a fingerprint of the token."""
         return account_of(self.api_token)
+
+    @property
+    def webhook(self) -> Webhook | None:
+        """Where results are delivered to, if anywhere. WebhookError if the URL or the secret cannot be used."""
+        if self.webhook_url is None or self.webhook_secret is None:
+            return None
+        return Webhook(self.webhook_url, self.webhook_secret)
+
+    @property
+    def inbox(self) -> Inbox | None:
+        """What was delivered, inside a run; None without a webhook. ValueError if its place cannot be used."""
+        return None if self.webhook_url is None else open_inbox(self.webhook_inbox, self.ledger)
 
     def client(self) -> ScrapeDoAsyncAPIClient:
         """A blocking client of this account; use it in a `with` statement."""
