@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import io
 import json
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +17,22 @@ from uuid import uuid4
 
 import httpx
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import uvicorn
 from pyarrow import fs
 
+from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
+from scrapedo_dagster.api.requests import ScrapeOptions
+from scrapedo_dagster.demo.site import DemoSite
+from scrapedo_dagster.emulator import Emulator, Settings
+from scrapedo_dagster.engine.collect import Tables, collect
 from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
-from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, key_of
+from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, Webhook, key_of
 from scrapedo_dagster.engine.ledger import Ledger, Scope, Submission, account_of
+from scrapedo_dagster.engine.parquet import ParquetStore
+from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.submit import Submitter
 from scrapedo_dagster.engine.targets import entries_of
 from scrapedo_dagster.webhooks.app import Receiver
 from scrapedo_dagster.webhooks.log import Log
@@ -31,6 +43,7 @@ TOKEN = "canary-7f3a9c"
 SECRET = "canary-7f3a9c-current-secret"
 PREVIOUS = "canary-7f3a9c-previous-secret"
 SCOPE = Scope(account_of(TOKEN), "shop", "mon")
+_one_tls_context = functools.cache(ssl.create_default_context)
 KEY = f"{SCOPE.account[:12]}-1"
 
 
@@ -177,3 +190,91 @@ def _delivery() -> Callable[..., Delivery]:
 @pytest.fixture(name="task_body")
 def _task_body() -> Callable[..., bytes]:
     return task_body
+
+
+class Pipeline:
+    """A ledger, an emulator that posts to a receiver, and the tables that come of it."""
+
+    def __init__(self, ledger: Ledger, emulator: Emulator, site: DemoSite, tables: Tables) -> None:
+        self.ledger, self.emulator, self.tables = ledger, emulator, tables
+        self._site = site
+
+    def urls(self, amount: int) -> list[str]:
+        return [f"{self._site.base_url}/2026-01-01/products/{number}" for number in range(1, amount + 1)]
+
+    def submitter(self, webhook: Webhook | None, **settings: Any) -> Submitter:
+        client = ScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url, timeout=10.0)
+        settings = {"options": ScrapeOptions(), "run_id": None, "log": print, "webhook": webhook, **settings}
+        return Submitter(ledger=self.ledger, client=client, scope=SCOPE, **settings)
+
+    def submit(self, urls: list[str], webhook: Webhook | None, **settings: Any) -> Submission:
+        """One job, submitted."""
+        submitter = self.submitter(webhook, **settings)
+        with submitter.client:
+            [submission] = submitter.submit(submitter.begin(entries_of(urls, "raise")).number)
+        return submission
+
+    def finished(self, submission: Submission) -> Submission:
+        eventually(lambda: all(each.status in {"success", "error", "canceled"} for each in self.emulator.jobs()))
+        return self.ledger.finished(submission)
+
+    def told(self, submission: Submission) -> None:
+        """Until the emulator has nothing more to deliver."""
+        with ScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url) as client:
+            for task_id in submission.task_ids:
+                eventually(
+                    lambda task_id=task_id: (
+                        client.get_task(submission.job_id or "", task_id).webhook_status in {"success", "failed"}
+                    )
+                )
+
+    def collect(self, submission: Submission, inbox: Inbox | None, **settings: Any) -> int:
+        """Collects. How many tasks were fetched for it."""
+        before = self.emulator.requests().get("get_task", 0)
+
+        async def main() -> None:
+            async with AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url) as client:
+                await collect(self.ledger, client, self.tables, submission, inbox=inbox, **settings)
+
+        asyncio.run(main())
+        return self.emulator.requests().get("get_task", 0) - before
+
+    def rows(self, generation: int = 1) -> list[dict[str, Any]]:
+        """The rows of `tasks`, each with its content, by position."""
+        rows, contents = (
+            [
+                row
+                for part in table.parts("mon")
+                if part.generation == generation
+                for row in pq.read_table(part.path).to_pylist()
+            ]
+            for table in (self.tables.tasks, self.tables.contents)
+        )
+        content_of = {row["task_id"]: row["content"] for row in contents}
+        assert len(content_of) == len(contents)
+        return [{**row, "content": content_of.get(row["task_id"])} for row in rows]
+
+    def page(self, url: str) -> bytes:
+        return httpx.get(url, trust_env=False).content
+
+
+@pytest.fixture(autouse=True)
+def _quick_clients(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each httpx client reads all certificates anew, which takes longer than most of these tests."""
+    monkeypatch.setattr(ssl, "create_default_context", _one_tls_context)
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[DemoSite]:
+    with DemoSite() as site:
+        yield site
+
+
+@pytest.fixture
+def pipeline(ledger: Ledger, site: DemoSite, tmp_path: Path) -> Iterator[Pipeline]:
+    store = ParquetStore(str(tmp_path / "data"))
+    tables = Tables(
+        store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon"
+    )
+    with Emulator(settings=Settings(token=TOKEN, speed=500, webhook_retry_seconds=(0.0,) * 20)) as emulator:
+        yield Pipeline(ledger, emulator, site, tables)

@@ -1,0 +1,219 @@
+"""From a job that asks for webhooks to its rows: what was delivered is not fetched, and nothing else is believed."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from scrapedo_dagster.api.requests import ScrapeOptions
+from scrapedo_dagster.engine import inbox_tasks
+from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
+from scrapedo_dagster.engine.inbox_address import SECRET_HEADER, Webhook, WebhookError, key_of
+from scrapedo_dagster.engine.inbox_tasks import Delivered
+from scrapedo_dagster.engine.ledger import Ledger, Submission
+from scrapedo_dagster.engine.states import State
+
+SECRET = "canary-7f3a9c-current-secret"
+
+
+@pytest.fixture
+def webhook(running: Any) -> Webhook:
+    return Webhook(running.url, SECRET)
+
+
+@pytest.fixture
+def delivered(pipeline: Any, inbox: Inbox, webhook: Webhook, eventually: Any) -> Any:
+    """A finished submission of so many targets, all of them delivered."""
+
+    def delivered(amount: int) -> Submission:
+        submission = pipeline.finished(pipeline.submit(pipeline.urls(amount), webhook))
+        eventually(lambda: len(inbox.news([key_of(submission)]).get(key_of(submission), ())) == amount)
+        return submission
+
+    return delivered
+
+
+def right(pipeline: Any, amount: int) -> bool:
+    """One row a target, with the content of its page."""
+    rows = pipeline.rows()
+    assert [row["url"] for row in rows] == pipeline.urls(amount)
+    assert {row["status"] for row in rows} == {"success"}
+    assert {row["credits_used"] for row in rows} == {1}
+    return all(row["content"] == pipeline.page(row["url"]) for row in rows)
+
+
+def test_each_job_is_told_where_to_deliver(pipeline: Any, webhook: Webhook, ledger: Ledger) -> None:
+    submission = pipeline.submit(pipeline.urls(2), webhook)
+    [job] = pipeline.emulator.jobs()
+    assert job.request["WebhookURL"] == f"{webhook.url}/webhooks/scrape-do/{key_of(submission)}"
+    assert job.request["WebhookHeaders"] == {SECRET_HEADER: SECRET}
+    without = pipeline.submitter(None).fingerprint
+    assert ledger.get(submission.id).fingerprint == without, "the targets are scraped alike"
+
+
+def test_a_path_before_ours_is_kept(pipeline: Any) -> None:
+    submission = pipeline.submit(pipeline.urls(1), Webhook("http://127.0.0.1:9/hooks/", SECRET))
+    [job] = pipeline.emulator.jobs()
+    assert job.request["WebhookURL"] == f"http://127.0.0.1:9/hooks/webhooks/scrape-do/{key_of(submission)}"
+
+
+@pytest.mark.parametrize("own", [{"webhook_url": "https://mine.example"}, {"webhook_headers": {"X-Mine": "1"}}])
+def test_a_webhook_of_the_options_beside_ours_is_refused(pipeline: Any, webhook: Webhook, own: Any) -> None:
+    with pytest.raises(WebhookError, match="Remove one of the two"):
+        pipeline.submit(pipeline.urls(1), webhook, options=ScrapeOptions(**own))
+    assert pipeline.emulator.jobs() == []
+    pipeline.submit(pipeline.urls(1), None, options=ScrapeOptions(**own))
+
+
+def test_what_was_delivered_is_not_fetched(pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger) -> None:
+    submission = delivered(5)
+    assert pipeline.collect(submission, inbox) == 0
+    assert right(pipeline, 5)
+    assert ledger.get(submission.id).state == State.COLLECTED
+    assert inbox.news([key_of(submission)]) == {}, "it is emptied"
+
+
+def test_only_what_is_missing_is_fetched(pipeline: Any, inbox: Inbox, webhook: Webhook, eventually: Any) -> None:
+    pipeline.emulator.set_faults({"webhooks": [{"kind": "lose", "match": "*/products/2"}]})
+    submission = pipeline.finished(pipeline.submit(pipeline.urls(4), webhook))
+    eventually(lambda: len(inbox.news([key_of(submission)]).get(key_of(submission), ())) == 3)
+    assert pipeline.collect(submission, inbox) == 1
+    assert right(pipeline, 4)
+
+
+def test_an_inbox_in_the_ledgers_database_is_read_alike(
+    pipeline: Any, start: Any, ledger: Ledger, eventually: Any
+) -> None:
+    inbox = open_inbox(None, ledger)
+    webhook = Webhook(start(inbox=inbox, ledger=ledger).url, SECRET)
+    submission = pipeline.finished(pipeline.submit(pipeline.urls(5), webhook))
+    eventually(lambda: len(inbox.news([key_of(submission)]).get(key_of(submission), ())) == 5)
+    assert pipeline.collect(submission, inbox) == 0
+    assert right(pipeline, 5)
+    assert inbox.news([key_of(submission)]) == {}
+
+
+def test_other_jobs_and_tasks_under_its_key_are_ignored(pipeline: Any, inbox: Inbox, task_body: Any) -> None:
+    submission = pipeline.finished(pipeline.submit(pipeline.urls(2), None))
+    key, job_id, task_ids = key_of(submission), submission.job_id or "", submission.task_ids
+    url = pipeline.urls(1)[0]
+    inbox.put(
+        [
+            Delivery(key, "another", task_ids[0], task_body("another", task_ids[0], URL=url)),
+            Delivery(key, job_id, "another", task_body(job_id, "another", URL=url)),
+            # A body that is not what its name says.
+            Delivery(key, job_id, task_ids[1], task_body("another", task_ids[1], URL=url)),
+        ]
+    )
+    assert pipeline.collect(submission, inbox) == 2
+    assert right(pipeline, 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Content": None},
+        {"Content": "%%%", "Base64EncodedContent": True},
+        {"Status": "pending"},
+        {"TaskID": None},
+        b"",
+        b"{",
+        b"\xff",
+    ],
+)
+def test_a_delivery_that_cannot_be_read_is_as_if_it_were_not_there(
+    pipeline: Any, inbox: Inbox, task_body: Any, change: Any
+) -> None:
+    submission = pipeline.finished(pipeline.submit(pipeline.urls(1), None))
+    job_id, [task_id] = submission.job_id or "", submission.task_ids
+    body = change if isinstance(change, bytes) else task_body(job_id, task_id, **change)
+    inbox.put([Delivery(key_of(submission), job_id, task_id, body)])
+    assert pipeline.collect(submission, inbox) == 1
+    assert right(pipeline, 1)
+
+
+@pytest.mark.parametrize("failing", [("news",), ("read",), ("remove",), ("news", "read", "remove")])
+def test_an_inbox_out_of_reach_only_costs_the_fetching(
+    pipeline: Any, inbox: Inbox, delivered: Any, monkeypatch: pytest.MonkeyPatch, failing: tuple[str, ...]
+) -> None:
+    submission = delivered(2)
+
+    def fail(*_: Any) -> None:
+        raise OSError("no route to the bucket")
+
+    for name in failing:
+        monkeypatch.setattr(inbox, name, fail)
+    assert pipeline.collect(submission, inbox) == (0 if failing == ("remove",) else 2)
+    assert right(pipeline, 2)
+
+
+def test_what_was_delivered_outlives_the_service(pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger) -> None:
+    submission = delivered(3)
+    pipeline.emulator.advance(timedelta(days=4))
+    ledger_knows_less = ledger.get(submission.id)
+    assert pipeline.collect(ledger_knows_less, inbox) == 0
+    assert right(pipeline, 3)
+
+
+def test_of_a_job_that_is_gone_the_rest_is_expired(
+    pipeline: Any, inbox: Inbox, webhook: Webhook, eventually: Any
+) -> None:
+    pipeline.emulator.set_faults({"webhooks": [{"kind": "lose", "match": "*/products/2"}]})
+    submission = pipeline.finished(pipeline.submit(pipeline.urls(3), webhook))
+    eventually(lambda: len(inbox.news([key_of(submission)]).get(key_of(submission), ())) == 2)
+    pipeline.emulator.advance(timedelta(days=4))
+    pipeline.collect(submission, inbox)
+    assert [row["status"] for row in pipeline.rows()] == ["success", "expired", "success"]
+
+
+def test_failed_targets_that_were_delivered_are_submitted_again(
+    pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger
+) -> None:
+    pipeline.emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2"}]})
+    submission = delivered(3)
+    assert pipeline.collect(submission, inbox, retries=1) == 0
+    _, again = ledger.submissions(submission.scope, 1)
+    assert (again.state, again.targets) == (State.PLANNED, (pipeline.urls(2)[1],))
+    assert key_of(again) != key_of(submission)
+    assert [row["status"] for row in pipeline.rows()] == ["success", "success"]
+
+
+def test_a_crash_before_the_inbox_is_emptied_leaves_it_for_its_age(
+    pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submission = delivered(2)
+
+    def die(_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killed:
+        killed.setattr(Delivered, "forget", die)
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.collect(submission, inbox)
+    assert ledger.get(submission.id).state == State.COLLECTED
+    assert right(pipeline, 2)
+    assert inbox.prune(timedelta(seconds=-5)) == 2
+
+
+def test_what_comes_for_a_crash_before_it_is_recorded_is_collected_again(
+    pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submission = delivered(2)
+    with monkeypatch.context() as killed:
+        killed.setattr(ledger, "collected", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            pipeline.collect(submission, inbox)
+    assert pipeline.collect(submission, inbox) == 0
+    assert right(pipeline, 2)
+
+
+def test_nothing_is_read_for_a_job_without_deliveries(pipeline: Any, inbox: Inbox, monkeypatch: Any) -> None:
+    submission = pipeline.finished(pipeline.submit(pipeline.urls(1), None))
+    monkeypatch.setattr(inbox, "read", None)
+    found = Delivered.look(inbox, submission)
+    assert found.task_ids == frozenset()
+    assert asyncio.run(found.task(submission.task_ids[0])) is None
+    assert inbox_tasks.Delivered.look(None, submission).task_ids == frozenset()
