@@ -1,5 +1,7 @@
 """One tick of the completion sensor: see which jobs have ended, tidy up after dead runs, and have results collected."""
 
+from __future__ import annotations
+
 import json
 import time
 import uuid
@@ -7,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import ClassVar
 
 import dagster as dg
 
@@ -17,7 +20,7 @@ from scrapedo_dagster.engine.due import Need, delay_after, in_turn, need_of
 from scrapedo_dagster.engine.ledger import GenerationRecord, LostClaimError, Standing
 from scrapedo_dagster.engine.settle import Patience, settle
 from scrapedo_dagster.engine.states import UNSENT, State
-from scrapedo_dagster.engine.watch import refresh
+from scrapedo_dagster.engine.watch import Watch
 from scrapedo_dagster.partition_ranges import ranges_of, run_tags_of
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.runs import Runs
@@ -27,16 +30,39 @@ _REQUEST_TIMEOUT = 5.0  # seconds
 _CANCEL_SECONDS = 5.0
 _RUNS_A_TICK = 5
 _SHOWN = 5  # partitions that one line of the log lists
-_CURSOR_VERSION = 1
 
 Found = dict[GenerationRecord, list[Standing]]
+
+
+@dataclass(frozen=True)
+class _Cursor:
+    """How far the ticks came: through which batch the last one looked, and since when all were looked at."""
+
+    looked_through: int = 0
+    all_looked_at: datetime | None = None
+
+    VERSION: ClassVar[int] = 1
+
+    @classmethod
+    def read(cls, text: str | None) -> _Cursor:
+        """What it says; from the beginning if another release wrote it."""
+        with suppress(ValueError, TypeError, AttributeError, KeyError):
+            said = json.loads(text or "")
+            if said["version"] == cls.VERSION:
+                at = said["all_looked_at"]
+                return cls(int(said["looked_through"]), at and datetime.fromisoformat(at))
+        return cls()
+
+    def written(self) -> str:
+        at = self.all_looked_at and self.all_looked_at.isoformat()
+        return json.dumps({"version": self.VERSION, "looked_through": self.looked_through, "all_looked_at": at})
 
 
 @dataclass
 class CompletionTick:
     """A tick. `run` is called once.
 
-    What it knows is in the ledger; the cursor only says through which batch the jobs were looked at.
+    What it knows is in the ledger; the cursor only says how far it came in looking at jobs.
     """
 
     context: dg.SensorEvaluationContext
@@ -47,18 +73,18 @@ class CompletionTick:
     def run(self) -> dg.SensorResult:
         """Do what there is time for."""
         runs = Runs(self.context.instance)
-        polled_through = _polled_through(self.context.cursor)
+        cursor = _Cursor.read(self.context.cursor)
         with self.scrape_do.hasty_client(_REQUEST_TIMEOUT) as client:
             found = self._found()
             if any(batches for batches in found.values()):
                 self._cancel_what_was_terminated(client, found, runs)
                 self._settle(client, found, runs)
-                polled_through = self._poll(client, found, polled_through)
+                cursor = self._look(client, found, cursor)
         requests = self._requests(self._found(), runs)
         waiting = sum(each.state == State.SUBMITTED for batches in found.values() for each in batches)
         return dg.SensorResult(
             run_requests=requests,
-            cursor=json.dumps({"version": _CURSOR_VERSION, "polled_through": polled_through}),
+            cursor=cursor.written(),
             skip_reason=None if requests else f"Nothing to collect; {waiting} jobs were open.",
         )
 
@@ -103,18 +129,21 @@ class CompletionTick:
                     became = f"it is job {settled.job_id}" if settled.job_id else "it never arrived"
                     self.context.log.info(f"{each.scope}, batch {each.batch}: its submission had no answer; {became}.")
 
-    def _poll(self, client: ScrapeDoAsyncAPIClient, found: Found, polled_through: int) -> int:
-        """Look at open jobs. Returns through which batch, so that the next tick begins with the others."""
+    def _look(self, client: ScrapeDoAsyncAPIClient, found: Found, cursor: _Cursor) -> _Cursor:
+        """Look at open jobs. Returns how far it came, so that the next tick begins with the others."""
         looked: list[Standing] = []
         batches = [each for of_generation in found.values() for each in of_generation]
-        turn = in_turn(batches, polled_through, self.scrape_do.ledger.now())
+        turn = in_turn(batches, cursor.looked_through, self.scrape_do.ledger.now())
+        watch = Watch(
+            self.scrape_do.ledger, client, self.scrape_do.inbox, self.context.log.warning, cursor.all_looked_at
+        )
         try:
-            refresh(self.scrape_do.ledger, client, turn, on_looked=looked.append, deadline=self.deadline)
+            watch.look(turn, on_looked=looked.append, deadline=self.deadline)
         except ScrapeDoError as error:
             self.context.log.warning(f"Scrape.do could not be asked ({error}); the next tick asks again.")
         if len(looked) < len(turn):
             self.context.log.info(f"Looked at {len(looked)} of {len(turn)} open jobs; the others come next.")
-        return looked[-1].id if looked else polled_through
+        return _Cursor(looked[-1].id if looked else cursor.looked_through, watch.looked_at)
 
     def _requests(self, found: Found, runs: Runs) -> list[dg.RunRequest]:
         """Runs that bring home what nobody is bringing home."""
@@ -220,12 +249,3 @@ def _listed(partitions: Sequence[str | None]) -> str:
     if len(partitions) == 1:
         return f"partition {partitions[0]!r}"
     return f"{len(partitions)} partitions, {partitions[0]!r} to {partitions[-1]!r}"
-
-
-def _polled_through(cursor: str | None) -> int:
-    """What the cursor says; from the beginning if another release wrote it."""
-    with suppress(ValueError, TypeError, AttributeError):
-        said = json.loads(cursor or "{}")
-        if said.get("version") == _CURSOR_VERSION:
-            return int(said["polled_through"])
-    return 0

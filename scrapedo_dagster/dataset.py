@@ -83,6 +83,7 @@ class Workplace:
             log=self.log,
             limits=Limits(max_credits=self.dataset.max_credits, max_open_jobs=self.dataset.max_open_jobs),
             patience=Patience.with_requests_of(self.scrape_do.request_timeout),
+            webhook=self.scrape_do.webhook,
         )
 
     def begin(self, partition: str | None, entries: Batch) -> Generation:
@@ -102,6 +103,7 @@ class Workplace:
             self.scrape_do.async_client,
             self.dataset.tables(self.storage, partition),
             retries=self.dataset.retry_failed_targets,
+            inbox=self.scrape_do.inbox,
         )
 
 

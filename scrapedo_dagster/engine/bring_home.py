@@ -18,14 +18,14 @@ from scrapedo_dagster.api.errors import (
     ServerError,
     UnparsableResponseError,
 )
-from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.api.retry import Backoff
 from scrapedo_dagster.engine.collect import Tables, collect
+from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.interrupts import run_through
 from scrapedo_dagster.engine.ledger import LedgerError, LostClaimError, Scope, Standing, Submission
 from scrapedo_dagster.engine.states import UNSENT, State
 from scrapedo_dagster.engine.submit import Submitter
-from scrapedo_dagster.engine.watch import refresh
+from scrapedo_dagster.engine.watch import Watch
 
 _REPORT_EVERY = 5.0  # seconds between two reports of progress
 _POLL = Backoff(initial=1.0, maximum=30.0, multiplier=1.5)
@@ -63,6 +63,7 @@ class Homecoming:
     async_client: Callable[[], AsyncScrapeDoAsyncAPIClient]
     tables: Tables
     retries: int = 0
+    inbox: Inbox | None = None
 
     def bring(self, generation: int, *, job_timeout: timedelta, poll: Backoff = _POLL) -> None:
         """Return when it is home, or raise what kept it from that; see `bring_home`."""
@@ -89,7 +90,7 @@ class Homecoming:
             if ready:
                 run_through(self._collect(ready, submissions, report), grace=self.submitter.patience.grace)
             elif any(each.state in UNSENT for each in submissions):
-                if not _refresh(self.submitter, waiting, report):
+                if not _look(self.watch(), waiting, report):
                     self.submitter.submit(generation)
             elif waiting:
                 return waiting
@@ -98,6 +99,10 @@ class Homecoming:
         self.tables.complete(generation, [each.batch for each in submissions])
         ledger.completed(scope, generation)
         return []
+
+    def watch(self) -> Watch:
+        """What looks at its jobs, and those of other partitions of its account."""
+        return Watch(self.submitter.ledger, self.submitter.client, self.inbox, self.submitter.log)
 
     def _check(self, submissions: list[Submission]) -> None:
         scope = self.submitter.scope
@@ -149,6 +154,7 @@ class Homecoming:
             if submission.state == State.COLLECTED
             else frozenset(),
             retries=self.retries,
+            inbox=self.inbox,
             on_target=partial(report.target_written, submission.scope),
         )
 
@@ -173,6 +179,7 @@ def bring_home(
     report = Report(on_progress)
     deadline = time.monotonic() + job_timeout.total_seconds()
     left, problems, polls = list(generations), dict[Scope, Exception](), 0
+    watch: Watch | None = None
     while True:
         waiting: dict[Scope, list[Submission]] = {}
         for each in left:
@@ -187,7 +194,8 @@ def bring_home(
         left = [each for each in left if waiting.get(each.submitter.scope)]
         if not left:
             return problems
-        if _refresh(left[0].submitter, [each for submissions in waiting.values() for each in submissions], report):
+        watch = watch or left[0].watch()
+        if _look(watch, [each for submissions in waiting.values() for each in submissions], report):
             polls = 0
             continue
         if time.monotonic() >= deadline:
@@ -206,9 +214,9 @@ def bring_home(
         polls += 1
 
 
-def _refresh(submitter: Submitter, waiting: Sequence[Submission], report: Report) -> bool:
+def _look(watch: Watch, waiting: Sequence[Submission], report: Report) -> bool:
     try:
-        return bool(refresh(submitter.ledger, submitter.client, waiting, on_job=report.job_polled))
+        return bool(watch.look(waiting, on_ended=report.tasks_ended))
     except _PASSING:
         return False  # an incident at the service says nothing about the jobs: only the deadline ends the wait
 
@@ -231,9 +239,9 @@ class Report:
         ended = {State.FINISHED, State.EXPIRED, State.COLLECTED}
         self.ended |= {each.job_id or "": each.target_count for each in submissions if each.state in ended}
 
-    def job_polled(self, _submission: Standing, job: JobDetails) -> None:
+    def tasks_ended(self, submission: Standing, amount: int) -> None:
         """How far a job is, by the service."""
-        self.ended[job.job_id] = sum(task.is_terminal for task in job.tasks)
+        self.ended[submission.job_id or ""] = amount
         self.tell_if_due()
 
     def target_written(self, scope: Scope) -> None:

@@ -1,21 +1,102 @@
-"""Which jobs have ended? Asks for few jobs one by one, for many by listing pages."""
+"""Which jobs have ended? Reads the inbox, then asks: for few jobs one by one, for many by listing pages."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from datetime import timedelta
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeAlias
+
+from sqlalchemy.exc import SQLAlchemyError
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import NotFoundError
 from scrapedo_dagster.api.requests import JobsQuery
 from scrapedo_dagster.api.responses import JobDetails
-from scrapedo_dagster.engine.ledger import Held, Ledger, LostClaimError
+from scrapedo_dagster.engine.inbox import Inbox
+from scrapedo_dagster.engine.inbox_address import key_of
+from scrapedo_dagster.engine.ledger import Held, Ledger, LostClaimError, Standing
 
 _FEW = 8  # jobs that are asked for one by one
 _MARGIN = timedelta(hours=1)  # between our clock and the service's
 _NEW = timedelta(seconds=10)  # a job may not be there to be read in the moment after it was made
+_SILENT = timedelta(minutes=2)  # between two polls of a job of which nothing was delivered
+_TOLD = timedelta(minutes=10)  # and of one of which something was
+
+OnEnded: TypeAlias = Callable[[Standing, int], None]
+
+
+@dataclass
+class Watch:
+    """Looks at submitted jobs again and again.
+
+    With an inbox, a job whose tasks were all delivered has ended, and the others are polled seldom: a receiver that is
+    down costs time, and no result. `looked_at` is when all of them were looked at last, by the ledger's time.
+    """
+
+    ledger: Ledger
+    client: ScrapeDoAsyncAPIClient
+    inbox: Inbox | None
+    log: Callable[[str], object]
+    looked_at: datetime | None = None
+
+    def look(
+        self,
+        submissions: Sequence[Held],
+        *,
+        on_ended: OnEnded = lambda _submission, _amount: None,
+        on_looked: Callable[[Held], None] = lambda _submission: None,
+        deadline: float | None = None,
+    ) -> list[Held]:
+        """As `refresh`."""
+        now = self.ledger.now()
+        arrived = self._arrived(submissions)
+        changed: list[Held] = []
+        polled: list[Held] = []
+        for each in submissions:
+            amount = arrived.get(each.id, 0)
+            if amount:
+                on_ended(each, amount)
+            if amount >= each.target_count:
+                changed += _record(self.ledger.finished, each)
+                on_looked(each)
+            elif self.inbox is None or self._is_due(each, _TOLD if amount else _SILENT, now):
+                polled.append(each)
+            else:
+                on_looked(each)
+        left = len(polled)
+
+        def count(submission: Held) -> None:
+            nonlocal left
+            left -= 1
+            on_looked(submission)
+
+        changed += refresh(self.ledger, self.client, polled, on_ended=on_ended, on_looked=count, deadline=deadline)
+        if not left:
+            self.looked_at = now
+        return changed
+
+    def _arrived(self, submissions: Sequence[Standing]) -> dict[int, int]:
+        """How many tasks of each submission were delivered."""
+        if self.inbox is None:
+            return {}
+        try:
+            news = self.inbox.news([key_of(each) for each in submissions])
+        except (OSError, SQLAlchemyError) as error:
+            self.log(f"The inbox cannot be read ({type(error).__name__}); Scrape.do is polled instead.")
+            return {}
+        return {
+            each.id: sum(arrival.job_id == each.job_id for arrival in news.get(key_of(each), ()))
+            for each in submissions
+        }
+
+    def _is_due(self, submission: Standing, period: timedelta, now: datetime) -> bool:
+        """Whether so many minutes of the job's age have come to an end since the last look."""
+        if self.looked_at is None or submission.submitted_at is None:
+            return True
+        return (now - submission.submitted_at) // period > (self.looked_at - submission.submitted_at) // period
 
 
 def refresh(
@@ -23,7 +104,7 @@ def refresh(
     client: ScrapeDoAsyncAPIClient,
     submissions: Sequence[Held],
     *,
-    on_job: Callable[[Held, JobDetails], None] = lambda _submission, _job: None,
+    on_ended: OnEnded = lambda _submission, _amount: None,
     on_looked: Callable[[Held], None] = lambda _submission: None,
     deadline: float | None = None,
 ) -> list[Held]:
@@ -36,7 +117,7 @@ def refresh(
         ledger: where they are recorded.
         client: their account.
         submissions: those in state submitted.
-        on_job: called with each job that was asked for one by one, which tells its tasks.
+        on_ended: called with how many of a job's tasks have ended, where it was asked for one by one.
         on_looked: called with each submission, in their order, of which it is known whether it has ended.
         deadline: in seconds of `time.monotonic`. After it no more jobs are asked for one by one.
 
@@ -58,7 +139,7 @@ def refresh(
                 if submission.submitted_at is None or ledger.now() - submission.submitted_at >= _NEW:
                     changed += _record(partial(ledger.expired, reason=str(error)), submission)
                 continue
-            on_job(submission, job)
+            on_ended(submission, sum(task.is_terminal for task in job.tasks))
         on_looked(submission)
         if job.is_terminal:
             changed += _record(ledger.finished, submission)

@@ -244,7 +244,7 @@ def test_progress_is_told_of_each_job_that_was_asked_for(
     submissions = submitted(urls(1, 2), urls(3))
     ended(2)
     told: list[tuple[int, int]] = []
-    refresh(ledger, client, submissions, on_job=lambda each, job: told.append((each.id, len(job.tasks))))
+    refresh(ledger, client, submissions, on_ended=lambda each, amount: told.append((each.id, amount)))
     assert told == [(submissions[0].id, 2), (submissions[1].id, 1)]
 
 
