@@ -10,6 +10,7 @@ from scrapedo_dagster._version import __version__
 if TYPE_CHECKING:
     from scrapedo_dagster.api.requests import ScrapeOptions
     from scrapedo_dagster.assets import ScrapeDoDataset, build_scrape_do_assets, scrape_do_assets
+    from scrapedo_dagster.component import ScrapeDoComponent
     from scrapedo_dagster.engine.targets import Target
     from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
     from scrapedo_dagster.resource import ScrapeDoResource
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 DagsterLibraryRegistry.register("scrapedo-dagster", __version__, is_dagster_package=False)
 
 __all__ = [
+    "ScrapeDoComponent",
     "ScrapeDoDataset",
     "ScrapeDoParquetIOManager",
     "ScrapeDoResource",
@@ -38,6 +40,7 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
+        "ScrapeDoComponent": "component",
         "ScrapeDoDataset": "assets",
         "ScrapeDoParquetIOManager": "io_manager",
         "ScrapeDoResource": "resource",
@@ -52,3 +55,8 @@ __getattr__ = lazy_names(
         "scrape_do_assets": "assets",
     },
 )
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not: `dg` looks for components in it."""
+    return __all__
