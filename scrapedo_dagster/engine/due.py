@@ -17,6 +17,7 @@ ATTEMPTS = 12
 
 _FIRST_DELAY = timedelta(minutes=1)
 _LONGEST_DELAY = timedelta(hours=1)
+_UNENDED = {State.SUBMITTING, State.UNCERTAIN, State.SUBMITTED}  # what is not known to be a job is settled first
 
 
 class Need(Enum):
@@ -41,9 +42,7 @@ def need_of(record: GenerationRecord, batches: Sequence[Standing], now: datetime
 
 
 def _can_be_collected(batches: Sequence[Standing], now: datetime) -> bool:
-    if any(each.state in {State.SUBMITTING, State.UNCERTAIN} for each in batches):
-        return False  # to be settled first
-    if any(each.state == State.SUBMITTED for each in batches):
+    if any(each.state in _UNENDED for each in batches):
         return any(each.state == State.FINISHED and is_near_expiry(each, now) for each in batches)
     return True  # all have ended; or some were never sent, which whoever collects does
 
