@@ -1,7 +1,6 @@
 """From targets to the three assets of a dataset, and what belongs to them: `scrape_do_assets`."""
 
 import inspect
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -11,29 +10,29 @@ from typing import Any, Literal, TypeAlias, TypedDict
 import dagster as dg
 from typing_extensions import Unpack
 
-from scrapedo_dagster import metadata
 from scrapedo_dagster.api import ScrapeOptions
 from scrapedo_dagster.checks import build_checks
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.targets import Target
-from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.partition_context import context_of
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.schedules import build_schedules
 from scrapedo_dagster.sensors import build_scrape_do_sensor
-from scrapedo_dagster.steps import collect_step, submit_step
+from scrapedo_dagster.steps import submit_step
+from scrapedo_dagster.table_assets import (
+    PARTITIONS_A_RUN,
+    ParquetResource,
+    check_name,
+    collect_job,
+    results_asset,
+    table_specs,
+)
 from scrapedo_dagster.target_sources import TargetsAsset, TargetsFile
-from scrapedo_dagster.translator import ScrapeDoTable, ScrapeDoTranslator
+from scrapedo_dagster.translator import ScrapeDoTranslator
 
 TargetsFunction: TypeAlias = Callable[[dg.AssetExecutionContext], Iterable[str | Target]]
 Targets: TypeAlias = TargetsFunction | Sequence[str | Target] | TargetsFile | TargetsAsset
 
-# An IO manager is no resource by its annotation alone.
-ParquetResource: TypeAlias = dg.ResourceParam[ScrapeDoParquetIOManager]
-
-_IO_MANAGER_KEY = "scrape_do_parquet"
-_PARTITIONS_A_RUN = 100
 _UPSTREAM = "upstream"  # the input that is the upstream asset
 
 
@@ -45,12 +44,12 @@ class ScrapeDoDataset:
         dataset: how it is scraped.
         assets: `[name, "jobs"]`, and one multi-asset with `[name, "tasks"]` and `[name, "contents"]`.
         asset_checks: of `tasks`.
-        jobs: `{name}_submit` and `{name}_collect`.
+        jobs: the one that submits, such as `{name}_submit`, and `{name}_collect`.
         schedules: of the job that submits, if one was asked for.
     """
 
     dataset: Dataset
-    assets: tuple[dg.AssetsDefinition, ...]
+    assets: tuple[dg.AssetsDefinition | dg.AssetSpec, ...]
     asset_checks: tuple[dg.AssetChecksDefinition, ...]
     jobs: tuple[Any, ...]
     schedules: tuple[Any, ...]
@@ -144,7 +143,7 @@ def build_scrape_do_assets(
     Raises:
         dg.DagsterInvalidDefinitionError: an argument is wrong.
     """
-    _check_name(name)
+    check_name(name)
     if isinstance(options, Mapping):
         raise dg.DagsterInvalidDefinitionError(
             f"scrape_do_assets(name={name!r}): options must be ScrapeOptions: ScrapeOptions(**options)."
@@ -154,36 +153,17 @@ def build_scrape_do_assets(
             f"scrape_do_assets(name={name!r}): min_success_ratio={min_success_ratio} is not from 0 to 1."
         )
     _check_targets(name, targets)
-    prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or [])
-    about = f"{inspect.cleandoc(description)}\n\n" if description else ""
-
-    def spec(table: Literal["jobs", "tasks", "contents"], sentence: str, **attributes: Any) -> dg.AssetSpec:
-        made = dg.AssetSpec(
-            [*prefix, name, table],
-            description=about + sentence,
-            group_name=group_name or name,
-            owners=owners,
-            tags=tags,
-            **attributes,
-        )
-        return (translator or ScrapeDoTranslator()).get_asset_spec(ScrapeDoTable(name, table, made))
-
-    jobs_spec = spec(
-        "jobs",
-        "What was submitted to Scrape.do. Materialising it is what costs credits.",
-        kinds={"scrapedo", *(kinds or ())},
+    jobs_spec, tasks_spec, contents_spec = table_specs(
+        name,
+        key_prefix=key_prefix,
+        description=description,
+        translator=translator,
+        kinds=kinds,
         automation_condition=automation_condition,
-    )
-    tasks_spec, contents_spec = (
-        spec(
-            table,
-            sentence,
-            deps=[jobs_spec.key],
-            kinds={"scrapedo", "parquet", *(kinds or ())},
-            metadata={"dagster/column_schema": metadata.column_schema(schema)},
-            freshness_policy=freshness_policy,
-        ).with_io_manager_key(_IO_MANAGER_KEY)
-        for table, schema, sentence in _RESULTS
+        freshness_policy=freshness_policy,
+        group_name=group_name or name,
+        owners=owners,
+        tags=tags,
     )
     dataset = Dataset(
         name=name,
@@ -202,13 +182,13 @@ def build_scrape_do_assets(
     shared: dict[str, Any] = {
         "partitions_def": partitions_def,
         "backfill_policy": backfill_policy
-        or (dg.BackfillPolicy.multi_run(_PARTITIONS_A_RUN) if partitions_def else None),
+        or (dg.BackfillPolicy.multi_run(PARTITIONS_A_RUN) if partitions_def else None),
         "retry_policy": retry_policy,
         "pool": pool,
     }
     assets = (
         _jobs_asset(dataset, jobs_spec, targets, shared),
-        _results_asset(dataset, [tasks_spec, contents_spec], shared),
+        results_asset(dataset, [tasks_spec, contents_spec], shared),
     )
     jobs = (
         dg.define_asset_job(
@@ -216,11 +196,7 @@ def build_scrape_do_assets(
             dg.AssetSelection.assets(dataset.jobs_key),
             description=f"Submit the targets of {name!r} to Scrape.do. The completion sensor brings the results.",
         ),
-        dg.define_asset_job(
-            dataset.collect_job_name,
-            dg.AssetSelection.assets(dataset.tasks_key, dataset.contents_key),
-            description=f"Bring home what Scrape.do has of {name!r}. The completion sensor launches it.",
-        ),
+        collect_job(dataset),
     )
     return ScrapeDoDataset(
         dataset=dataset,
@@ -276,7 +252,7 @@ def scrape_do_assets(
     All arguments of `build_scrape_do_assets` can be given, but `targets`; the description is the function's docstring
     if none is given.
     """
-    _check_name(name)
+    check_name(name)
     _check_settings(settings)
 
     def decorate(targets: TargetsFunction) -> ScrapeDoDataset:
@@ -284,12 +260,6 @@ def scrape_do_assets(
         return build_scrape_do_assets(name=name, targets=targets, partitions_def=partitions_def, **settings)
 
     return decorate
-
-
-_RESULTS: tuple[tuple[Literal["tasks", "contents"], Any, str], ...] = (
-    ("tasks", TASKS_SCHEMA, "One row a target: what became of it, what it cost."),
-    ("contents", CONTENTS_SCHEMA, "One row a result: the decoded content."),
-)
 
 
 def _jobs_asset(
@@ -317,23 +287,6 @@ def _jobs_asset(
         yield from submit_step(context, scrape_do, scrape_do_parquet, dataset, targets_of)
 
     return jobs
-
-
-def _results_asset(dataset: Dataset, specs: Sequence[dg.AssetSpec], shared: Mapping[str, Any]) -> dg.AssetsDefinition:
-    @dg.multi_asset(name=f"{dataset.name}__results", specs=specs, **shared)
-    def results(
-        context: dg.AssetExecutionContext, scrape_do: ScrapeDoResource, scrape_do_parquet: ParquetResource
-    ) -> Iterator[dg.MaterializeResult[None]]:
-        yield from collect_step(context, scrape_do, scrape_do_parquet, dataset)
-
-    return results
-
-
-def _check_name(name: str) -> None:
-    if not re.fullmatch(r"[A-Za-z0-9_]+", name):
-        raise dg.DagsterInvalidDefinitionError(
-            f"scrape_do_assets(name={name!r}): a dataset's name may have letters, digits and underscores only."
-        )
 
 
 def _check_settings(settings: Mapping[str, Any]) -> None:

@@ -173,6 +173,8 @@ class CompletionTick:
     ) -> bool:
         if any(each.state in UNSENT and runs.is_active(each.run_id) for each in batches):
             return False  # still being submitted
+        if any(runs.brings_home(each.run_id) for each in batches):
+            return False
         if record.completed_at is not None and self._is_told(dataset, record):
             self.scrape_do.ledger.collect_confirmed(record)
             return False

@@ -9,6 +9,9 @@ from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.partition_ranges import keys_between
 from scrapedo_dagster.termination import was_terminated
 
+COLLECTS_TAG = "scrapedo/collects"
+"""On a run of ops that collects what it submits itself: of that, no asset is planned that would tell."""
+
 _FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
@@ -21,6 +24,10 @@ class Runs:
     def is_active(self, root_run_id: str | None) -> bool:
         """Whether a run, or a retry of it, has not ended."""
         return any(root_run_id in {run.run_id, run.root_run_id} for run in self._active)
+
+    def brings_home(self, root_run_id: str | None) -> bool:
+        """Whether a run of ops that has submitted something is going to collect it too, or a retry of it is."""
+        return any(root_run_id in {run.run_id, run.root_run_id} and COLLECTS_TAG in run.tags for run in self._active)
 
     def was_terminated(self, root_run_id: str | None) -> bool:
         """Whether somebody has terminated a run, or its last retry."""

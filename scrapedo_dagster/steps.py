@@ -1,12 +1,13 @@
 """The two steps of a dataset: submit the targets of some partitions, and bring their results home."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import dagster as dg
 
 from scrapedo_dagster import metadata
 from scrapedo_dagster.dataset import Dataset, Workplace, workplace
-from scrapedo_dagster.engine.bring_home import NothingSubmittedError, Progress, bring_home
+from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError, Progress, bring_home
 from scrapedo_dagster.engine.ledger import Scope
 from scrapedo_dagster.engine.submit import NotEnoughCreditsError
 from scrapedo_dagster.engine.summary import summarize
@@ -14,7 +15,7 @@ from scrapedo_dagster.engine.targets import InvalidTargetsError, Target, entries
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.partition_context import partitions_of
 from scrapedo_dagster.resource import ScrapeDoResource
-from scrapedo_dagster.termination import cancels_when_terminated
+from scrapedo_dagster.termination import StepContext, cancels_when_terminated
 from scrapedo_dagster.truth import PartitionTruth
 
 Results = tuple[dg.MaterializeResult[None], ...]
@@ -34,7 +35,7 @@ def submit_step(
     with cancels_when_terminated(context, scrape_do) as begun, workplace(dataset, scrape_do, storage, context) as place:
         for partition in partitions:
             try:
-                told = _submit(context, place, partition, targets, begun)
+                told = submit_partition(context, place, partition, partial(targets, partition), begun)
             except Exception as problem:  # noqa: BLE001 - whatever it is, the other partitions are submitted
                 truth.failed(partition, problem)
             else:
@@ -42,21 +43,30 @@ def submit_step(
         return truth.results()
 
 
-def _submit(
-    context: dg.AssetExecutionContext,
+def submit_partition(
+    context: StepContext,
     place: Workplace,
     partition: str | None,
-    targets: Callable[[str | None], Iterable[str | Target]],
+    targets: Callable[[], Iterable[str | Target]],
     begun: set[Scope],
 ) -> metadata.Metadata:
+    """Submit a partition, and say what was. It joins `begun` once there is something of it to cancel.
+
+    Raises:
+        dg.Failure: the targets or the credits for them are wanting, which no retry would mend.
+    """
     try:
-        generation = place.begin(partition, entries_of(targets(partition), place.dataset.on_invalid_target))
+        generation = place.begin(partition, entries_of(targets(), place.dataset.on_invalid_target))
     except (InvalidTargetsError, NotEnoughCreditsError) as error:
-        raise dg.Failure(str(error), allow_retries=False) from error  # no retry would mend it
+        raise dg.Failure(str(error), allow_retries=False) from error
     begun.add(place.scope(partition))
     told = metadata.of_jobs(generation, place.submitter(partition).submit(generation.number))
     context.log.info(f"{place.scope(partition)}: submitted {told['scrapedo/submitted']} targets.")
     return told
+
+
+HomecomingOf = Callable[[Workplace, str | None], Homecoming]
+"""What brings a partition home; `Workplace.homecoming` is the usual."""
 
 
 def collect_step(
@@ -64,33 +74,57 @@ def collect_step(
     scrape_do: ScrapeDoResource,
     storage: ScrapeDoParquetIOManager,
     dataset: Dataset,
+    homecoming: HomecomingOf = Workplace.homecoming,
 ) -> Results:
     """Bring every partition of the step home, waiting for its jobs where they have not ended."""
     partitions = partitions_of(context)
     truth = PartitionTruth(context, [dataset.tasks_key, dataset.contents_key], partitions, stands=True)
-
-    def tell_home(scope: Scope) -> None:
-        truth.done(partition_of[scope], _told_of_results(context, storage, dataset, scope))
-
-    def log_progress(progress: Progress) -> None:
-        context.log.info(f"{dataset.name}: {progress}")
-
     with (
         cancels_when_terminated(context, scrape_do) as begun,
         truth,
         workplace(dataset, scrape_do, storage, context) as place,
     ):
-        partition_of = {place.scope(partition): partition for partition in partitions}
-        begun.update(partition_of)
-        homecomings = {
-            place.homecoming(partition): scrape_do.ledger.generation(scope) for scope, partition in partition_of.items()
-        }
-        problems = bring_home(
-            homecomings, job_timeout=dataset.job_deadline, on_progress=log_progress, on_home=tell_home
-        )
-        for scope, problem in problems.items():
-            truth.failed(partition_of[scope], _as_failure(problem))
+        problems = collect_partitions(context, place, partitions, begun, truth.done, homecoming)
+        for partition, problem in problems.items():
+            truth.failed(partition, problem)
         return truth.results()
+
+
+def collect_partitions(
+    context: StepContext,
+    place: Workplace,
+    partitions: Sequence[str | None],
+    begun: set[Scope],
+    done: Callable[[str | None, dict[dg.AssetKey, metadata.Metadata]], None],
+    homecoming: HomecomingOf,
+) -> dict[str | None, Exception]:
+    """Bring partitions home. Returns what kept the others from it.
+
+    Args:
+        context: of the step.
+        place: where they are worked on.
+        partitions: each is collected in its newest generation.
+        begun: they join it, since there is something of them to cancel.
+        done: is told each partition as it comes home, with the metadata of its assets.
+        homecoming: of a partition.
+    """
+    dataset, ledger = place.dataset, place.scrape_do.ledger
+    partition_of = {place.scope(partition): partition for partition in partitions}
+    begun.update(partition_of)
+
+    def tell_home(scope: Scope) -> None:
+        done(partition_of[scope], _told_of_results(context, place.storage, dataset, scope))
+
+    def log_progress(progress: Progress) -> None:
+        context.log.info(f"{dataset.name}: {progress}")
+
+    problems = bring_home(
+        {homecoming(place, partition): ledger.generation(scope) for scope, partition in partition_of.items()},
+        job_timeout=dataset.job_deadline,
+        on_progress=log_progress,
+        on_home=tell_home,
+    )
+    return {partition_of[scope]: _as_failure(problem) for scope, problem in problems.items()}
 
 
 def _as_failure(problem: Exception) -> Exception:
@@ -103,7 +137,7 @@ def _as_failure(problem: Exception) -> Exception:
 
 
 def _told_of_results(
-    context: dg.AssetExecutionContext, storage: ScrapeDoParquetIOManager, dataset: Dataset, scope: Scope
+    context: StepContext, storage: ScrapeDoParquetIOManager, dataset: Dataset, scope: Scope
 ) -> dict[dg.AssetKey, metadata.Metadata]:
     tables = dataset.tables(storage, scope.partition)
     summary = summarize(tables.tasks, scope.partition)

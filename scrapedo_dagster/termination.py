@@ -6,12 +6,15 @@ before the signal is sent.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TypeAlias
 
 import dagster as dg
 
 from scrapedo_dagster.engine.cancel import Fate, Outcome, cancel_all, open_submissions
 from scrapedo_dagster.engine.ledger import Scope
 from scrapedo_dagster.resource import ScrapeDoResource
+
+StepContext: TypeAlias = dg.AssetExecutionContext | dg.OpExecutionContext
 
 _INTERRUPTS = (dg.DagsterExecutionInterruptedError, KeyboardInterrupt)
 CANCELING_SECONDS = 4.0
@@ -21,7 +24,7 @@ _SHOWN = 10  # jobs that one message lists
 
 
 @contextmanager
-def cancels_when_terminated(context: dg.AssetExecutionContext, scrape_do: ScrapeDoResource) -> Iterator[set[Scope]]:
+def cancels_when_terminated(context: StepContext, scrape_do: ScrapeDoResource) -> Iterator[set[Scope]]:
     """If the run is terminated inside the block, cancel the open jobs and fail without a retry.
 
     Put the whole of a step into the block. It yields a set: add each partition once its generation has been begun;
@@ -56,7 +59,7 @@ def was_terminated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     return run.status == dg.DagsterRunStatus.FAILURE and bool(instance.all_logs(run.run_id, of_type=asked))
 
 
-def _is_wanted(context: dg.AssetExecutionContext) -> bool:
+def _is_wanted(context: StepContext) -> bool:
     try:
         run = context.instance.get_run_by_id(context.run.run_id)
         return run is not None and was_terminated(context.instance, run)
