@@ -6,13 +6,13 @@ from abc import ABC, abstractmethod
 from typing import Annotated, Any, Literal, TypeAlias
 
 import dagster as dg
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from typing_extensions import Self
 
+from scrapedo_dagster.component_schema import Settings
 
-class _Partitions(dg.Model, ABC):
-    model_config = ConfigDict(use_attribute_docstrings=True, hide_input_in_errors=True)
 
+class _Partitions(Settings, ABC):
     @abstractmethod
     def definition(self) -> dg.PartitionsDefinition[Any]:
         """Dagster's definition of them."""

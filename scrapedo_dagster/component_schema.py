@@ -22,10 +22,14 @@ _TEMPLATE = {"type": "string", "pattern": r"\{\{"}
 _ABOUT = ("title", "description", "default", "examples")
 
 
-class YamlModel(dg.Resolvable, dg.Model):
-    """A pydantic model whose fields, and those of models in it, are given in YAML as they are, or as templates."""
+class Settings(dg.Model):
+    """A part of a component: fields with what is said of them, and errors that do not repeat what may be secret."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, hide_input_in_errors=True)
+
+
+class YamlModel(dg.Resolvable, Settings):
+    """Settings whose fields, and those of settings in them, are given in YAML as they are, or as templates."""
 
     @classmethod
     def model(cls) -> type[BaseModel]:
@@ -39,9 +43,7 @@ class YamlModel(dg.Resolvable, dg.Model):
         Raises:
             ResolutionException: a value is wrong; the message names its line, and has no value that may be secret.
         """
-        rendered = {
-            key: _rendered(context.at_path(key), key, value) for key, value in (model.model_extra or {}).items()
-        }
+        rendered = {key: _rendered(context.at_path(key), value) for key, value in (model.model_extra or {}).items()}
         try:
             return cls.model_validate(rendered)
         except ValidationError as error:
@@ -60,13 +62,14 @@ def _raw_model(cls: type[YamlModel]) -> type[BaseModel]:
     return Attributes
 
 
-def _rendered(context: dg.ResolutionContext, key: str | int, value: Any) -> Any:
-    if key == "translation":
-        return _translation(context, value)  # rendered for each asset
+def _rendered(context: dg.ResolutionContext, value: Any) -> Any:
+    match context.path:
+        case ["attributes", "datasets", _, "translation"]:
+            return _translation(context, value)  # rendered for each asset
     if isinstance(value, dict):
-        return {key: _rendered(context.at_path(key), key, item) for key, item in value.items()}
+        return {key: _rendered(context.at_path(key), item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_rendered(context.at_path(index), index, item) for index, item in enumerate(value)]
+        return [_rendered(context.at_path(index), item) for index, item in enumerate(value)]
     # Rendering makes a number of "7", which may be a partition or a key.
     return context.resolve_value(value) if isinstance(value, str) and "{{" in value else value
 
@@ -151,7 +154,7 @@ def _by_tag(node: dict[str, Any], discriminator: dict[str, Any], definitions: di
 def _by_type(alternatives: list[dict[str, Any]], node: dict[str, Any]) -> dict[str, Any]:
     """One of several types: a mistake is held against the one that was given."""
     types = [each.get("type") for each in alternatives]
-    if None in types or len(set(types)) < len(types):
+    if not all(isinstance(name, str) for name in types) or len(set(types)) < len(types):
         return node | {"anyOf": alternatives}
     branches = [{"if": {"type": name}, "then": each} for name, each in zip(types, alternatives, strict=True)]
     return node | {"type": types, "allOf": branches}
@@ -161,4 +164,4 @@ def _or_template(node: dict[str, Any]) -> dict[str, Any]:
     if node.get("if") == _TEMPLATE:
         return node
     about = {name: node.pop(name) for name in _ABOUT if name in node}
-    return about | {"if": _TEMPLATE, "then": {}, "else": node}
+    return about | {"if": _TEMPLATE, "else": node}

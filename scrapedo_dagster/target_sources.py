@@ -45,7 +45,8 @@ class TargetsFile:
         if not self.uri.endswith("}"):  # else a partition's key is the suffix
             file_format = _format_of(self.uri)
             if file_format == "text" and (self.column, self.key_column) != ("url", None):
-                raise ValueError(f"{self.uri!r} is text, which has no columns: leave out column and key_column.")
+                name = self.uri.rpartition("/")[2]  # there may be credentials before it
+                raise ValueError(f"{name!r} is text, which has no columns: leave out column and key_column.")
 
     def read(self, partition_key: str | None) -> list[Target]:
         """The targets of a partition, or of an unpartitioned dataset, in the order of the file.

@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ class TestDocs:
         page = DOCS.read_text(encoding="utf-8")
         schema = ScrapeDoComponent.model_json_schema()
         names = {name for each in ("Resources", "DatasetAttributes") for name in schema["$defs"][each]["properties"]}
-        assert [name for name in sorted(names - {"freshness_policy"}) if name not in page] == []
+        assert [name for name in sorted(names) if name not in page] == []
 
 
 class TestDatasets:
@@ -121,6 +122,7 @@ class TestDatasets:
             tags={"tier": "gold"},
             kinds=["html"],
             automation_condition="{{ dg.AutomationCondition.eager() }}",
+            freshness_policy="{{ dg.FreshnessPolicy.time_window(fail_window=datetime.timedelta(hours=36)) }}",
         )
         for table in TABLES:
             spec = spec_of(defs, table)
@@ -128,6 +130,7 @@ class TestDatasets:
             assert (spec.group_name, list(spec.owners), spec.tags["tier"]) == ("scraping", ["team:data"], "gold")
             assert {"html", "scrapedo"} <= spec.kinds
         assert spec_of(defs, "jobs").automation_condition == dg.AutomationCondition.eager()
+        assert spec_of(defs, "tasks").freshness_policy == dg.FreshnessPolicy.time_window(timedelta(hours=36))
 
     def test_settings_of_the_steps(self) -> None:
         defs = built(
@@ -174,7 +177,11 @@ class TestDatasets:
     def test_templates_are_rendered_and_other_texts_are_left_as_they_are(self, monkeypatch) -> None:
         monkeypatch.setenv("COUNTRY", "de")
         attributes = dataset(
-            options={"geo_code": "{{ env.COUNTRY }}", "timeout": "{{ 5 * 2000 }}"},
+            options={
+                "geo_code": "{{ env.COUNTRY }}",
+                "timeout": "{{ 5 * 2000 }}",
+                "headers": {"translation": "{{ 'x' }}"},
+            },
             partitions={"type": "static", "partition_keys": ["7", "007", "{a}"]},
             tags={"number": "1"},
         )
@@ -182,6 +189,7 @@ class TestDatasets:
         component = ScrapeDoComponent.from_attributes_dict(attributes=attributes)
         told = component.datasets[0].dataset.dataset
         assert (told.options.geo_code, told.options.timeout) == ("de", 10_000)
+        assert told.options.headers == {"translation": "x"}
         assert told.partitions_def == dg.StaticPartitionsDefinition(["7", "007", "{a}"])
 
     def test_a_subclass_may_have_fields_of_its_own(self) -> None:
@@ -375,18 +383,23 @@ class TestMistakes:
             dg.Definitions.validate_loadable(defs)
 
     @pytest.mark.parametrize("variable", ["token_variable", "ledger_url_variable", "webhook_secret_variable"])
-    @pytest.mark.parametrize("given", ["{canary}", "'{{{{ env.SHOP_TOKEN }}}}'", "postgresql://u:{canary}@host/db"])
+    @pytest.mark.parametrize(
+        "given", ["{canary}", "{TOKEN}", "'{{{{ env.SHOP_TOKEN }}}}'", "postgresql://u:{canary}@host/db"]
+    )
     def test_a_secret_in_place_of_a_name_is_refused_and_not_repeated(
         self, monkeypatch, canary: str, variable: str, given: str
     ) -> None:
         monkeypatch.setenv("SHOP_TOKEN", canary)
-        text = GOOD.replace("token_variable: SCRAPE_DO_API_KEY", f"{variable}: {given.format(canary=canary)}")
+        token = "A1B2C3D4E5F60718293A4B5C6D7E8F90"
+        given = given.format(canary=canary, TOKEN=token)
+        text = GOOD.replace("token_variable: SCRAPE_DO_API_KEY", f"{variable}: {given}")
         told = complaint_of_check_defs(text)
         assert (
             f"defs.yaml:4 - attributes.resources.{variable}: this must be the name of an environment variable" in told
         )
+        told += str(complaints_of_check_yaml(yaml.safe_load(text)["attributes"]))
         assert canary not in told
-        assert canary not in str(complaints_of_check_yaml(yaml.safe_load(text)["attributes"]))
+        assert token not in told
 
     def test_secret_options_are_not_repeated(self, monkeypatch, canary: str) -> None:
         monkeypatch.setenv("COOKIE", canary)
