@@ -198,6 +198,7 @@ class Pipeline:
     def __init__(self, ledger: Ledger, emulator: Emulator, site: DemoSite, tables: Tables) -> None:
         self.ledger, self.emulator, self.tables = ledger, emulator, tables
         self._site = site
+        self._pages: dict[str, bytes] = {}
 
     def urls(self, amount: int) -> list[str]:
         return [f"{self._site.base_url}/2026-01-01/products/{number}" for number in range(1, amount + 1)]
@@ -255,7 +256,11 @@ class Pipeline:
         return [{**row, "content": content_of.get(row["task_id"])} for row in rows]
 
     def page(self, url: str) -> bytes:
-        return httpx.get(url, trust_env=False).content
+        """What the site has at the URL, whatever its query."""
+        path = url.partition("?")[0]
+        if path not in self._pages:
+            self._pages[path] = httpx.get(path, trust_env=False).content
+        return self._pages[path]
 
 
 @pytest.fixture(autouse=True)
