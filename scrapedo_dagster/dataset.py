@@ -66,6 +66,7 @@ class Workplace:
     storage: ScrapeDoParquetIOManager
     client: ScrapeDoAsyncAPIClient
     run: dg.DagsterRun
+    instance: dg.DagsterInstance
     log: Callable[[str], None]
 
     def scope(self, partition: str | None) -> Scope:
@@ -116,4 +117,4 @@ def workplace(
 ) -> Iterator[Workplace]:
     """The workplace of a step."""
     with scrape_do.client() as client:
-        yield Workplace(dataset, scrape_do, storage, client, context.run, context.log.warning)
+        yield Workplace(dataset, scrape_do, storage, client, context.run, context.instance, context.log.warning)
