@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null)
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-quick bench-memory lint format lock clean
+.PHONY: help install demo dev test test-quick bench-memory bench-webhooks reference lint format lock clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ test-quick: $(INSTALLED) ## Run the tests that need seconds, not minutes
 bench-memory: $(INSTALLED) ## Measure that memory does not grow with the partition (takes minutes)
 	@$(BIN)/python benchmarks/memory.py
 
+bench-webhooks: $(INSTALLED) ## Measure how many webhooks a second are received and stored (takes a minute)
+	@$(BIN)/python benchmarks/webhooks.py
+
 lint: $(INSTALLED) ## Check style, formatting and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -50,6 +53,9 @@ lint: $(INSTALLED) ## Check style, formatting and types
 format: $(INSTALLED) ## Fix style and formatting
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+reference: $(INSTALLED) ## Write docs/reference.md from the docstrings
+	@$(BIN)/python docs/generate_reference.py
 
 lock: ## Resolve requirements.lock anew (needs uv)
 	@uv pip compile --quiet --universal --python-version 3.10 --extra dev --no-header --no-annotate pyproject.toml -o requirements.lock

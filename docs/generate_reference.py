@@ -1,0 +1,68 @@
+"""Writes docs/reference.md from the docstrings of the public names: `make reference`."""
+
+import re
+import sys
+from pathlib import Path
+
+import griffe
+from griffe2md import ConfigDict, render_object_docs
+
+import scrapedo_dagster
+import scrapedo_dagster.api
+
+DOCS = Path(__file__).parent
+PACKAGES = {
+    scrapedo_dagster: "What a Dagster repository imports.",
+    scrapedo_dagster.api: "The Async API without Dagster.",
+}
+HEAD = """# Reference
+
+Written from the docstrings by `make reference`; do not edit it by hand.
+"""
+
+
+def reference() -> str:
+    """The page."""
+    loader = griffe.GriffeLoader(docstring_parser=griffe.Parser.google)
+    loaded = loader.load("scrapedo_dagster")
+    loader.resolve_aliases(implicit=True)
+    pages = [HEAD]
+    for package, about in PACKAGES.items():
+        pages.append(f"## `{package.__name__}`\n\n{about}\n")
+        below = package.__name__.partition(".")[2]
+        for name in sorted(set(package.__all__) - {"__version__"}):
+            found = loaded[f"{below}.{name}" if below else name]
+            pages.append(render_object_docs(found.final_target if found.is_alias else found, CONFIG))
+    return _plain("\n".join(page.strip() + "\n" for page in pages))
+
+
+def _plain(text: str) -> str:
+    """Without links to what is not on this page, and with the headings that a reader looks for."""
+    text = re.sub(r"<code>(.*?)</code>", lambda code: f"`{_unlinked(code[1])}`", text)
+    text = re.sub(r"^(#+ `)scrapedo_dagster\.[a-z_.]*(?=[A-Z])", r"\1", text, flags=re.MULTILINE)
+    return _unlinked(text)
+
+
+def _unlinked(text: str) -> str:
+    return re.sub(r"\[([^][]+)\]\(#[^)]+\)", lambda link: link[1].replace("**", ""), text)
+
+
+CONFIG = ConfigDict(
+    heading_level=3,
+    show_root_full_path=False,
+    show_bases=False,
+    show_signature_annotations=True,
+    separate_signature=True,
+    line_length=100,
+    summary=False,
+    members_order="source",
+    filters=["!^_", "!^model_config$"],
+    docstring_section_style="list",
+    show_if_no_docstring=False,
+)
+
+if __name__ == "__main__":
+    page = DOCS / "reference.md"
+    if sys.argv[1:] == ["--check"]:
+        sys.exit(0 if page.read_text(encoding="utf-8") == reference() else "docs/reference.md is old: make reference")
+    page.write_text(reference(), encoding="utf-8")
