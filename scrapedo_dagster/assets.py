@@ -15,12 +15,12 @@ from scrapedo_dagster.checks import build_checks
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.targets import Target
 from scrapedo_dagster.partition_context import context_of
+from scrapedo_dagster.partition_ranges import PARTITIONS_A_RUN
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.schedules import build_schedules
 from scrapedo_dagster.sensors import build_scrape_do_sensor
 from scrapedo_dagster.steps import submit_step
 from scrapedo_dagster.table_assets import (
-    PARTITIONS_A_RUN,
     ParquetResource,
     check_name,
     collect_job,
@@ -130,7 +130,7 @@ def build_scrape_do_assets(
         automation_condition: of `jobs`. The sensor does the rest.
         freshness_policy: of `tasks` and `contents`.
         schedule: True submits each partition once its time window has ended; a cron expression submits all partitions
-            of a static definition, or an unpartitioned dataset, at these times.
+            that have no time window, or an unpartitioned dataset, at these times.
         min_success_ratio: a check warns when a smaller part of the targets succeeded, from 0 to 1.
         job_deadline: how long collecting waits for the jobs to end. They go on; collect again later.
         on_invalid_target: `raise` submits nothing if any target is no http or https URL; `skip` submits the others,
@@ -256,8 +256,9 @@ def scrape_do_assets(
     _check_settings(settings)
 
     def decorate(targets: TargetsFunction) -> ScrapeDoDataset:
-        settings.setdefault("description", targets.__doc__)
-        return build_scrape_do_assets(name=name, targets=targets, partitions_def=partitions_def, **settings)
+        described: DatasetSettings = {**settings}
+        described.setdefault("description", targets.__doc__)
+        return build_scrape_do_assets(name=name, targets=targets, partitions_def=partitions_def, **described)
 
     return decorate
 
@@ -265,7 +266,10 @@ def scrape_do_assets(
 def _jobs_asset(
     dataset: Dataset, spec: dg.AssetSpec, targets: Targets, shared: Mapping[str, Any]
 ) -> dg.AssetsDefinition:
-    ins = {_UPSTREAM: dg.AssetIn(targets.asset_key)} if isinstance(targets, TargetsAsset) else {}
+    ins: dict[str, dg.AssetIn] = {}
+    if isinstance(targets, TargetsAsset):
+        ins[_UPSTREAM] = dg.AssetIn(targets.asset_key)
+        spec = spec.replace_attributes(deps=[*spec.deps, targets.asset_key])
 
     @dg.multi_asset(name=f"{dataset.name}__jobs", specs=[spec], ins=ins, **shared)
     def jobs(

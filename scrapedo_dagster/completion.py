@@ -21,7 +21,7 @@ from scrapedo_dagster.engine.ledger import GenerationRecord, LostClaimError, Sta
 from scrapedo_dagster.engine.settle import Patience, settle
 from scrapedo_dagster.engine.states import UNSENT, State
 from scrapedo_dagster.engine.watch import Watch
-from scrapedo_dagster.partition_ranges import ranges_of, run_tags_of
+from scrapedo_dagster.partition_ranges import ranges_of, run_request
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.runs import Runs
 
@@ -235,11 +235,7 @@ class CompletionTick:
         attempt = max(due[partition].collect_attempts for partition in partitions) + 1
         self.context.log.info(f"{dataset.name}: collecting {_listed(partitions)} (attempt {attempt}).")
         tags = {"scrapedo/dataset": dataset.name, "scrapedo/attempt": str(attempt)}
-        first = partitions[0]
-        if first is None or len(partitions) == 1:
-            return dg.RunRequest(run_key=key, job_name=dataset.collect_job_name, partition_key=first, tags=tags)
-        tags |= run_tags_of([str(each) for each in partitions])
-        return dg.RunRequest(run_key=key, job_name=dataset.collect_job_name, tags=tags)
+        return run_request(dataset.collect_job_name, partitions, run_key=key, tags=tags)
 
     def _is_over(self) -> bool:
         return time.monotonic() >= self.deadline

@@ -1,8 +1,11 @@
 """Many partitions as few ranges, which is how Dagster runs many of them at once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import dagster as dg
+
+PARTITIONS_A_RUN = 100
+"""Of a backfill, and of a schedule of all partitions."""
 
 
 def ranges_of(
@@ -27,9 +30,19 @@ def ranges_of(
     return sorted((tuple(each) for each in ranges), key=len, reverse=True)
 
 
-def run_tags_of(keys: Sequence[str]) -> dict[str, str]:
-    """The tags of a run of a range."""
-    return {"dagster/asset_partition_range_start": keys[0], "dagster/asset_partition_range_end": keys[-1]}
+def run_request(
+    job_name: str,
+    partitions: Sequence[str] | tuple[None],
+    *,
+    run_key: str | None = None,
+    tags: Mapping[str, str] | None = None,
+) -> dg.RunRequest:
+    """One run of a job: of a range of partitions, or of an unpartitioned asset."""
+    first, last = partitions[0], partitions[-1]
+    if first is None or last is None or len(partitions) == 1:
+        return dg.RunRequest(run_key=run_key, job_name=job_name, partition_key=first, tags=tags)
+    of_range = {"dagster/asset_partition_range_start": first, "dagster/asset_partition_range_end": last}
+    return dg.RunRequest(run_key=run_key, job_name=job_name, tags={**(tags or {}), **of_range})
 
 
 def keys_between(

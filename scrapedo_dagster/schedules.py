@@ -5,6 +5,7 @@ from typing import Any
 import dagster as dg
 
 from scrapedo_dagster.dataset import Dataset
+from scrapedo_dagster.partition_ranges import PARTITIONS_A_RUN, ranges_of, run_request
 
 
 def build_schedules(job: Any, dataset: Dataset, schedule: bool | str) -> tuple[Any, ...]:
@@ -32,16 +33,29 @@ def build_schedules(job: Any, dataset: Dataset, schedule: bool | str) -> tuple[A
             f"{where}: partitions with time windows are scheduled by their own cadence. Give schedule=True; the hour "
             "is the partitions definition's `hour_offset` and `minute_offset`."
         )
-    if isinstance(dataset.partitions_def, dg.DynamicPartitionsDefinition):
-        raise dg.DagsterInvalidDefinitionError(
-            f"{where}: Dagster has no schedule for dynamic partitions. Submit a partition when you add it: from a "
-            f"sensor, with dg.RunRequest(partition_key=..., job_name={dataset.submit_job_name!r})."
-        )
     name = f"{dataset.submit_job_name}_schedule"
+    if schedule is True:
+        return (dg.build_schedule_from_partitioned_job(job, name=name),)
     if dataset.partitions_def is None:
         return (dg.ScheduleDefinition(name=name, job=job, cron_schedule=str(schedule)),)
-    cron = None if schedule is True else str(schedule)
-    return (dg.build_schedule_from_partitioned_job(job, name=name, cron_schedule=cron),)
+    return (_of_all_partitions(name, job, str(schedule), dataset, dataset.partitions_def),)
+
+
+def _of_all_partitions(
+    name: str, job: Any, cron_schedule: str, dataset: Dataset, partitions_def: dg.PartitionsDefinition
+) -> dg.ScheduleDefinition:
+    """Dagster's own makes a run of each partition, and none of dynamic ones."""
+
+    @dg.schedule(name=name, job=job, cron_schedule=cron_schedule)
+    def all_partitions(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
+        keys = partitions_def.get_partition_keys(dynamic_partitions_store=context.instance)
+        return [
+            run_request(dataset.submit_job_name, each[start : start + PARTITIONS_A_RUN])
+            for each in ranges_of({str(key) for key in keys}, partitions_def, context.instance)
+            for start in range(0, len(each), PARTITIONS_A_RUN)
+        ]
+
+    return all_partitions
 
 
 def _has_windows(partitions_def: dg.PartitionsDefinition | None) -> bool:

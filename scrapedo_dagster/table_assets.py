@@ -18,8 +18,6 @@ from scrapedo_dagster.translator import ScrapeDoTable, ScrapeDoTranslator
 # An IO manager is no resource by its annotation alone.
 ParquetResource: TypeAlias = dg.ResourceParam[ScrapeDoParquetIOManager]
 
-PARTITIONS_A_RUN = 100
-
 _IO_MANAGER_KEY = "scrape_do_parquet"
 _RESULTS: tuple[tuple[Literal["tasks", "contents"], Any, str], ...] = (
     ("tasks", TASKS_SCHEMA, "One row a target: what became of it, what it cost."),
