@@ -1,7 +1,7 @@
 """The two steps of a dataset: submit the targets of some partitions, and bring their results home."""
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from typing import Literal
 
 import dagster as dg
 
@@ -11,7 +11,7 @@ from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError
 from scrapedo_dagster.engine.ledger import Scope
 from scrapedo_dagster.engine.submit import NotEnoughCreditsError
 from scrapedo_dagster.engine.summary import summarize
-from scrapedo_dagster.engine.targets import InvalidTargetsError, Target, entries_of
+from scrapedo_dagster.engine.targets import Batch, InvalidTargetsError, Target, entries_of
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.partition_context import partitions_of
 from scrapedo_dagster.resource import ScrapeDoResource
@@ -35,7 +35,8 @@ def submit_step(
     with cancels_when_terminated(context, scrape_do) as begun, workplace(dataset, scrape_do, storage, context) as place:
         for partition in partitions:
             try:
-                told = submit_partition(context, place, partition, partial(targets, partition), begun)
+                entries = checked(targets(partition), dataset.on_invalid_target)
+                told = submit_partition(context, place, partition, entries, begun)
             except Exception as problem:  # noqa: BLE001 - whatever it is, the other partitions are submitted
                 truth.failed(partition, problem)
             else:
@@ -43,21 +44,29 @@ def submit_step(
         return truth.results()
 
 
+def checked(targets: Iterable[str | Target], on_invalid: Literal["raise", "skip"]) -> Batch:
+    """What is listed, as it is submitted.
+
+    Raises:
+        dg.Failure: some targets are invalid, which no retry would mend.
+    """
+    try:
+        return entries_of(targets, on_invalid)
+    except InvalidTargetsError as error:
+        raise dg.Failure(str(error), allow_retries=False) from error
+
+
 def submit_partition(
-    context: StepContext,
-    place: Workplace,
-    partition: str | None,
-    targets: Callable[[], Iterable[str | Target]],
-    begun: set[Scope],
+    context: StepContext, place: Workplace, partition: str | None, entries: Batch, begun: set[Scope]
 ) -> metadata.Metadata:
     """Submit a partition, and say what was. It joins `begun` once there is something of it to cancel.
 
     Raises:
-        dg.Failure: the targets or the credits for them are wanting, which no retry would mend.
+        dg.Failure: it would cost too much, which no retry would mend.
     """
     try:
-        generation = place.begin(partition, entries_of(targets(), place.dataset.on_invalid_target))
-    except (InvalidTargetsError, NotEnoughCreditsError) as error:
+        generation = place.begin(partition, entries)
+    except NotEnoughCreditsError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     begun.add(place.scope(partition))
     told = metadata.of_jobs(generation, place.submitter(partition).submit(generation.number))
