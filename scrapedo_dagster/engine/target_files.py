@@ -53,8 +53,7 @@ def read_targets(place: Place, file_format: FileFormat, columns: Columns, what: 
     except FileNotFoundError:
         raise TargetSourceError(f"{what} does not exist. Write it first, or correct `uri`.") from None
     except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).replace(place.uri, place.shown)
-        raise TargetSourceError(f"{what} cannot be read as {file_format}: {reason}") from error
+        raise TargetSourceError(f"{what} cannot be read as {file_format}: {error}") from error
     if not targets:
         raise TargetSourceError(f"{what} has no targets in it.")
     return targets

@@ -62,12 +62,21 @@ def spec_of(defs: dg.Definitions, table: str) -> dg.AssetSpec:
     return defs.resolve_assets_def(dg.AssetKey(["shop", table])).get_asset_spec(dg.AssetKey(["shop", table]))
 
 
+UPSTREAM = """
+import dagster as dg
+
+
+@dg.asset(key=["shop", "new_products"])
+def new_products(): ...
+"""
+
+
 class TestDocs:
     @pytest.mark.parametrize("block", BLOCKS)
     def test_every_block_loads_and_passes_dg_check_yaml(self, block: str) -> None:
         assert complaints_of_check_yaml(yaml.safe_load(block)["attributes"]) == []
         documents = [block] if "resources:" in block else [block, BLOCKS[0].replace("name: products", "name: other")]
-        with project(*documents) as defs:
+        with project(*documents, new_products=UPSTREAM) as defs:
             dg.Definitions.validate_loadable(defs)
 
     def test_the_first_block_is_what_the_page_says(self) -> None:
