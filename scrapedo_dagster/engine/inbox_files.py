@@ -33,7 +33,7 @@ _MOST_LISTINGS = 20  # of an object store, before one listing of everything is q
 class FileInbox:
     """The inbox below a `Place.uri`. ValueError if pyarrow knows no filesystem for it."""
 
-    writers = 4
+    writers = 16  # they wait most of the time, for the disk or the network
 
     def __init__(self, uri: str) -> None:
         self._place = Place(uri)

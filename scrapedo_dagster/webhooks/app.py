@@ -132,6 +132,7 @@ class _Handlers:
         finally:
             pruning.cancel()
             await asyncio.gather(pruning, return_exceptions=True)
+            self._storing.close()
 
     async def _answer(self, request: Request, deadline: float) -> _Answer:
         receiver = self._receiver

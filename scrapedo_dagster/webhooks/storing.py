@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum
 
@@ -12,7 +13,7 @@ from scrapedo_dagster.engine.inbox import Delivery, Inbox
 from scrapedo_dagster.engine.inbox_address import ParsedKey
 from scrapedo_dagster.engine.ledger import Ledger, LedgerError
 
-_AT_ONCE = 16
+_MOST_AT_ONCE = 64
 _REMEMBERED = 10_000
 
 
@@ -62,6 +63,7 @@ class Storing:
         self._waiting: deque[tuple[Delivery, asyncio.Future[Fate]]] = deque()
         self._writers: set[asyncio.Task[None]] = set()
         self._writing = 0
+        self._threads = ThreadPoolExecutor(inbox.writers, "inbox")
         self.fates: Counter[Fate] = Counter()
         """How many deliveries since the start."""
 
@@ -82,6 +84,10 @@ class Storing:
                 self._waiting.remove(waiting)
             raise
 
+    def close(self) -> None:
+        """Take nothing more."""
+        self._threads.shutdown(wait=False)
+
     async def _write(self) -> None:
         try:
             await self._write_all()
@@ -90,9 +96,11 @@ class Storing:
 
     async def _write_all(self) -> None:
         while self._waiting:
-            together = [self._waiting.popleft() for _ in range(min(_AT_ONCE, len(self._waiting)))]
+            share = min(_MOST_AT_ONCE, -(-len(self._waiting) // self._inbox.writers))
+            together = [self._waiting.popleft() for _ in range(share)]
+            deliveries = [delivery for delivery, _ in together]
             try:
-                fates = await asyncio.to_thread(self._store, [delivery for delivery, _ in together])
+                fates = await asyncio.get_running_loop().run_in_executor(self._threads, self._store, deliveries)
             except Exception as error:  # noqa: BLE001 - whatever it is, the service is told to deliver again
                 for _, stored in together:
                     if not stored.done():
