@@ -187,6 +187,13 @@ class DatasetAttributes(Settings):
     _dataset: ScrapeDoDataset = PrivateAttr()
 
     @model_validator(mode="after")
+    def _has_the_partitions_of_its_file(self) -> Self:
+        file = self.targets.file if isinstance(self.targets, TargetsElsewhere) else None
+        if file and "{partition_key}" in file and self.partitions is None:
+            raise ValueError("the file of the targets has {partition_key} in its name, and the dataset no partitions")
+        return self
+
+    @model_validator(mode="after")
     def _is_accepted_by_dagster(self) -> Self:
         try:
             self._dataset = self._built()

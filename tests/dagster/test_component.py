@@ -297,8 +297,8 @@ attributes:
       partitions: {type: daily, start_date: "2026-01-01"}
       schedule: true
 """
-LINE = {"token": 4, "dataset": 7, "targets": 8, "options": 9, "super": 10, "geo": 11, "render": 12, "partitions": 13}
 TARGETS = 'targets: {file: "urls/{partition_key}.csv", column: url, key_column: sku}'
+PARTITIONS = 'partitions: {type: daily, start_date: "2026-01-01"}'
 DATASET = "attributes.datasets.0"
 
 
@@ -323,6 +323,7 @@ class TestMistakes:
                 "'day' is not one of ['daily',",
                 (13, ".partitions: Input tag 'day'"),
             ),
+            (PARTITIONS, "tags: {}", None, (7, ": the file of the targets has {partition_key} in its name, and the")),
             ("start_date", "start", "'start_date' is a required", (13, ".partitions: Field required: start_date")),
             (
                 '"2026-01-01"',
