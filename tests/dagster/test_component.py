@@ -528,7 +528,7 @@ def test_yaml_becomes_rows_in_parquet(tmp_path: Path, monkeypatch, canary: str) 
 
 def test_scaffolding_gives_a_component_that_loads() -> None:
     with create_defs_folder_sandbox() as sandbox:
-        for parameters in (None, {"name": "shop", "storage": "s3://b/x", "file": "{partition_key}.csv"}):
+        for parameters in (None, {"name": "shop", "storage": "s3://b/x", "file": "urls.csv"}):
             path = sandbox.scaffold_component(component_cls=ScrapeDoComponent, scaffold_params=parameters)
             with sandbox.load_component_and_build_defs(path) as (component, defs):
                 assert isinstance(component, ScrapeDoComponent)
