@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help install demo dev test test-quick bench-memory bench-webhooks reference lint format lock clean
 
 help: ## Show these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(INSTALLED) ## Create .venv and install the exact versions of requirements.lock
 
