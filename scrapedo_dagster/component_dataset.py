@@ -141,7 +141,7 @@ class DatasetAttributes(Settings):
     partitions: Partitions | None = None
     """The partitions; none by default."""
     schedule: bool | str = False
-    """true: each partition once its time window has ended; a cron expression: all static or dynamic ones, or the one."""
+    """true: each partition once its time window has ended; a cron expression: all static or dynamic ones."""
     checks: Checks = Field(default_factory=Checks)
     """When the checks warn."""
 
