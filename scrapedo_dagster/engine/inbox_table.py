@@ -13,6 +13,8 @@ from scrapedo_dagster.engine.ledger import Ledger
 from scrapedo_dagster.engine.ledger_tables import inbox as table
 from scrapedo_dagster.engine.parquet_files import safe_name
 
+_NAMES = (table.c.submission, table.c.job_id, table.c.task_id)
+
 
 class TableInbox:
     """The inbox of a ledger."""
@@ -27,22 +29,32 @@ class TableInbox:
 
     def put(self, deliveries: Sequence[Delivery]) -> list[bool]:
         """See `Inbox`. One transaction: all are stored, or none."""
-        packed = [pack(each.body) for each in deliveries]
+        if not deliveries:
+            return []
+        names = [(each.key, each.job_id, each.task_id) for each in deliveries]
+        packed = dict(zip(reversed(names), (pack(each.body) for each in reversed(deliveries)), strict=True))
         now = self._ledger.now()
         with self._engine.begin() as connection:
-            return [
-                _insert(connection, {**_names(each), "known": True, "received_at": now, "body": body})
-                for each, body in zip(deliveries, packed, strict=True)
-            ]
+            there = connection.execute(sa.select(*_NAMES).where(sa.tuple_(*_NAMES).in_(names)))
+            new = packed.keys() - {tuple(row) for row in there}
+            # Sorted: receivers that store the same in another order could wait for each other.
+            _insert(connection, [_row(*each, known=True, received_at=now, body=packed[each]) for each in sorted(new)])
+        return [each in new and names.index(each) == number for number, each in enumerate(names)]
 
     def put_apart(self, delivery: Delivery) -> bool:
         """See `Inbox`."""
         if self.apart().is_full:
             return False
-        names = {**_names(delivery), "submission": safe_name(delivery.key)}
-        values = {**names, "known": False, "received_at": self._ledger.now(), "body": pack(delivery.body)}
+        row = _row(
+            safe_name(delivery.key),
+            delivery.job_id,
+            delivery.task_id,
+            known=False,
+            received_at=self._ledger.now(),
+            body=pack(delivery.body),
+        )
         with self._engine.begin() as connection:
-            _insert(connection, values)
+            _insert(connection, [row])
         return True
 
     def news(self, keys: Collection[str]) -> dict[str, frozenset[Arrival]]:
@@ -95,11 +107,12 @@ class TableInbox:
         return self._ledger._engine
 
 
-def _names(delivery: Delivery) -> dict[str, str]:
-    return {"submission": delivery.key, "job_id": delivery.job_id, "task_id": delivery.task_id}
+def _row(submission: str, job_id: str, task_id: str, **values: object) -> dict[str, object]:
+    return {"submission": submission, "job_id": job_id, "task_id": task_id, **values}
 
 
-def _insert(connection: sa.Connection, values: dict[str, object]) -> bool:
-    """False if there is one with this key."""
+def _insert(connection: sa.Connection, rows: list[dict[str, object]]) -> None:
+    """Rows whose names are there already stay as they are."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-    return connection.execute(insert(table).values(values).on_conflict_do_nothing()).rowcount == 1
+    if rows:
+        connection.execute(insert(table).on_conflict_do_nothing(), rows)

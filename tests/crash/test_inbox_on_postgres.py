@@ -1,0 +1,43 @@
+"""The inbox in a Postgres ledger, which several receivers share."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+
+from scrapedo_dagster.engine import inbox as inbox_module
+from scrapedo_dagster.engine.inbox import Arrival, Delivery, open_inbox, pack
+from scrapedo_dagster.engine.ledger import Ledger
+
+KEY = "0123456789ab-1"
+
+
+def delivery(task_id: str, key: str = KEY, body: bytes = b"\x00 any bytes \xff" * 1000) -> Delivery:
+    return Delivery(key, "j1", task_id, body)
+
+
+@pytest.mark.slow
+def test_receivers_that_share_a_database_store_each_delivery_once(
+    postgres: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receivers = [open_inbox(None, Ledger(postgres)) for _ in range(4)]
+    batches = [[delivery(f"t{(start + n) % 50}") for n in range(10)] for start in range(0, 200, 5)]
+    with ThreadPoolExecutor(4) as threads:
+        stored = list(threads.map(lambda work: work[0].put(work[1]), zip(receivers * 10, batches, strict=True)))
+    assert sum(map(sum, stored)) >= 50, "none of them waits for another for ever"
+    inbox = receivers[0]
+    assert inbox.news([KEY, "0123456789ab-2"]) == {KEY: {Arrival("j1", f"t{n}") for n in range(50)}}
+    assert inbox.read(KEY, "j1", "t1") == delivery("t1").body
+    assert inbox.read(KEY, "j2", "t1") is None
+    monkeypatch.setattr(inbox_module, "MOST_APART", 1)
+    assert [inbox.put_apart(delivery("t1", "nobody\0 knows")), inbox.put_apart(delivery("t2", "nobody"))] == [
+        True,
+        False,
+    ]
+    assert (inbox.apart().deliveries, inbox.apart().bytes) == (1, len(pack(delivery("t1").body)))
+    inbox.check()
+    inbox.remove(KEY)
+    assert inbox.news([KEY]) == {}
+    assert [inbox.prune(timedelta(hours=1)), inbox.prune(timedelta(seconds=-5))] == [0, 1]
