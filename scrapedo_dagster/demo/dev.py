@@ -22,8 +22,8 @@ _PATIENCE = 120  # seconds for the UI to answer
 def main() -> int:
     """Serve until Ctrl-C or SIGTERM."""
     signal.signal(signal.SIGTERM, as_ctrl_c)
-    port = os.environ.get("PORT") or str(_free_port())
     try:
+        port = str(_free_port())
         with (
             demo_services() as services,
             program(
@@ -34,7 +34,8 @@ def main() -> int:
             print(  # noqa: T201 - what the user waits for
                 f"\n  Dagster UI   http://{_HOST}:{port}\n"
                 f"  Scrape.do    {services.description}\n"
-                "  Try          Assets > catalogue > Materialize, for a day or several; Ctrl-C stops everything.\n",
+                "  Try          Assets > catalogue/jobs > Materialize, for a day or several: the sensor brings the results.\n"
+                "               Ctrl-C stops everything.\n",
                 flush=True,
             )
             return process.wait()
@@ -46,8 +47,11 @@ def main() -> int:
 
 
 def _free_port() -> int:
-    """3000, or another one if that is taken."""
-    for port in (_USUAL_PORT, 0):
+    """The one in PORT; else 3000, or another one if that is taken."""
+    wanted = os.environ.get("PORT")
+    if wanted and not (wanted.isascii() and wanted.isdigit()):
+        raise DemoError(f"PORT={wanted} is no port: give a number, or leave it out.")
+    for port in [int(wanted)] if wanted else [_USUAL_PORT, 0]:
         with socket.socket() as probe:
             # As servers do: a port whose last connections are just closing is free.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -56,7 +60,7 @@ def _free_port() -> int:
             except OSError:
                 continue
             return int(probe.getsockname()[1])
-    raise DemoError("There is no free port on 127.0.0.1.")
+    raise DemoError(f"Port {wanted or _USUAL_PORT} of {_HOST} is taken: give another one, PORT=..., or leave it out.")
 
 
 def _wait_until_it_answers(url: str, process: Popen[bytes]) -> None:

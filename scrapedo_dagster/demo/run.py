@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import subprocess
@@ -26,6 +27,9 @@ from scrapedo_dagster.engine.summary import Summary, summarize
 
 _POLL_EVERY = 0.3  # seconds
 _LOG_LINES = 30
+_GO_ON = (
+    "Jobs that were submitted go on at Scrape.do: the same command again brings their results without paying twice."
+)
 
 console = Console()
 
@@ -45,7 +49,7 @@ def main() -> int:
         console.print(f"[red]{error}[/]")
         return 1
     except KeyboardInterrupt:
-        console.print("\nStopped, with everything that was started.")
+        console.print(f"\nStopped, with everything that was started here. {_GO_ON if 'TARGETS' in os.environ else ''}")
         return 130
     console.print(f"\nDone in {time.monotonic() - started:.0f} s. See it in the Dagster UI: [bold]make dev[/]")
     return 0

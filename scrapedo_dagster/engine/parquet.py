@@ -37,6 +37,7 @@ PARTITION_COLUMN = "partition"
 _MARKER = "_generation.json"
 _PART_NAME = re.compile(r"part-(\d{5,})-(\d{5,})\.parquet")
 _CONCURRENT_READS = 16
+_SHOWN = 10  # missing partitions that one message lists
 
 
 class ParquetStoreError(Exception):
@@ -47,8 +48,10 @@ class MissingPartitionsError(ParquetStoreError):
     """Some partitions hold no complete data; `reasons` says for each what was found and where."""
 
     def __init__(self, table: str, reasons: Mapping[str | None, str]) -> None:
-        listed = "; ".join(f"{_label(partition)}: {reason}" for partition, reason in reasons.items())
-        super().__init__(f"cannot read {table}: {listed}")
+        shown = list(reasons.items())[:_SHOWN]
+        listed = "; ".join(f"{_label(partition)}: {reason}" for partition, reason in shown)
+        more = f"; and {len(reasons) - _SHOWN} more partitions" if len(reasons) > _SHOWN else ""
+        super().__init__(f"cannot read {table}: {listed}{more}")
         self.reasons = dict(reasons)
 
 

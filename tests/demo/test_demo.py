@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -184,3 +185,12 @@ def test_dg_and_workspace_yaml_load_the_same_definitions(checkout: Path, start: 
         )
         output, _ = process.communicate(timeout=120)
         assert process.returncode == 0, output
+
+
+def test_a_port_that_is_taken_is_named(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        process = start(*DEV, PORT=str(port))
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"Port {port} of 127.0.0.1 is taken" in output
