@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from scrapedo_dagster.component import ScrapeDoComponent
     from scrapedo_dagster.engine.targets import Target
     from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
+    from scrapedo_dagster.ops import ScrapeDoCollected, ScrapeDoHandle, collect_targets, submit_targets
+    from scrapedo_dagster.ops_bundle import build_scrape_targets
+    from scrapedo_dagster.ops_config import SubmitTargetsConfig
     from scrapedo_dagster.resource import ScrapeDoResource
     from scrapedo_dagster.sensors import build_scrape_do_sensor
     from scrapedo_dagster.target_sources import TargetsAsset, TargetsFile
@@ -21,38 +24,50 @@ if TYPE_CHECKING:
 DagsterLibraryRegistry.register("scrapedo-dagster", __version__, is_dagster_package=False)
 
 __all__ = [
+    "ScrapeDoCollected",
     "ScrapeDoComponent",
     "ScrapeDoDataset",
+    "ScrapeDoHandle",
     "ScrapeDoParquetIOManager",
     "ScrapeDoResource",
     "ScrapeDoTable",
     "ScrapeDoTranslator",
     "ScrapeOptions",
+    "SubmitTargetsConfig",
     "Target",
     "TargetsAsset",
     "TargetsFile",
     "__version__",
     "build_scrape_do_assets",
     "build_scrape_do_sensor",
+    "build_scrape_targets",
+    "collect_targets",
     "scrape_do_assets",
+    "submit_targets",
 ]
 
 __getattr__ = lazy_names(
     __name__,
     {
+        "ScrapeDoCollected": "ops",
         "ScrapeDoComponent": "component",
         "ScrapeDoDataset": "assets",
+        "ScrapeDoHandle": "ops",
         "ScrapeDoParquetIOManager": "io_manager",
         "ScrapeDoResource": "resource",
         "ScrapeDoTable": "translator",
         "ScrapeDoTranslator": "translator",
         "ScrapeOptions": "api.requests",
+        "SubmitTargetsConfig": "ops_config",
         "Target": "engine.targets",
         "TargetsAsset": "target_sources",
         "TargetsFile": "target_sources",
         "build_scrape_do_assets": "assets",
         "build_scrape_do_sensor": "sensors",
+        "build_scrape_targets": "ops_bundle",
+        "collect_targets": "ops",
         "scrape_do_assets": "assets",
+        "submit_targets": "ops",
     },
 )
 

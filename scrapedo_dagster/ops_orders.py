@@ -1,0 +1,103 @@
+"""How ad-hoc partitions were ordered: told to Dagster as they are submitted, for whoever collects them later.
+
+The assets of a dataset know from the code how they are scraped. What was given to an op is known to its run alone, and
+the run that collects may be another one: it must neither send batches that the first one left nor try failed targets
+again with other options.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import dagster as dg
+
+from scrapedo_dagster.api import ScrapeOptions
+from scrapedo_dagster.dataset import Dataset, Workplace
+from scrapedo_dagster.engine.bring_home import Homecoming
+from scrapedo_dagster.engine.ledger import Submission
+from scrapedo_dagster.engine.states import UNSENT
+from scrapedo_dagster.engine.submit import Submitter
+
+_ORDER = "scrapedo/order"
+_WITHHELD: dict[str, Any] = {
+    **dict.fromkeys(sorted({*ScrapeOptions.secret_fields, "webhook_url"}), True),
+    "render": {"play_with_browser"},  # it fills in forms
+}
+
+
+def withheld(options: ScrapeOptions) -> list[str]:
+    """The options that may hold secrets and are told to nobody, of those that are given."""
+    given = options.model_dump(include=_WITHHELD, exclude_none=True)
+    of_render = given.pop("render", {})
+    return [*given, *(f"render.{name}" for name in of_render)]
+
+
+def ad_hoc_dataset(name: str, **settings: Any) -> Dataset:
+    """A dataset whose partitions are what ops submit: dynamic ones, under the name of the dataset."""
+    return Dataset(
+        name=name,
+        jobs_key=dg.AssetKey([name, "jobs"]),
+        tasks_key=dg.AssetKey([name, "tasks"]),
+        contents_key=dg.AssetKey([name, "contents"]),
+        partitions_def=dg.DynamicPartitionsDefinition(name=name),
+        **settings,
+    )
+
+
+def tell_order(context: dg.OpExecutionContext, dataset: Dataset, partition: str) -> None:
+    """Tell how a partition is scraped, as an observation of `jobs`. Do it before anything is submitted."""
+    order = {
+        "options": dataset.options.model_dump(mode="json", exclude_none=True, exclude=_WITHHELD),
+        "withheld": withheld(dataset.options),
+        "max_open_jobs": dataset.max_open_jobs,
+        "retry_failed_targets": dataset.retry_failed_targets,
+    }
+    context.log_event(
+        dg.AssetObservation(dataset.jobs_key, partition=partition, metadata={_ORDER: dg.MetadataValue.json(order)})
+    )
+
+
+def as_ordered(place: Workplace, partition: str | None) -> Homecoming:
+    """What brings a partition home in the way in which it was ordered."""
+    order = _order_of(place.instance, place.dataset.jobs_key, partition)
+    if order is None:
+        homecoming, unknown = place.homecoming(partition), ["options"]
+    else:
+        dataset = replace(
+            place.dataset,
+            options=ScrapeOptions.model_validate(order["options"]),
+            max_open_jobs=order["max_open_jobs"],
+            retry_failed_targets=order["retry_failed_targets"],
+        )
+        homecoming, unknown = replace(place, dataset=dataset).homecoming(partition), order["withheld"]
+    if not unknown:
+        return homecoming
+    return replace(homecoming, submitter=_SendsNothing(**vars(homecoming.submitter), unknown=tuple(unknown)))
+
+
+def _order_of(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> dict[str, Any] | None:
+    events = instance.fetch_observations(
+        dg.AssetRecordsFilter(key, asset_partitions=None if partition is None else [partition]), limit=1
+    )
+    observation = events.records[0].asset_observation if events.records else None
+    told = observation.metadata.get(_ORDER) if observation else None
+    return told.value if isinstance(told, dg.JsonMetadataValue) and isinstance(told.value, dict) else None
+
+
+@dataclass(frozen=True)
+class _SendsNothing(Submitter):
+    """Of a partition whose options are not all known: what was sent can be collected, and nothing more be sent."""
+
+    unknown: tuple[str, ...] = ()
+
+    def submit(self, generation: int) -> list[Submission]:
+        submissions = self.ledger.submissions(self.scope, generation)
+        unsent = [each for each in submissions if each.state in UNSENT]
+        if not unsent:
+            return submissions
+        raise dg.Failure(
+            f"{len(unsent)} of {len(submissions)} batches of {self.scope} were not sent before their run ended. They "
+            f"cannot be sent here, since what they were to be sent with is not recorded: {', '.join(self.unknown)}. "
+            f"Re-execute run {unsent[0].run_id}, or launch one with its config and with "
+            f"partition_key={self.scope.partition!r}. It sends them, and nothing twice. What was sent is kept.",
+            allow_retries=False,
+        )
