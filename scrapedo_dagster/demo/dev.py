@@ -34,8 +34,8 @@ def main() -> int:
             print(  # noqa: T201 - what the user waits for
                 f"\n  Dagster UI   http://{_HOST}:{port}\n"
                 f"  Scrape.do    {services.description}\n"
-                "  Try          Assets > catalogue/jobs > Materialize, for a day or several: the sensor brings the results.\n"
-                "               Ctrl-C stops everything.\n",
+                "  Try          Assets > catalogue/jobs > Materialize, for a day or several. The sensor brings the\n"
+                "               results. Ctrl-C stops everything.\n",
                 flush=True,
             )
             return process.wait()

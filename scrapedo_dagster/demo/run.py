@@ -27,9 +27,7 @@ from scrapedo_dagster.engine.summary import Summary, summarize
 
 _POLL_EVERY = 0.3  # seconds
 _LOG_LINES = 30
-_GO_ON = (
-    "Jobs that were submitted go on at Scrape.do: the same command again brings their results without paying twice."
-)
+_GO_ON = "Jobs that were submitted go on at Scrape.do: the same command brings their results, and pays nothing twice."
 
 console = Console()
 
@@ -49,7 +47,9 @@ def main() -> int:
         console.print(f"[red]{error}[/]")
         return 1
     except KeyboardInterrupt:
-        console.print(f"\nStopped, with everything that was started here. {_GO_ON if 'TARGETS' in os.environ else ''}")
+        console.print("\nStopped, with everything that was started.")
+        if "TARGETS" in os.environ:
+            console.print(_GO_ON)
         return 130
     console.print(f"\nDone in {time.monotonic() - started:.0f} s. See it in the Dagster UI: [bold]make dev[/]")
     return 0
