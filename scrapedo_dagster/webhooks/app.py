@@ -188,7 +188,7 @@ class _Handlers:
             "request",
             client=request.client.host if request.client else None,
             method=request.method,
-            path=request.url.path,
+            path=request.scope["path"],
             status=status,
             ms=round((time.monotonic() - began) * 1000, 1),
             **about,

@@ -41,11 +41,9 @@ class Room:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():
-                self._give_back(amount)
-            else:
-                self._waiting.remove((amount, turn))
-                self._serve()
+            if not turn.cancelled():  # its turn came, and nobody waits for it
+                self._free += amount
+            self._serve()
             raise
 
     def _give_back(self, amount: int) -> None:
@@ -53,12 +51,14 @@ class Room:
         self._serve()
 
     def _serve(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            amount, turn = self._waiting.popleft()
-            if turn.cancelled():  # its owner does not know yet
-                continue
-            self._free -= amount
-            turn.set_result(None)
+        while self._waiting:
+            amount, turn = self._waiting[0]
+            if not turn.cancelled():
+                if amount > self._free:
+                    return
+                self._free -= amount
+                turn.set_result(None)
+            self._waiting.popleft()
 
 
 def announced(request: Request, limit: int) -> int:

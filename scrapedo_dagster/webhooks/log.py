@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TextIO
@@ -20,12 +21,16 @@ class Log:
     secrets: Secrets
 
     def write(self, event: str, **values: object) -> None:
-        """One line. Values that are None are left out; long texts are cut."""
+        """One line. Values that are None are left out; long texts are cut.
+
+        A log that cannot be written to, such as one on a full disk, keeps no delivery from being stored.
+        """
         told = {name: _cut(value) for name, value in values.items() if value is not None}
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "event": event, **told})
-        self.stream.write(self.secrets.hide(line) + "\n")
-        self.stream.flush()
+        with suppress(OSError):
+            self.stream.write(self.secrets.hide(line) + "\n")
+            self.stream.flush()
 
 
 def _cut(value: object) -> object:

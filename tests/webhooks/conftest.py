@@ -159,7 +159,7 @@ def start(inbox: Inbox) -> Iterator[Callable[..., Running]]:
 
         def start(**settings: Any) -> Running:
             output, secrets = io.StringIO(), Secrets((SECRET, PREVIOUS))
-            receiver = Receiver(secrets, log=Log(output, secrets), **{"inbox": inbox, **settings})
+            receiver = Receiver(secrets, **{"inbox": inbox, "log": Log(output, secrets), **settings})
             running = Running(receiver, make_server(receiver, "127.0.0.1", 0), output)
             stack.callback(running.stop)
             return running

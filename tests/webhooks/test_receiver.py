@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import socket
 import threading
@@ -22,6 +24,8 @@ from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
 from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, WebhookError
 from scrapedo_dagster.engine.ledger import Ledger, Submission, account_of
 from scrapedo_dagster.webhooks import server as server_module
+from scrapedo_dagster.webhooks.body import Room
+from scrapedo_dagster.webhooks.log import Log
 from scrapedo_dagster.webhooks.secrets import Secrets
 
 SECRET, PREVIOUS = "canary-7f3a9c-current-secret", "canary-7f3a9c-previous-secret"
@@ -287,6 +291,89 @@ def test_the_access_log_is_json_without_secrets(running: Any, task_body: Any) ->
     assert apart["submission"] == "***"
     assert (refused["status"], forged["status"]) == (400, 401)
     assert "canary" not in running.log()
+
+
+HEADS = [
+    b"POST /webhooks/scrape-do/x HTTP/1.1\r\nHost: [::\r\n",
+    b"POST /webhooks/scrape-do/%FF%FE HTTP/1.1\r\nHost: \xff\r\n",
+    b"POST http://[/webhooks/scrape-do/x HTTP/1.1\r\nHost: x\r\n",
+    b"POST * HTTP/1.1\r\nHost: x\r\n",
+    b"POST /webhooks/scrape-do/x HTTP/1.0\r\n",
+    b"POST /webhooks/scrape-do/x HTTP/9.9\r\n",
+    b"BREW /healthz HTTP/1.1\r\nHost: x\r\n",
+    b"POST /webhooks/scrape-do/x HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n",
+    b"POST /webhooks/scrape-do/x HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999999\r\n",
+    b"POST /webhooks/scrape-do/x HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, x\r\n",
+    b"GET /webhooks/scrape-do/x HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00",
+    b"POST /" + b"x" * 100_000 + b" HTTP/1.1\r\nHost: x\r\n",
+]
+
+
+@pytest.mark.parametrize("head", HEADS, ids=range(len(HEADS)))
+def test_requests_that_are_hardly_any_are_no_5xx(running: Any, task_body: Any, head: bytes) -> None:
+    host, port = running.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as client:
+        client.sendall(head + f"{SECRET_HEADER}: {SECRET}\r\nConnection: close\r\n\r\n".encode() + task_body())
+        client.settimeout(10)
+        with suppress(ConnectionResetError):
+            answer = client.recv(100)
+            assert answer == b"" or answer.startswith((b"HTTP/1.1 4", b"HTTP/1.1 200")), answer
+    assert running.post(task_body()).status_code == 200
+
+
+async def test_room_is_given_in_turn_and_given_back() -> None:
+    room, order = Room(10), list[str]()
+
+    async def work(name: str, amount: int, within: float = 10.0) -> None:
+        async with room.taken(amount, within=within):
+            order.append(name)
+            await asyncio.sleep(0)
+
+    async with room.taken(6, within=1):
+        # The second would fit, but the first was there before.
+        waiting = [asyncio.create_task(work("large", 10)), asyncio.create_task(work("small", 1))]
+        late = asyncio.create_task(work("late", 10, within=0.01))
+        with pytest.raises(asyncio.TimeoutError):
+            await late
+        assert order == []
+    await asyncio.gather(*waiting)
+    assert order == ["large", "small"]
+    async with room.taken(10, within=1):
+        impatient = asyncio.create_task(work("impatient", 5))
+        await asyncio.sleep(0)
+        impatient.cancel()
+    await asyncio.gather(impatient, return_exceptions=True)
+    await work("again", 10, within=1)
+    assert order[-1] == "again"
+
+
+async def test_who_gives_up_waiting_lets_those_behind_him_pass() -> None:
+    room = Room(10)
+    async with room.taken(6, within=1):
+        large = asyncio.create_task(_hold(room, 10))
+        await asyncio.sleep(0)
+        small = asyncio.create_task(_hold(room, 4))
+        await asyncio.sleep(0)
+        assert not small.done()
+        large.cancel()
+        await asyncio.wait_for(small, 1)
+
+
+async def _hold(room: Room, amount: int) -> None:
+    async with room.taken(amount, within=10):
+        pass
+
+
+def test_a_log_on_a_full_disk_keeps_nothing_from_being_stored(
+    start: Callable[..., Any], inbox: Inbox, task_body: Any
+) -> None:
+    class Full(io.StringIO):
+        def write(self, _: str) -> int:
+            raise OSError(28, "No space left on device")
+
+    running = start(log=Log(Full(), Secrets((SECRET,))))
+    assert running.post(task_body()).json() == {"result": "stored"}
 
 
 def test_two_hundred_connections_at_once_are_served(running: Any, inbox: Inbox, task_body: Any) -> None:
