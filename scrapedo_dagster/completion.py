@@ -46,7 +46,7 @@ class _Cursor:
     @classmethod
     def read(cls, text: str | None) -> _Cursor:
         """What it says; from the beginning if another release wrote it."""
-        with suppress(ValueError, TypeError, AttributeError, KeyError):
+        with suppress(ValueError, TypeError, KeyError, OverflowError):
             said = json.loads(text or "")
             if said["version"] == cls.VERSION:
                 at = said["all_looked_at"]
