@@ -80,6 +80,8 @@ class CompletionTick:
                 self._cancel_what_was_terminated(client, found, runs)
                 self._settle(client, found, runs)
                 cursor = self._look(client, found, cursor)
+        # The runs first: one that ends while we look counts as being at work, and is done by the next tick.
+        runs = Runs(self.context.instance)
         requests = self._requests(self._found(), runs)
         waiting = sum(each.state == State.SUBMITTED for batches in found.values() for each in batches)
         return dg.SensorResult(

@@ -1,7 +1,7 @@
 """What Dagster knows of the runs that work on datasets."""
 
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cache
 
 import dagster as dg
 
@@ -16,20 +16,27 @@ _FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.Dagste
 
 
 class Runs:
-    """The runs of an instance, as they are when they are first asked for."""
+    """The runs of an instance. Which are active is as it was when this was made."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self._instance = instance
+        statuses = [status for status in dg.DagsterRunStatus if status not in _FINISHED]
+        self._active = instance.get_runs(dg.RunsFilter(statuses=statuses))
+        self._active_ids = _ids_of(self._active)
+        self._collecting_ids = _ids_of(run for run in self._active if COLLECTS_TAG in run.tags)
+        # A thousand generations may be of one run.
+        self.was_terminated = cache(self._was_terminated)
+        self._planned_by = cache(self._planned)
 
     def is_active(self, root_run_id: str | None) -> bool:
         """Whether a run, or a retry of it, has not ended."""
-        return any(root_run_id in {run.run_id, run.root_run_id} for run in self._active)
+        return root_run_id in self._active_ids
 
     def brings_home(self, root_run_id: str | None) -> bool:
         """Whether a run of ops that has submitted something is going to collect it too, or a retry of it is."""
-        return any(root_run_id in {run.run_id, run.root_run_id} and COLLECTS_TAG in run.tags for run in self._active)
+        return root_run_id in self._collecting_ids
 
-    def was_terminated(self, root_run_id: str | None) -> bool:
+    def _was_terminated(self, root_run_id: str | None) -> bool:
         """Whether somebody has terminated a run, or its last retry."""
         if root_run_id is None:
             return False
@@ -45,19 +52,22 @@ class Runs:
                 found |= set(_partitions_of(run, dataset, self._instance))
         return found
 
-    @cached_property
-    def _active(self) -> list[dg.DagsterRun]:
-        statuses = [status for status in dg.DagsterRunStatus if status not in _FINISHED]
-        return list(self._instance.get_runs(dg.RunsFilter(statuses=statuses)))
-
     def _collects(self, run: dg.DagsterRun, dataset: Dataset) -> bool:
-        if run.asset_selection is not None:
+        if run.asset_selection:  # a run in the process of who asks for it has an empty one
             return dataset.tasks_key in run.asset_selection
         if run.job_name in {dataset.submit_job_name, dataset.collect_job_name}:
             return run.job_name == dataset.collect_job_name
-        # Somebody's own job: what it is going to materialize was recorded as it was created.
-        planned = self._instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
-        return any(each.asset_key == dataset.tasks_key for each in (log.dagster_event for log in planned) if each)
+        return dataset.tasks_key in self._planned_by(run.run_id)
+
+    def _planned(self, run_id: str) -> set[dg.AssetKey | None]:
+        """What somebody's own job is going to materialize, which was recorded as its run was created."""
+        logs = self._instance.all_logs(run_id, of_type=dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+        return {log.dagster_event.asset_key for log in logs if log.dagster_event}
+
+
+def _ids_of(runs: Iterable[dg.DagsterRun]) -> set[str | None]:
+    """What the ledger may call them: it knows a run by the first of its retries."""
+    return {run_id for run in runs for run_id in (run.run_id, run.root_run_id) if run_id is not None}
 
 
 def _partitions_of(run: dg.DagsterRun, dataset: Dataset, instance: dg.DagsterInstance) -> Iterable[str | None]:
