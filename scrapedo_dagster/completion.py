@@ -193,7 +193,8 @@ class CompletionTick:
         """Whether Dagster knows of a complete generation. A run may die after the files and before the event."""
         partition = record.scope.partition
         events = self.context.instance.fetch_materializations(
-            dg.AssetRecordsFilter(dataset.tasks_key, asset_partitions=None if partition is None else [partition]),
+            # The last asset that a run tells of.
+            dg.AssetRecordsFilter(dataset.contents_key, asset_partitions=None if partition is None else [partition]),
             limit=1,
         )
         materialization = events.records[0].asset_materialization if events.records else None

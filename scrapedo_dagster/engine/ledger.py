@@ -30,6 +30,7 @@ from scrapedo_dagster.engine.targets import Batch, Entry
 
 _GENERATION = ("account", "dataset", "partition", "generation")
 _BULKY = {"entries", "task_ids", "fingerprint"}
+_UNASKED = "of a run that nobody asked the ledger for"
 _BUSY_SECONDS = 60  # to wait for another process that is writing to a SQLite ledger
 
 RETENTION = timedelta(days=3)
@@ -73,7 +74,8 @@ class GenerationRecord:
         scope: what it is of.
         number: counted from 1 in each scope.
         completed_at: since when its files are the data of the partition.
-        collect_key: the run key of the last collecting run that was asked for, until it is known to have succeeded.
+        collect_key: the run key of the last collecting run that was asked for, or that there was one which was not
+            asked for; until Dagster is known to have been told of what it did.
         collect_attempts: how many of these were asked for.
         collect_after: when another one may be.
     """
@@ -174,7 +176,7 @@ class Ledger:
     def unsettled_generations(self, account: str, datasets: Iterable[str]) -> dict[GenerationRecord, list[Standing]]:
         """The newest generation of each partition of these datasets, if there may be something to do about it.
 
-        That is: it is not complete, or a collecting run of it is not known to have succeeded; and nothing of it was
+        That is: it is not complete, or Dagster is not known to have been told that it is; and nothing of it was
         canceled. Each with where its batches stand.
         """
         newer, stopped = generations.alias(), table.alias()
@@ -258,8 +260,9 @@ class Ledger:
         return True
 
     def completed(self, scope: Scope, generation: int) -> None:
-        """The files of a generation are the data of its partition."""
-        self._update_generation(scope, generation, completed_at=self.now())
+        """The files of a generation are the data of its partition. Dagster is still to be told."""
+        key = sa.func.coalesce(generations.c.collect_key, _UNASKED)
+        self._update_generation(scope, generation, completed_at=self.now(), collect_key=key)
 
     def collect_requested(self, record: GenerationRecord, key: str, *, again_after: timedelta) -> bool:
         """A collecting run is about to be asked for. False if another sensor was faster."""
@@ -274,7 +277,7 @@ class Ledger:
         )
 
     def collect_confirmed(self, record: GenerationRecord) -> None:
-        """The last collecting run succeeded, or nothing is left for it to do."""
+        """Dagster was told of what the last collecting run did."""
         seen = generations.c.collect_attempts == record.collect_attempts
         self._update_generation(
             record.scope, record.number, seen, collect_key=None, collect_attempts=0, collect_after=None
