@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +16,7 @@ import dagster as dg
 from scrapedo_dagster.api import ScrapeDoAsyncAPIClient, ScrapeDoError
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.cancel import CANCELABLE, Fate, cancel_all
-from scrapedo_dagster.engine.due import Need, delay_after, in_turn, need_of
+from scrapedo_dagster.engine.due import ATTEMPTS, Need, delay_after, in_turn, may_be_lost, need_of
 from scrapedo_dagster.engine.ledger import GenerationRecord, LostClaimError, Standing
 from scrapedo_dagster.engine.settle import Patience, settle
 from scrapedo_dagster.engine.states import UNSENT, State
@@ -32,6 +32,8 @@ _RUNS_A_TICK = 5
 _SHOWN = 5  # partitions that one line of the log lists
 
 Found = dict[GenerationRecord, list[Standing]]
+Due = dict[str | None, GenerationRecord]
+Partitions = tuple[str, ...] | tuple[None]
 
 
 @dataclass(frozen=True)
@@ -152,42 +154,36 @@ class CompletionTick:
         now = self.scrape_do.ledger.now()
         requests: list[dg.RunRequest] = []
         for name, dataset in self.datasets.items():
-            of_dataset = {
-                record.scope.partition: (record, batches)
-                for record, batches in found.items()
-                if record.scope.dataset == name
-            }
+            of_dataset = {record: batches for record, batches in found.items() if record.scope.dataset == name}
             if not of_dataset:
                 continue
             at_work = runs.partitions_at_work(dataset)
-            due = {
-                partition: record
-                for partition, (record, batches) in of_dataset.items()
-                if partition not in at_work and self._is_due(dataset, record, batches, runs, now)
-            }
-            for partitions in self._runs_of(dataset, due):
-                if len(requests) < _RUNS_A_TICK and (request := self._request(dataset, partitions, due)):
-                    requests.append(request)
+            needs: dict[Need, Due] = {need: {} for need in Need}
+            for record, batches in of_dataset.items():
+                # A run that has not collected what is about to expire is dead, or waits for its turn too long.
+                if may_be_lost(batches, now) or not _is_at_work(record, batches, runs, at_work):
+                    needs[self._need(dataset, record, batches, now)][record.scope.partition] = record
+            self._call_a_person(dataset, needs[Need.PERSON])
+            for partitions in self._runs_of(dataset, needs[Need.COLLECTING]):
+                if len(requests) < _RUNS_A_TICK:
+                    requests += self._launch(dataset, partitions, needs[Need.COLLECTING])
         return requests
 
-    def _is_due(
-        self, dataset: Dataset, record: GenerationRecord, batches: Sequence[Standing], runs: Runs, now: datetime
-    ) -> bool:
-        if any(each.state in UNSENT and runs.is_active(each.run_id) for each in batches):
-            return False  # still being submitted
-        if any(runs.brings_home(each.run_id) for each in batches):
-            return False
+    def _need(
+        self, dataset: Dataset, record: GenerationRecord, batches: Sequence[Standing], now: datetime
+    ) -> Need:
         if record.completed_at is not None and self._is_told(dataset, record):
             self.scrape_do.ledger.collect_confirmed(record)
-            return False
-        need = need_of(record, batches, now)
-        if need is Need.PERSON:
+            return Need.NOTHING
+        return need_of(record, batches, now)
+
+    def _call_a_person(self, dataset: Dataset, given_up: Due) -> None:
+        if given_up:
             self.context.log.error(
-                f"{record.scope}: {record.collect_attempts} runs to collect it have failed, and no more are launched. "
+                f"{dataset.name}: {ATTEMPTS} runs to collect {_named(given_up)} have failed, and no more are launched. "
                 f"Look at the last one, and materialise {dataset.tasks_key.to_user_string()!r} and "
-                f"{dataset.contents_key.to_user_string()!r} before its results expire."
+                f"{dataset.contents_key.to_user_string()!r} before the results expire."
             )
-        return need is Need.COLLECTING
 
     def _is_told(self, dataset: Dataset, record: GenerationRecord) -> bool:
         """Whether Dagster knows of a complete generation. A run may die after the files and before the event."""
@@ -201,40 +197,36 @@ class CompletionTick:
         told = materialization.metadata.get("scrapedo/generation") if materialization else None
         return isinstance(told, dg.IntMetadataValue) and (told.value or 0) >= record.number
 
-    def _runs_of(
-        self, dataset: Dataset, due: dict[str | None, GenerationRecord]
-    ) -> Iterator[tuple[str, ...] | tuple[None]]:
+    def _runs_of(self, dataset: Dataset, due: Due) -> Sequence[Partitions]:
         """The partitions of each run; the longest first, since the others may grow until there is room for them."""
+        ranges: Sequence[Partitions]
         if dataset.partitions_def is None:
-            if None in due:
-                yield (None,)
-            return
-        ranges = ranges_of({key for key in due if key is not None}, dataset.partitions_def, self.context.instance)
-        yield from ranges
+            ranges = [(None,)] if None in due else []
+        else:
+            keys = {key for key in due if key is not None}
+            ranges = ranges_of(keys, dataset.partitions_def, self.context.instance) if keys else []
         if gone := due.keys() - {key for each in ranges for key in each}:
-            listed = ", ".join(repr(key) for key in sorted(gone, key=str)[:_SHOWN])
             self.context.log.error(
-                f"{dataset.name}: {len(gone)} partitions with jobs that were paid for are not in the partitions "
-                f"definition any more, and cannot be collected: {listed}. Add them again, or "
-                f"`scrapedo-dagster jobs cancel --dataset {dataset.name}`."
+                f"{dataset.name}: what was submitted for {_named(gone)} cannot be collected, since the dataset has no "
+                "such partition any more. Add it again before its results expire."
             )
+        return ranges
 
-    def _request(
-        self,
-        dataset: Dataset,
-        partitions: tuple[str, ...] | tuple[None],
-        due: dict[str | None, GenerationRecord],
-    ) -> dg.RunRequest | None:
+    def _launch(self, dataset: Dataset, partitions: Partitions, due: Due) -> list[dg.RunRequest]:
+        """A run of neighbours; several if another sensor was faster with some of them."""
         key = uuid.uuid4().hex
         # Recorded before it is launched: a tick that dies in between loses a minute, and launches nothing twice.
-        won = [
-            self.scrape_do.ledger.collect_requested(
+        won = {
+            partition: due[partition]
+            for partition in partitions
+            if self.scrape_do.ledger.collect_requested(
                 due[partition], key, again_after=delay_after(due[partition].collect_attempts)
             )
-            for partition in partitions
-        ]
-        if not any(won):
-            return None
+        }
+        runs = [partitions] if len(won) == len(partitions) else self._runs_of(dataset, won)
+        return [self._request(dataset, each, won, f"{key}-{number}") for number, each in enumerate(runs)]
+
+    def _request(self, dataset: Dataset, partitions: Partitions, due: Due, key: str) -> dg.RunRequest:
         attempt = max(due[partition].collect_attempts for partition in partitions) + 1
         self.context.log.info(f"{dataset.name}: collecting {_listed(partitions)} (attempt {attempt}).")
         tags = {"scrapedo/dataset": dataset.name, "scrapedo/attempt": str(attempt)}
@@ -242,6 +234,18 @@ class CompletionTick:
 
     def _is_over(self) -> bool:
         return time.monotonic() >= self.deadline
+
+
+def _is_at_work(record: GenerationRecord, batches: Sequence[Standing], runs: Runs, at_work: set[str | None]) -> bool:
+    """Whether a run submits it, collects it, or is going to."""
+    return record.scope.partition in at_work or any(
+        runs.brings_home(each.run_id) or (each.state in UNSENT and runs.is_active(each.run_id)) for each in batches
+    )
+
+
+def _named(partitions: Collection[str | None]) -> str:
+    listed = ", ".join(repr(key) for key in sorted(partitions, key=str)[:_SHOWN])
+    return f"{len(partitions)} partitions ({listed}{', ...' if len(partitions) > _SHOWN else ''})"
 
 
 def _listed(partitions: Sequence[str | None]) -> str:

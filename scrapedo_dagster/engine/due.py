@@ -42,9 +42,13 @@ def need_of(record: GenerationRecord, batches: Sequence[Standing], now: datetime
 
 
 def _can_be_collected(batches: Sequence[Standing], now: datetime) -> bool:
-    if any(each.state in _UNENDED for each in batches):
-        return any(each.state == State.FINISHED and is_near_expiry(each, now) for each in batches)
-    return True  # all have ended; or some were never sent, which whoever collects does
+    # All have ended; or some were never sent, which whoever collects does.
+    return may_be_lost(batches, now) or not any(each.state in _UNENDED for each in batches)
+
+
+def may_be_lost(batches: Sequence[Standing], now: datetime) -> bool:
+    """Whether there are results that are deleted soon."""
+    return any(each.state == State.FINISHED and is_near_expiry(each, now) for each in batches)
 
 
 def is_near_expiry(batch: Standing, now: datetime) -> bool:
