@@ -99,8 +99,10 @@ class CompletionTick:
         """Terminate does not reach a run between two steps, nor one whose process gets no signal."""
         for record, batches in found.items():
             live = [each for each in batches if each.state in CANCELABLE]
-            if not live or self._is_over() or runs.is_active(live[0].run_id) or not runs.was_terminated(live[0].run_id):
+            if not live or runs.is_active(live[0].run_id) or not runs.was_terminated(live[0].run_id):
                 continue
+            if self._has_tidied_enough():
+                return
             ledger = self.scrape_do.ledger
             outcomes = cancel_all(
                 ledger,
@@ -119,9 +121,11 @@ class CompletionTick:
         """Find out what became of submissions whose run died while it sent them."""
         patience = Patience.with_requests_of(self.scrape_do.request_timeout)
         ledger = self.scrape_do.ledger
+        now = ledger.now()
         for each in (each for batches in found.values() for each in batches):
             is_unsure = each.state in {State.SUBMITTING, State.UNCERTAIN}
-            if not is_unsure or self._is_over() or runs.is_active(each.run_id):
+            is_alive = runs.is_active(each.run_id) and now - (each.claimed_at or each.planned_at) <= patience.lease
+            if not is_unsure or is_alive or self._has_tidied_enough():
                 continue
             with suppress(LostClaimError):
                 try:
@@ -169,9 +173,7 @@ class CompletionTick:
                     requests += self._launch(dataset, partitions, needs[Need.COLLECTING])
         return requests
 
-    def _need(
-        self, dataset: Dataset, record: GenerationRecord, batches: Sequence[Standing], now: datetime
-    ) -> Need:
+    def _need(self, dataset: Dataset, record: GenerationRecord, batches: Sequence[Standing], now: datetime) -> Need:
         if record.completed_at is not None and self._is_told(dataset, record):
             self.scrape_do.ledger.collect_confirmed(record)
             return Need.NOTHING
@@ -232,8 +234,9 @@ class CompletionTick:
         tags = {"scrapedo/dataset": dataset.name, "scrapedo/attempt": str(attempt)}
         return run_request(dataset.collect_job_name, partitions, run_key=key, tags=tags)
 
-    def _is_over(self) -> bool:
-        return time.monotonic() >= self.deadline
+    def _has_tidied_enough(self) -> bool:
+        """Half of the time is for looking at jobs, whatever there is to be tidied up."""
+        return time.monotonic() >= self.deadline - _BUDGET / 2
 
 
 def _is_at_work(record: GenerationRecord, batches: Sequence[Standing], runs: Runs, at_work: set[str | None]) -> bool:

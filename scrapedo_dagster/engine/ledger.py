@@ -74,8 +74,8 @@ class GenerationRecord:
         scope: what it is of.
         number: counted from 1 in each scope.
         completed_at: since when its files are the data of the partition.
-        collect_key: the run key of the last collecting run that was asked for, or that there was one which was not
-            asked for; until Dagster is known to have been told of what it did.
+        collect_key: what the run key of the last collecting run begins with, or that nobody asked for this run; until
+            Dagster is known to have been told of what it did.
         collect_attempts: how many of these were asked for.
         collect_after: when another one may be.
     """
