@@ -1,0 +1,59 @@
+"""A dataset whose results come by webhook, in Dagster."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, ScrapeOptions, scrape_do_assets
+from scrapedo_dagster.engine.inbox import Inbox
+
+TOKEN, SECRET = "canary-7f3a9c", "canary-7f3a9c-current-secret"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("own", [False, True])
+def test_a_dataset_is_delivered_collected_and_forgotten(
+    pipeline: Any, running: Any, inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    monkeypatch.setenv("TOKEN", TOKEN)
+    monkeypatch.setenv("SECRET", SECRET)
+    options = ScrapeOptions(webhook_url="https://mine.example") if own else None
+
+    @scrape_do_assets(name="shop", options=options)
+    def shop(_context: dg.AssetExecutionContext) -> list[str]:
+        return list(pipeline.urls(5))
+
+    (tmp_path / "home").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
+        result = dg.materialize(
+            list(shop.assets),
+            instance=instance,
+            raise_on_error=False,
+            resources={
+                "scrape_do": ScrapeDoResource(
+                    api_token=dg.EnvVar("TOKEN"),
+                    base_url=pipeline.emulator.base_url,
+                    webhook_url=running.url,
+                    webhook_secret=dg.EnvVar("SECRET"),
+                    webhook_inbox=str(tmp_path / "inbox"),
+                ),
+                "scrape_do_parquet": ScrapeDoParquetIOManager(base_uri=str(tmp_path / "data")),
+            },
+        )
+        errors = [event.event_specific_data.error.to_string() for event in result.all_events if event.is_step_failure]
+    if own:
+        assert "Remove one of the two" in errors[0]
+        assert pipeline.emulator.jobs() == []
+        return
+    assert errors == []
+    contents = ScrapeDoParquetIOManager(base_uri=str(tmp_path / "data")).store.table(["shop", "contents"])
+    rows = contents.dataset(None).to_table(columns=["url", "content"]).to_pylist()
+    assert {row["url"]: row["content"] for row in rows} == {url: pipeline.page(url) for url in pipeline.urls(5)}
+    stored = {line["submission"] for line in running.requests() if line.get("result") == "stored"}
+    assert len(stored) == 1
+    [job] = pipeline.emulator.jobs()
+    assert job.request["WebhookURL"].endswith(stored.pop())
