@@ -73,6 +73,9 @@ class Deployment:
         requests = self.emulator.requests()
         return requests.get("get_job", 0) + requests.get("list_jobs", 0)
 
+    def green(self) -> set[str]:
+        return self.instance.get_materialized_partitions(dg.AssetKey(["shop", "tasks"]))
+
     def rows(self) -> pd.DataFrame:
         return pd.read_parquet(self.directory / "data" / "shop" / "tasks")
 
@@ -98,25 +101,27 @@ def deployed(site: DemoSite, tmp_path: Path) -> Iterator[Callable[..., Deploymen
 
 
 def brought_home(deployment: Deployment, gate: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Submit, tick while the jobs linger, let them end, and tick until all is there. How often Scrape.do was asked."""
+    """Submit, tick while the jobs linger, let them end, and tick until all is there. How often it was asked meanwhile."""
     from scrapedo_dagster.engine.ledger import Ledger
 
     passed = timedelta(0)
     now = Ledger.now
     monkeypatch.setattr(Ledger, "now", lambda self: now(self) + passed)
-    deployment.emulator.set_faults({"targets": [{"kind": "linger", "match": gate}]})
+    deployment.emulator.set_faults({"targets": [{"kind": "linger", "match": gate, "seconds": 3600}]})
     deployment.submit()
     asked = deployment.asked()
     for _ in range(TICKS):
         passed += timedelta(seconds=10)
         assert deployment.tick() == 0
-    deployment.emulator.set_faults({})
+    asked = deployment.asked() - asked
+    deployment.emulator.advance(timedelta(hours=1))
     deadline = time.monotonic() + 60
-    while not deployment.tick():
-        assert time.monotonic() < deadline, "nothing was collected"
+    while deployment.green() != set(PARTITIONS):
+        assert time.monotonic() < deadline, f"only {deployment.green()} were collected"
         passed += timedelta(seconds=10)
+        deployment.tick()
     assert deployment.rows().groupby("partition", observed=True).size().to_dict() == dict.fromkeys(PARTITIONS, 6)
-    return deployment.asked() - asked
+    return asked
 
 
 @pytest.mark.slow
