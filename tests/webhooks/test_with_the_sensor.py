@@ -101,7 +101,7 @@ def deployed(site: DemoSite, tmp_path: Path) -> Iterator[Callable[..., Deploymen
 
 
 def brought_home(deployment: Deployment, gate: str, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Submit, tick while the jobs linger, let them end, and tick until all is there. How often it was asked meanwhile."""
+    """Submit, tick while the jobs linger, let them end, tick until all is there. How often it was asked at first."""
     from scrapedo_dagster.engine.ledger import Ledger
 
     passed = timedelta(0)
