@@ -69,10 +69,6 @@ def build_submit_op(config_type: type[SubmitTargetsConfig]) -> dg.OpDefinition:
 
     @dg.op(
         name=_SUBMIT,
-        description=(
-            "Submit targets to Scrape.do, which is what costs credits, and end in seconds. The targets are an input, "
-            "or `targets` or `targets_file` of the config. They become a partition of a dataset."
-        ),
         ins={"targets": dg.In(default_value=None, description="A list of URLs, or of `Target`s.")},
     )
     def submit(
@@ -82,6 +78,11 @@ def build_submit_op(config_type: type[SubmitTargetsConfig]) -> dg.OpDefinition:
         scrape_do_parquet: ParquetResource,
         targets: Any,
     ) -> ScrapeDoHandle:
+        """Submit targets to Scrape.do, which is what costs credits, and end in seconds.
+
+        They are an input from another op, or `targets` or `targets_file` of the config, and become a partition of a
+        dataset.
+        """
         return _submit(context, config, scrape_do, scrape_do_parquet, targets)
 
     return submit
@@ -95,7 +96,9 @@ def _submit(
     targets: Iterable[str | Target] | None,
 ) -> ScrapeDoHandle:
     try:
-        check_sources(targets=config.targets, targets_file=config.targets_file, input=targets)
+        check_sources(
+            {"targets": config.targets, "targets_file": config.targets_file, "an input from another op": targets}
+        )
     except ValueError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     dataset = ad_hoc_dataset(
@@ -168,8 +171,7 @@ def _partition_of_launch(context: dg.OpExecutionContext) -> str:
     record = context.instance.get_run_record_by_id(root)
     if record is None:
         raise dg.Failure(
-            f"This run retries run {root}, which is deleted, so that its partition is not known. Nothing was "
-            f"submitted. Give the partition_key that it had, which ends with {root[:8]}; or launch a new run.",
+            f"Run {root} is deleted, so that its partition is not known. Nothing was submitted. Give a partition_key.",
             allow_retries=False,
         )
     name = f"{record.create_timestamp:%Y-%m-%d_%H-%M-%S}_{root[:8]}"

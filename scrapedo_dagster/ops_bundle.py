@@ -9,7 +9,7 @@ from scrapedo_dagster.assets import ScrapeDoDataset
 from scrapedo_dagster.checks import build_checks
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.ops import build_submit_op, collect_targets
-from scrapedo_dagster.ops_config import AD_HOC, SubmitTargetsConfig
+from scrapedo_dagster.ops_config import SubmitTargetsConfig
 from scrapedo_dagster.ops_orders import ad_hoc_dataset, as_ordered
 from scrapedo_dagster.partition_ranges import PARTITIONS_A_RUN
 from scrapedo_dagster.runs import COLLECTS_TAG
@@ -19,7 +19,7 @@ _DESCRIPTION = "Lists of targets that were given to the op `submit_targets`, eac
 
 
 def build_scrape_targets(
-    dataset: str = AD_HOC, *, job_name: str = "scrape_targets", min_success_ratio: float = 0.9
+    dataset: str = "ad_hoc", *, job_name: str = "scrape_targets", min_success_ratio: float = 0.9
 ) -> ScrapeDoDataset:
     """Make a dataset of ad-hoc lists, and the job that scrapes one: give it targets in the Launchpad.
 

@@ -2,6 +2,7 @@
 
 import enum
 import types
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import dagster as dg
@@ -13,8 +14,6 @@ from scrapedo_dagster.api.models import RequestModel
 from scrapedo_dagster.ops_orders import withheld
 from scrapedo_dagster.table_assets import check_name
 from scrapedo_dagster.target_sources import TargetsFile
-
-AD_HOC = "ad_hoc"
 
 _IN_PLAIN_TEXT = "Run config is stored in plain text: give a secret as {env: NAME_OF_A_VARIABLE}."
 _ABOUT_OPTIONS = {
@@ -122,7 +121,7 @@ class SubmitTargetsConfig(_Config):
     )
     targets_file: TargetsFileConfig | None = Field(default=None, description="A file that lists the targets.")
     dataset: str = Field(
-        default=AD_HOC,
+        default="ad_hoc",
         description=(
             "The dataset that the results belong to: letters, digits and underscores. `build_scrape_targets` makes its "
             "assets."
@@ -159,7 +158,7 @@ class SubmitTargetsConfig(_Config):
 
     @model_validator(mode="after")
     def _is_sound(self) -> Self:
-        check_sources(targets=self.targets, targets_file=self.targets_file, may_be_missing=True)
+        check_sources({"targets": self.targets, "targets_file": self.targets_file}, may_be_missing=True)
         try:
             check_name(self.dataset)
         except dg.DagsterInvalidDefinitionError as error:
@@ -188,7 +187,7 @@ class SubmitTargetsConfig(_Config):
             raise ValueError(_worded(error)) from None
 
 
-def check_sources(*, may_be_missing: bool = False, **sources: Any) -> None:
+def check_sources(sources: Mapping[str, Any], *, may_be_missing: bool = False) -> None:
     """Refuse targets from two places at once, or from none."""
     given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1 or not (given or may_be_missing):

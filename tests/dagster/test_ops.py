@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import pickle
 import re
+import signal
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +20,7 @@ from dagster._core.definitions.reconstruct import ReconstructableRepository
 from pydantic import BaseModel, ValidationError
 
 import scrapedo_dagster.ops
+import scrapedo_dagster.steps
 from scrapedo_dagster import (
     ScrapeDoCollected,
     ScrapeDoDataset,
@@ -32,7 +36,6 @@ from scrapedo_dagster import (
 )
 from scrapedo_dagster.api import RenderOptions
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.runs import COLLECTS_TAG
 
 DOCS = Path(__file__).parents[2] / "docs" / "ops.md"
 Pages = Callable[[str], "list[str]"]
@@ -86,7 +89,7 @@ def execute(resources: dict[str, Any], instance: dg.DagsterInstance) -> Callable
     return execute
 
 
-def failure_of(result: Result) -> str:
+def failure_of(result: Result | dg.JobExecutionResult) -> str:
     """What the person who looks at the failed run reads."""
     [event] = [event for event in result.all_events if event.is_step_failure]
     return str(event.step_failure_data.error_display_string)
@@ -157,12 +160,17 @@ def test_a_file_of_targets_is_read_with_its_keys(launch: Callable[..., Result], 
 
 
 def test_a_secret_is_named_in_the_config_and_recorded_nowhere(
-    launch: Callable[..., Result], pages: Pages, emulator: Emulator, token: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """That it is in no file, no event and no log is looked at after each test."""
+    launch: Callable[..., Result], pages: Pages, emulator: Emulator, instance: dg.DagsterInstance, token: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     monkeypatch.setenv("SHOP_LOGIN", token)
-    assert launch(targets=pages("a"), options={"headers": {"Authorization": {"env": "SHOP_LOGIN"}}}).success
-    assert emulator.jobs()[0].request["Headers"] == {"Authorization": token}
+    result = launch(targets=pages("a"), options={"geo_code": "us", "headers": {"Login": {"env": "SHOP_LOGIN"}}})
+    assert result.success
+    assert emulator.jobs()[0].request["Headers"] == {"Login": token}
+    recorded = [*instance.all_logs(result.run_id), instance.get_run_by_id(result.run_id)]
+    told = " ".join(dg.serialize_value(each) for each in recorded)
+    assert "geo_code" in told
+    assert token not in told
 
 
 def test_what_comes_out_of_the_ops_pickles_small() -> None:
@@ -179,7 +187,7 @@ def test_what_comes_out_of_the_ops_pickles_small() -> None:
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        ({}, "Give exactly one of targets, targets_file, input; given: none of them"),
+        ({}, "Give exactly one of targets, targets_file, an input from another op; given: none of them"),
         ({"targets": ["ftp://x"]}, "1 of 1 targets are no URLs"),
         ({"targets": ["http://x/1", "http://x/2"], "max_credits": 1}, "max_credits is 1"),
         ({"targets_file": {"uri": "/nowhere/urls.csv"}}, "/nowhere/urls.csv"),
@@ -302,43 +310,77 @@ def test_a_list_whose_run_died_is_brought_home_by_the_sensor(
     assert tick(bundle).run_requests == []
 
 
-def test_the_sensor_leaves_to_a_run_what_it_is_about_to_collect(
-    launch: Callable[..., Result], bundle: ScrapeDoDataset, pages: Pages, ended: Callable[[], None], tick: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    asked_for = []
+@pytest.fixture
+def looks(bundle: ScrapeDoDataset, ended: Callable[[], None], tick: Any) -> Callable[[], list[str | None]]:
+    """Once all jobs have ended, the partitions that a tick of the sensor wants to have collected."""
+
+    def looks() -> list[str | None]:
+        ended()
+        return [request.partition_key for request in tick(bundle).run_requests]
+
+    return looks
+
+
+def test_the_sensor_leaves_to_the_job_what_it_is_going_to_collect(
+    launch: Callable[..., Result], pages: Pages, looks: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = []
+    real = scrapedo_dagster.ops.submit_partition
+
+    def look_after(*arguments: Any) -> Any:
+        told = real(*arguments)
+        found.append(looks())
+        return told
+
+    monkeypatch.setattr(scrapedo_dagster.ops, "submit_partition", look_after)
+    assert launch(targets=pages("a")).success
+    assert [*found, looks()] == [[], []]
+
+
+def test_the_sensor_collects_what_a_graph_does_not_while_the_graph_goes_on(
+    execute: Callable[..., Result], pages: Pages, looks: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: dict[str, list[str | None]] = {}
     real = scrapedo_dagster.ops.collect_partitions
 
-    def look_first(*arguments: Any) -> Any:
-        ended()
-        asked_for.append(tick(bundle).run_requests)
-        return real(*arguments)
-
-    monkeypatch.setattr(scrapedo_dagster.ops, "collect_partitions", look_first)
-    assert launch(targets=pages("a")).success
-    assert asked_for == [[]]
-    assert tick(bundle).run_requests == []
-
-
-@pytest.mark.parametrize("collects", [False, True])
-def test_the_sensor_collects_for_a_graph_that_does_not_while_it_goes_on(
-    execute: Callable[..., Result], bundle: ScrapeDoDataset, pages: Pages, ended: Callable[[], None], tick: Any,
-    collects: bool,
-) -> None:  # fmt: skip
-    asked_for = []
-
     @dg.op
-    def something_long(handle: ScrapeDoHandle) -> None:
-        ended()
-        asked_for.extend(tick(bundle).run_requests)
+    def something_long(handle: ScrapeDoHandle) -> ScrapeDoHandle:
+        found["long"] = looks()
+        return handle
 
     @dg.graph
     def mine() -> None:
         something_long(submit_targets())
 
-    tags = {COLLECTS_TAG: "ad_hoc"} if collects else {}
-    assert execute(mine, config_of(targets=pages("a"), partition_key=KEY), tags=tags).success
-    assert [request.partition_key for request in asked_for] == ([] if collects else [KEY])
+    @dg.graph
+    def collecting() -> None:
+        collect_targets(submit_targets())
+
+    def look_first(*arguments: Any) -> Any:
+        found["collecting"] = looks()
+        return real(*arguments)
+
+    monkeypatch.setattr(scrapedo_dagster.ops, "collect_partitions", look_first)
+    assert execute(mine, config_of(targets=pages("a"), partition_key="a")).success
+    assert execute(collecting, config_of(targets=pages("b"), partition_key="b")).success
+    assert found == {"long": ["a"], "collecting": []}
+
+
+def test_terminating_a_run_that_waits_cancels_its_jobs(
+    launch: Callable[..., Result], pages: Pages, emulator: Emulator, instance: dg.DagsterInstance,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    emulator.set_faults({"targets": [{"kind": "linger"}]})
+
+    def terminated(*_: Any, **__: Any) -> None:
+        instance.report_run_canceling(instance.get_runs()[0])
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+
+    monkeypatch.setattr(scrapedo_dagster.steps, "bring_home", terminated)
+    assert "The run was terminated; 1 Scrape.do jobs were canceled" in failure_of(launch(targets=pages("a")))
+    assert [job.canceled for job in emulator.jobs()] == [True]
+    assert instance.get_runs()[0].status == dg.DagsterRunStatus.CANCELED
 
 
 def refuse_submissions(emulator: Emulator) -> None:
