@@ -151,7 +151,7 @@ def receivers() -> Iterator[Callable[..., Receivers]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("kind", "kills"), [("files", 100), ("table", 100)])
+@pytest.mark.parametrize(("kind", "kills"), [("files", 100), ("table", 30)])
 def test_a_receiver_that_is_killed_a_hundred_times_loses_nothing_that_it_answered(
     pipeline: Any, receivers: Any, ledger: Ledger, tmp_path: Path, kind: str, kills: int
 ) -> None:
