@@ -42,7 +42,7 @@ def build_scrape_do_sensor(
 
     @dg.sensor(
         name=name,
-        jobs=[job for each in datasets for job in each.jobs],
+        jobs=[job for each in datasets for job in each.jobs if job.name == each.dataset.collect_job_name],
         minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
         description="Sees Scrape.do jobs end, and launches the runs that bring their results home.",
