@@ -19,7 +19,7 @@ from urllib.parse import unquote
 from pyarrow import fs
 
 from scrapedo_dagster.engine.inbox import Apart, Arrival, Delivery, pack, unpack
-from scrapedo_dagster.engine.parquet_files import atomic_file, safe_name
+from scrapedo_dagster.engine.parquet_files import atomic_file, remove_stale_temporaries, safe_name
 from scrapedo_dagster.engine.places import Place
 
 _UNKNOWN = "_unknown"
@@ -103,6 +103,7 @@ class FileInbox:
     def check(self) -> None:
         """See `Inbox`. Writes a file, and removes it."""
         path = f"{self._base}/_ready"
+        remove_stale_temporaries(self._filesystem, self._base)
         with atomic_file(self._filesystem, path) as file:
             file.write(b"ready")
         with suppress(FileNotFoundError):  # another receiver is just as ready

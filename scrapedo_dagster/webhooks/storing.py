@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections import Counter, deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -64,6 +65,7 @@ class Storing:
         self._writers: set[asyncio.Task[None]] = set()
         self._writing = 0
         self._threads = ThreadPoolExecutor(inbox.writers, "inbox")
+        self._one_apart = threading.Lock()
         self.fates: Counter[Fate] = Counter()
         """How many deliveries since the start."""
 
@@ -115,8 +117,10 @@ class Storing:
         known = [self._submissions.know(each) for each in deliveries]
         put = iter(self._inbox.put([each for each, is_known in zip(deliveries, known, strict=True) if is_known]))
         return [
-            (Fate.STORED if next(put) else Fate.DUPLICATE)
-            if is_known
-            else (Fate.APART if self._inbox.put_apart(each) else Fate.DROPPED)
+            (Fate.STORED if next(put) else Fate.DUPLICATE) if is_known else self._keep_apart(each)
             for each, is_known in zip(deliveries, known, strict=True)
         ]
+
+    def _keep_apart(self, delivery: Delivery) -> Fate:
+        with self._one_apart:  # else several would find the same room
+            return Fate.APART if self._inbox.put_apart(delivery) else Fate.DROPPED

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from scrapedo_dagster.api.errors import ScrapeDoError
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.engine import inbox_tasks
 from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
 from scrapedo_dagster.engine.inbox_address import SECRET_HEADER, Webhook, WebhookError, key_of
 from scrapedo_dagster.engine.inbox_tasks import Delivered
 from scrapedo_dagster.engine.ledger import Ledger, Submission
+from scrapedo_dagster.engine.settle import Patience
 from scrapedo_dagster.engine.states import State
 
 SECRET = "canary-7f3a9c-current-secret"
@@ -66,6 +69,25 @@ def test_a_webhook_of_the_options_beside_ours_is_refused(pipeline: Any, webhook:
         pipeline.submit(pipeline.urls(1), webhook, options=ScrapeOptions(**own))
     assert pipeline.emulator.jobs() == []
     pipeline.submit(pipeline.urls(1), None, options=ScrapeOptions(**own))
+
+
+def test_a_submission_that_is_refused_does_not_tell_the_secret(pipeline: Any, webhook: Webhook, ledger: Ledger) -> None:
+    pipeline.emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "status", "status": 400}]})
+    with pytest.raises(ScrapeDoError) as e:
+        pipeline.submit(pipeline.urls(1), webhook)
+    assert "canary" not in "".join(traceback.format_exception(e.value)) + repr(vars(e.value))
+    [submission] = ledger.find()
+    assert submission.state == State.PLANNED
+    assert "canary" not in repr(submission)
+
+
+def test_a_lost_answer_is_settled_as_without_webhooks(pipeline: Any, webhook: Webhook) -> None:
+    pipeline.emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "drop", "when": "after", "times": 1}]})
+    patience = Patience(settle_after=timedelta(0), pause=0.01)
+    submission = pipeline.submit(pipeline.urls(1), webhook, patience=patience)
+    [job] = pipeline.emulator.jobs()
+    assert submission.job_id == job.job_id
+    assert job.request["WebhookURL"].endswith(key_of(submission))
 
 
 def test_what_was_delivered_is_not_fetched(pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger) -> None:
