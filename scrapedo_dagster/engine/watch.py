@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
@@ -12,7 +13,14 @@ from typing import TypeAlias
 from sqlalchemy.exc import SQLAlchemyError
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
-from scrapedo_dagster.api.errors import NotFoundError
+from scrapedo_dagster.api.errors import (
+    APIConnectionError,
+    IncompleteListingError,
+    NotFoundError,
+    ScrapeDoError,
+    ServerError,
+    UnparsableResponseError,
+)
 from scrapedo_dagster.api.requests import JobsQuery
 from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.engine.inbox import Inbox
@@ -21,6 +29,8 @@ from scrapedo_dagster.engine.ledger import Held, Ledger, LostClaimError, Standin
 
 _FEW = 8  # jobs that are asked for one by one
 _MARGIN = timedelta(hours=1)  # between our clock and the service's
+_PERHAPS_OF_ONE_JOB = (APIConnectionError, ServerError, UnparsableResponseError)
+_MOST_PROBLEMS = 3  # jobs that cannot be asked for before it must be the service that cannot be asked
 _NEW = timedelta(seconds=10)  # a job may not be there to be read in the moment after it was made
 _SILENT = timedelta(minutes=2)  # between two polls of a job of which nothing was delivered
 _TOLD = timedelta(minutes=10)  # and of one of which something was
@@ -118,20 +128,24 @@ def refresh(
         client: their account.
         submissions: those in state submitted.
         on_ended: called with how many of a job's tasks have ended, where it was asked for one by one.
-        on_looked: called with each submission, in their order, of which it is known whether it has ended.
-        deadline: in seconds of `time.monotonic`. After it no more jobs are asked for one by one.
+        on_looked: called with each submission that was looked at: first those in the listing, then those that were
+            asked for one by one; each in their order.
+        deadline: in seconds of `time.monotonic`. After half of the time until then no more pages of the listing are
+            asked for, and after it no more jobs are looked at.
 
     Raises:
-        ScrapeDoError: the service could not be asked. What was learned before is recorded.
+        ScrapeDoError: the service could not be asked, or not after some of the jobs. What was learned is recorded.
     """
-    listed = _listed(client, submissions) if len(submissions) > _FEW else {}
+    listed = _listed(client, submissions, deadline) if len(submissions) > _FEW else {}
     changed: list[Held] = []
-    for submission in submissions:
+    problems: list[ScrapeDoError] = []
+    for submission in sorted(submissions, key=lambda each: each.job_id not in listed):
+        if deadline is not None and time.monotonic() >= deadline:
+            break
         job = listed.get(submission.job_id or "")
         if job is None:
-            if deadline is not None and time.monotonic() >= deadline:
-                break
-            # Few jobs; or one that the listing by time left out, because it is gone or does not tell when it began.
+            # Few jobs; or one that the listing left out, because it is gone or does not tell when it began, or because
+            # the listing was cut short.
             try:
                 job = client.get_job(submission.job_id or "")
             except NotFoundError as error:
@@ -139,16 +153,34 @@ def refresh(
                 if submission.submitted_at is None or ledger.now() - submission.submitted_at >= _NEW:
                     changed += _record(partial(ledger.expired, reason=str(error)), submission)
                 continue
+            except _PERHAPS_OF_ONE_JOB as error:
+                on_looked(submission)
+                problems.append(error)
+                if len(problems) == _MOST_PROBLEMS:
+                    break
+                continue
             on_ended(submission, sum(task.is_terminal for task in job.tasks))
         on_looked(submission)
         if job.is_terminal:
             changed += _record(ledger.finished, submission)
+    if problems:
+        raise problems[0]
     return changed
 
 
-def _listed(client: ScrapeDoAsyncAPIClient, submissions: Sequence[Held]) -> dict[str, JobDetails]:
+def _listed(
+    client: ScrapeDoAsyncAPIClient, submissions: Sequence[Held], deadline: float | None
+) -> dict[str, JobDetails]:
+    """What the listing tells: all of it, or as much as there is time for."""
     since = min(each.submitted_at for each in submissions if each.submitted_at) - _MARGIN
-    return {job.job_id: job for job in client.iter_jobs(JobsQuery(start_from=since))}
+    until = None if deadline is None else (time.monotonic() + deadline) / 2
+    listed: dict[str, JobDetails] = {}
+    with suppress(IncompleteListingError):
+        for job in client.iter_jobs(JobsQuery(start_from=since)):
+            listed[job.job_id] = job
+            if until is not None and time.monotonic() >= until:
+                break
+    return listed
 
 
 def _record(transition: Callable[[Held], Held], submission: Held) -> Iterable[Held]:
