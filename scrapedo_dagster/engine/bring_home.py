@@ -186,11 +186,10 @@ def bring_home(
             scope = each.submitter.scope
             try:
                 waiting[scope] = each.advance(generations[each], report)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the other partitions are brought home
-                problems[scope] = error
-            else:
                 if not waiting[scope]:
                     on_home(scope)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other partitions are brought home
+                problems[scope] = error
         left = [each for each in left if waiting.get(each.submitter.scope)]
         if not left:
             return problems
