@@ -1,6 +1,7 @@
 """Many partitions as few ranges, which is how Dagster runs many of them at once."""
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 
 import dagster as dg
 
@@ -48,19 +49,26 @@ def run_request(
 def keys_between(
     first: str, last: str, partitions_def: dg.PartitionsDefinition, instance: dg.DagsterInstance
 ) -> list[str]:
-    """The partitions of a run of a range."""
+    """The partitions of a run of a range; none if the definition does not have both ends any more."""
+    if isinstance(partitions_def, dg.MultiPartitionsDefinition):
+        return _combinations_between(first, last, partitions_def, instance)
+    if isinstance(partitions_def, dg.TimeWindowPartitionsDefinition):  # which need not list ten years of hours
+        if not all(partitions_def.has_partition_key(key) for key in (first, last)):
+            return []
+        return list(partitions_def.get_partition_keys_in_range(dg.PartitionKeyRange(first, last)))
     keys = partitions_def.get_partition_keys(dynamic_partitions_store=instance)
-    if not isinstance(partitions_def, dg.MultiPartitionsDefinition):
-        names = [str(key) for key in keys]
-        return names[names.index(first) : names.index(last) + 1] if {first, last} <= set(names) else []
-    of_first, of_last = (partitions_def.get_partition_key_from_str(key).keys_by_dimension for key in (first, last))
-    spans = {
-        each.name: set(keys_between(of_first[each.name], of_last[each.name], each.partitions_def, instance))
-        for each in partitions_def.partitions_defs
-    }
-    return [
-        str(key)
-        for key in keys
-        if isinstance(key, dg.MultiPartitionKey)
-        and all(value in spans[name] for name, value in key.keys_by_dimension.items())
+    return list(keys[keys.index(first) : keys.index(last) + 1]) if {first, last} <= set(keys) else []
+
+
+def _combinations_between(
+    first: str, last: str, partitions_def: dg.MultiPartitionsDefinition, instance: dg.DagsterInstance
+) -> list[str]:
+    dimensions = partitions_def.partitions_defs
+    ends = [key.split("|") for key in (first, last)]
+    if any(len(end) != len(dimensions) for end in ends):
+        return []
+    spans = [
+        keys_between(of_first, of_last, each.partitions_def, instance)
+        for of_first, of_last, each in zip(*ends, dimensions, strict=True)
     ]
+    return ["|".join(keys) for keys in product(*spans)]
