@@ -97,10 +97,12 @@ class CompletionTick:
 
     def _cancel_what_was_terminated(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: Runs) -> None:
         """Terminate does not reach a run between two steps, nor one whose process gets no signal."""
-        for record, batches in found.items():
-            live = [each for each in batches if each.state in CANCELABLE]
-            if not live or runs.is_active(live[0].run_id) or not runs.was_terminated(live[0].run_id):
-                continue
+        run_of = {
+            record: next((each.run_id for each in batches if each.state in CANCELABLE), None)
+            for record, batches in found.items()
+        }
+        terminated = runs.terminated({run_id for run_id in run_of.values() if run_id and not runs.is_active(run_id)})
+        for record in (record for record, run_id in run_of.items() if run_id in terminated):
             if self._has_tidied_enough():
                 return
             ledger = self.scrape_do.ledger

@@ -24,9 +24,7 @@ class Runs:
         self._active = instance.get_runs(dg.RunsFilter(statuses=statuses))
         self._active_ids = _ids_of(self._active)
         self._collecting_ids = _ids_of(run for run in self._active if COLLECTS_TAG in run.tags)
-        # A thousand generations may be of one run.
-        self.was_terminated = cache(self._was_terminated)
-        self._planned_by = cache(self._planned)
+        self._planned_by = cache(self._planned)  # several datasets ask
 
     def is_active(self, root_run_id: str | None) -> bool:
         """Whether a run, or a retry of it, has not ended."""
@@ -36,13 +34,16 @@ class Runs:
         """Whether a run of ops that has submitted something is going to collect it too, or a retry of it is."""
         return root_run_id in self._collecting_ids
 
-    def _was_terminated(self, root_run_id: str | None) -> bool:
-        """Whether somebody has terminated a run, or its last retry."""
-        if root_run_id is None:
-            return False
-        retries = self._instance.get_runs(dg.RunsFilter(tags={"dagster/root_run_id": root_run_id}), limit=1)
-        last = retries[0] if retries else self._instance.get_run_by_id(root_run_id)
-        return last is not None and was_terminated(self._instance, last)
+    def terminated(self, root_run_ids: set[str]) -> set[str]:
+        """Which of these runs, or their last retries, somebody has terminated."""
+        if not root_run_ids:
+            return set()
+        ids = list(root_run_ids)
+        last: dict[str, dg.DagsterRun] = {}
+        for which in (dg.RunsFilter(tags={"dagster/root_run_id": ids}), dg.RunsFilter(run_ids=ids)):
+            for run in self._instance.get_runs(which):  # newest first
+                last.setdefault(run.root_run_id or run.run_id, run)
+        return {run_id for run_id, run in last.items() if was_terminated(self._instance, run)}
 
     def partitions_at_work(self, dataset: Dataset) -> set[str | None]:
         """The partitions that an active run collects, or is going to."""
