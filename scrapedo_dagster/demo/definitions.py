@@ -1,4 +1,4 @@
-"""The demo code location: a catalogue of pages, scraped every day, and the titles of its pages.
+"""The demo code location: a shop scraped every day, the titles of its pages, and lists given in the Launchpad.
 
 It is what `make demo` runs and `make dev` serves; both set the environment variables that it reads.
 """
@@ -10,7 +10,13 @@ import dagster as dg
 import pandas as pd
 from bs4 import BeautifulSoup
 
-from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, ScrapeOptions, scrape_do_assets
+from scrapedo_dagster import (
+    ScrapeDoParquetIOManager,
+    ScrapeDoResource,
+    ScrapeOptions,
+    build_scrape_targets,
+    scrape_do_assets,
+)
 from scrapedo_dagster.api.client import DEFAULT_BASE_URL
 from scrapedo_dagster.demo import site
 
@@ -90,9 +96,10 @@ def _account() -> ScrapeDoResource:
 
 defs = dg.Definitions.merge(
     catalogue.defs,
+    build_scrape_targets().defs,  # a list of one's own, from the Launchpad
     dg.Definitions(
         assets=[page_titles],
-        # Three short steps: a process for each would take longer to start than to work.
+        # Short steps: a process for each would take longer to start than to work.
         executor=dg.in_process_executor,
         resources={
             "scrape_do": _account(),
