@@ -36,7 +36,8 @@ from dagster._utils.warnings import BetaWarning, PreviewWarning, SupersessionWar
 for kind in (DeprecationWarning, BetaWarning, PreviewWarning, SupersessionWarning):
     warnings.simplefilter("error", kind)
 from scrapedo_dagster.demo.definitions import defs
-assert {key.path[0] for key in defs.resolve_asset_graph().get_all_asset_keys()} == {"catalogue", "page_titles", "ad_hoc"}
+keys = defs.resolve_asset_graph().get_all_asset_keys()
+assert {key.path[0] for key in keys} == {"catalogue", "page_titles", "ad_hoc"}
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0, done.stderr
