@@ -71,7 +71,9 @@ class Homecoming:
             raise problem
 
     def advance(self, generation: int, report: Report) -> list[Submission]:
-        """Do all that can be done now. Returns the submissions whose jobs have to end first; none when it is home.
+        """Do all that can be done now. Returns the submissions that have to be waited for; none when it is home.
+
+        These are jobs that have not ended, or else what is not sent yet.
 
         Home is: every target of the generation is a row, and the generation is the data of its partition.
 
@@ -87,11 +89,12 @@ class Homecoming:
             # What is paid for comes first: a batch that cannot be sent must not keep the others from being collected.
             ready = [each for each in submissions if self._is_ready(each)]
             waiting = [each for each in submissions if each.state == State.SUBMITTED]
+            unsent = [each for each in submissions if each.state in UNSENT]
             if ready:
                 run_through(self._collect(ready, submissions, report), grace=self.submitter.patience.grace)
-            elif any(each.state in UNSENT for each in submissions):
-                if not _look(self.watch(), waiting, report):
-                    self.submitter.submit(generation)
+            elif unsent:
+                if not _look(self.watch(), waiting, report) and not self.submitter.advance(unsent):
+                    return waiting or unsent
             elif waiting:
                 return waiting
             else:
@@ -194,23 +197,27 @@ def bring_home(
         if not left:
             return problems
         watch = watch or left[0].watch()
-        if _look(watch, [each for submissions in waiting.values() for each in submissions], report):
+        jobs = [each for found in waiting.values() for each in found if each.state == State.SUBMITTED]
+        if _look(watch, jobs, report):
             polls = 0
             continue
         if time.monotonic() >= deadline:
             return problems | {
-                scope: JobTimeoutError(
-                    submissions[0].job_id or "",
-                    last_status=None,
-                    elapsed=job_timeout.total_seconds(),
-                    attempts=polls + 1,
-                )
-                for scope, submissions in waiting.items()
-                if submissions
+                scope: _too_late(found, job_timeout, polls + 1) for scope, found in waiting.items() if found
             }
         report.tell_if_due()
         time.sleep(min(poll.pause(polls), max(0.0, deadline - time.monotonic())))
         polls += 1
+
+
+def _too_late(waiting: Sequence[Submission], job_timeout: timedelta, polls: int) -> Exception:
+    first = waiting[0]
+    if first.job_id is None:
+        return LedgerError(
+            f"{len(waiting)} batches of {first.scope} were not submitted within {job_timeout}: too many other jobs of "
+            "the account were open, or another run was at it. Collect again later: that submits them."
+        )
+    return JobTimeoutError(first.job_id, last_status=None, elapsed=job_timeout.total_seconds(), attempts=polls)
 
 
 def _look(watch: Watch, waiting: Sequence[Submission], report: Report) -> bool:

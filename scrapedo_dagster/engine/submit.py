@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -138,13 +138,19 @@ class Submitter:
             unsent = [each for each in submissions if each.state in UNSENT]
             if not unsent:
                 return submissions
-            advanced = [self._advance(each) for each in unsent]
-            if any(advanced):
+            if self.advance(unsent):
                 pauses = 0
                 continue
-            # What is left is another worker's, or cannot be told yet.
             time.sleep(Backoff(initial=self.patience.pause, maximum=_LONGEST_PAUSE).pause(pauses))
             pauses += 1
+
+    def advance(self, unsent: Sequence[Submission]) -> bool:
+        """Do for each what can be done now. False if that is nothing for any.
+
+        They are another worker's then, or cannot be told yet, or wait for their turn.
+        """
+        advanced = [self._advance(each) for each in unsent]
+        return any(advanced)
 
     def _advance(self, submission: Submission) -> bool:
         """Do for one submission what can be done now. False if that is nothing."""
