@@ -39,6 +39,7 @@ TERMINAL_STATUSES = frozenset({"success", "error", "canceled"})
 
 _ANY_TIME: TypeAdapter[datetime] = TypeAdapter(datetime)
 
+_LARGEST_NUMBER = 10**12  # no true one is near it, and sums of millions of them fit into 64 bits
 
 def _time(value: object) -> datetime | None:
     try:
@@ -51,10 +52,17 @@ def _time(value: object) -> datetime | None:
 
 
 def _whole_number(value: object) -> int | None:
+    """None for what is no number, or none that can be true."""
     try:
-        return int(float(str(value).strip()))
+        number = int(float(str(value).strip()))
     except (ValueError, OverflowError):
         return None
+    return number if abs(number) <= _LARGEST_NUMBER else None
+
+
+def _http_status(value: object) -> int | None:
+    number = _whole_number(value)
+    return number if number is not None and 0 < number < 1000 else None
 
 
 def _text(value: object) -> str:
@@ -205,9 +213,7 @@ class TaskDetails(_WithTimes):
     expires_at: Time = Field(default=None, alias="ExpiresAt")
     update_time: Time = Field(default=None, alias="UpdateTime")
     base64_encoded_content: Flag = Field(default=False, alias="Base64EncodedContent")
-    status_code: Annotated[int | None, BeforeValidator(lambda value: _whole_number(value) or None)] = Field(
-        default=None, alias="StatusCode"
-    )
+    status_code: Annotated[int | None, BeforeValidator(_http_status)] = Field(default=None, alias="StatusCode")
     response_headers: TextMap = Field(default_factory=dict, alias="ResponseHeaders")
     scrape_do_metadata: TextMap = Field(default_factory=dict, alias="Scrape.do")
     content: Annotated[str | None, BeforeValidator(_content)] = Field(default=None, alias="Content", repr=False)

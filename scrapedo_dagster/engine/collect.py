@@ -38,6 +38,7 @@ from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.targets import Batch, Entry
 
 _UNREADABLE = (APIConnectionError, ServerError, UnparsableResponseError)
+_MOST_CREDITS = 2**31 - 1  # that the ledger holds; the service may say anything
 _LATE = timedelta(days=2)  # of the 3 days that results are kept
 _TASKS_END_WITHIN = 30.0  # seconds after the job; how the service orders the two is not documented
 _POLL = Backoff(initial=0.5, maximum=5.0)
@@ -163,7 +164,7 @@ async def collect(
 def _record(ledger: Ledger, submission: Submission, rows: Sequence[Row], again: Batch) -> None:
     ledger.collected(
         submission,
-        credits_used=sum(row.get("credits_used") or 0 for row in rows),
+        credits_used=min(sum(row.get("credits_used") or 0 for row in rows), _MOST_CREDITS),
         succeeded=sum(row["status"] == "success" for row in rows),
         again=again,
     )

@@ -206,7 +206,7 @@ class Ledger:
         for each in standings:
             found.setdefault((each.scope, each.generation), []).append(each)
         # Postgres may see what was settled between the two queries: no batch comes with such a record.
-        return {record: batches for record in records if (batches := found.get((record.scope, record.number)))}
+        return {each: found[each.scope, each.number] for each in records if (each.scope, each.number) in found}
 
     def find(self, *, account: str | None = None, states: Iterable[State] | None = None) -> list[Submission]:
         """Submissions of all partitions, oldest first."""

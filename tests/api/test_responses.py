@@ -376,3 +376,16 @@ def test_result_raises_the_first_thing_that_went_wrong() -> None:
         with pytest.raises(error):
             result.raise_for_status()
     assert not JobResult(job, (made(TaskDetails, "pending"),)).is_success
+
+
+@pytest.mark.parametrize("odd", [10**13, -(10**13), "1e300", float("inf"), "many"])
+def test_numbers_that_cannot_be_true_are_not_told(odd: object) -> None:
+    task = TaskDetails.model_validate(
+        {"TaskID": "t", "JobID": "j", "StatusCode": odd, "Scrape.do": {"Credits-Used": odd}}
+    )
+    assert (task.status_code, task.credits_used) == (None, None)
+
+
+@pytest.mark.parametrize(("given", "status"), [(200, 200), ("404", 404), (0, None), (1000, None), (2**31, None)])
+def test_a_status_that_is_none_of_http_is_not_told(given: object, status: int | None) -> None:
+    assert TaskDetails.model_validate({"TaskID": "t", "JobID": "j", "StatusCode": given}).status_code == status

@@ -203,8 +203,5 @@ def test_no_body_is_a_5xx_and_what_is_taken_can_be_collected(
         body = inbox.read(KEY, *arrival)
         assert body is not None
         result = with_result("https://shop.example/", TaskDetails.model_validate_json(body))
-        numbers = [result.task[name] or 0 for name in ("status_code", "credits_used", "remaining_credits")]
-        if max(map(abs, numbers)) >= 2**31:
-            continue  # what the columns of numbers do with these is the same whether they are fetched or delivered
         pa.Table.from_pylist([{**result.task, "url": "u", "position": 0, "generation": 1}], schema=TASKS_SCHEMA)
         pa.Table.from_pylist([result.content] if result.content else [], schema=CONTENTS_SCHEMA)
