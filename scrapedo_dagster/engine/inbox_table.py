@@ -104,7 +104,7 @@ class TableInbox:
 
     @property
     def _engine(self) -> sa.Engine:
-        return self._ledger._engine
+        return self._ledger.engine
 
 
 def _row(submission: str, job_id: str, task_id: str, **values: object) -> dict[str, object]:

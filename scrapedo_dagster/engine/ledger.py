@@ -150,14 +150,14 @@ class Ledger:
 
     def close(self) -> None:
         """Close the connections, if it was opened at all. The ledger can be used again."""
-        if "_engine" in self.__dict__:
-            self._engine.dispose()
+        if "engine" in self.__dict__:
+            self.engine.dispose()
 
     def now(self) -> datetime:
         """The time of the ledger, which all its workers share: the database's where they may be on many machines."""
-        if self._engine.dialect.name == "sqlite":
+        if self.engine.dialect.name == "sqlite":
             return datetime.now(timezone.utc)
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             time: datetime = connection.execute(sa.select(sa.func.clock_timestamp())).scalar_one()
         return time.astimezone(timezone.utc)
 
@@ -165,7 +165,7 @@ class Ledger:
 
     def generation(self, scope: Scope) -> int:
         """The newest generation of a partition, 0 where there is none."""
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             newest = connection.execute(sa.select(sa.func.max(table.c.generation)).where(_of(scope))).scalar()
         return newest or 0
 
@@ -199,7 +199,7 @@ class Ledger:
         query = sa.select(generations).where(unsettled)
         columns = [column for column in table.c if column.name not in _BULKY]
         batches = sa.select(*columns).join(generations, same).where(unsettled).order_by(table.c.batch)
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             records = [_generation(row) for row in connection.execute(query).mappings()]
             standings = [_standing(row) for row in connection.execute(batches).mappings()]
         found: dict[tuple[Scope, int], list[Standing]] = {}
@@ -231,13 +231,13 @@ class Ledger:
     def count(self, account: str, states: Iterable[State]) -> int:
         """How many submissions of an account are in these states."""
         condition = (table.c.account == account) & table.c.state.in_([state.value for state in states])
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return connection.execute(sa.select(sa.func.count()).where(condition)).scalar_one()
 
     def known_jobs(self, account: str) -> set[str]:
         """The ids of all jobs of an account that the ledger has ever recorded."""
         condition = (table.c.account == account) & table.c.job_id.is_not(None)
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             return set(connection.execute(sa.select(table.c.job_id).where(condition)).scalars())
 
     # --- writing: the named transitions
@@ -252,7 +252,7 @@ class Ledger:
             for batch, entries in enumerate(batches)
         ]
         try:
-            with self._engine.begin() as connection:
+            with self.engine.begin() as connection:
                 connection.execute(sa.insert(generations), {name: rows[0][name] for name in _GENERATION})
                 connection.execute(sa.insert(table), rows)
         except IntegrityError:
@@ -287,13 +287,13 @@ class Ledger:
         self, scope: Scope, generation: int, *conditions: sa.ColumnElement[bool], **values: Any
     ) -> bool:
         same = _of(scope, generations) & (generations.c.generation == generation)
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             changed = connection.execute(sa.update(generations).where(same, *conditions).values(values))
         return changed.rowcount == 1
 
     def continued(self, scope: Scope, generation: int, *, run_id: str | None) -> None:
         """Another run goes on with a generation: from now on it is this run's."""
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             same = _of(scope) & (table.c.generation == generation)
             connection.execute(sa.update(table).where(same).values(run_id=run_id))
 
@@ -366,7 +366,7 @@ class Ledger:
     def collected(self, submission: Submission, *, credits_used: int, succeeded: int, again: Batch = ()) -> Submission:
         """Its rows are in Parquet, but for those of `again`: these are planned as a new batch in the same moment."""
         now = self.now()
-        with self._engine.begin() as connection:
+        with self.engine.begin() as connection:
             moved = self._move_on(
                 connection, submission, State.COLLECTED, collected_at=now, credits=credits_used, succeeded=succeeded
             )
@@ -388,7 +388,7 @@ class Ledger:
 
     def _move(self, submission: Held, to: State, **values: Any) -> Held:
         try:
-            with self._engine.begin() as connection:
+            with self.engine.begin() as connection:
                 return self._move_on(connection, submission, to, **values)
         except IntegrityError as error:
             raise LostClaimError(
@@ -415,12 +415,13 @@ class Ledger:
 
     def _select(self, condition: sa.ColumnElement[bool]) -> list[Submission]:
         order = (table.c.planned_at, table.c.generation, table.c.batch, table.c.id)
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             rows = connection.execute(sa.select(table).where(condition).order_by(*order)).mappings().all()
         return [_submission(row) for row in rows]
 
     @cached_property
-    def _engine(self) -> sa.Engine:
+    def engine(self) -> sa.Engine:
+        """The database, whose other tables may be used as well."""
         if self._url.get_backend_name() == "sqlite":
             engine = _sqlite(self._url)
         else:

@@ -59,7 +59,7 @@ HOW_TO_GET_TO: dict[State, tuple[str, ...]] = {
 
 def row(ledger: Ledger, submission: Submission) -> dict[str, Any]:
     """The row as the database has it."""
-    with ledger._engine.connect() as connection:
+    with ledger.engine.connect() as connection:
         return dict(connection.execute(sa.select(table).where(table.c.id == submission.id)).mappings().one())
 
 
@@ -72,7 +72,7 @@ def in_state(ledger: Ledger, plan: Callable[..., list[Submission]]) -> Callable[
             assert moved is not None
             submission = moved
         if state == State.FAILED:
-            with ledger._engine.begin() as connection:
+            with ledger.engine.begin() as connection:
                 connection.execute(sa.update(table).values(state=state.value))
             submission = ledger.get(submission.id)
         assert submission.state == state
@@ -191,7 +191,7 @@ def test_all_batches_of_a_generation_are_planned_or_none(
 ) -> None:
     plan(["https://a.example/"])
     # Batch 0 of generation 2 cannot be written; what was written before it must go as well.
-    with ledger._engine.begin() as connection:
+    with ledger.engine.begin() as connection:
         connection.execute(sa.update(table).values(generation=2, batch=1))
     assert not ledger.plan(scope, 2, [entries_of([], "raise")] * 2, fingerprint="f", run_id=None)
     assert [each.batch for each in ledger.submissions(scope, 2)] == [1]
@@ -285,7 +285,7 @@ def test_times_are_aware_and_utc(ledger: Ledger, in_state: Callable[[State], Sub
 def test_a_time_of_another_zone_is_the_same_moment(ledger: Ledger, in_state: Callable[[State], Submission]) -> None:
     submission = in_state(State.SUBMITTING)
     moment = datetime(2026, 1, 1, 2, 30, tzinfo=timezone(timedelta(hours=5, minutes=30)))
-    with ledger._engine.begin() as connection:
+    with ledger.engine.begin() as connection:
         connection.execute(sa.update(table).values(claimed_at=moment))
     read = ledger.get(submission.id).claimed_at
     assert read == moment
@@ -366,7 +366,7 @@ def test_a_claim_is_on_disk_before_anything_is_sent(
 ) -> None:
     [submission] = plan(["https://a.example/"])
     ledger.claim(submission, run_id=None, fingerprint="f")
-    with ledger._engine.connect() as connection:
+    with ledger.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2, "2 is FULL"
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
     with sqlite3.connect(sa.make_url(ledger_url).database or "") as other:

@@ -62,7 +62,7 @@ def select(database: Path, sql: str) -> list[Any]:
 
 def differences(ledger: Ledger) -> list[Any]:
     """What Alembic would have to change in the database to make it what `ledger_tables` says."""
-    with ledger._engine.connect() as connection:
+    with ledger.engine.connect() as connection:
         options = {"version_table": VERSION_TABLE, "compare_type": True, "compare_server_default": True}
         return list(compare_metadata(MigrationContext.configure(connection, opts=options), metadata))
 
@@ -73,7 +73,7 @@ def test_schema_is_made_on_first_use_and_is_the_one_of_the_tables(ledger: Ledger
 
 
 def test_a_difference_between_migrations_and_tables_would_be_seen(ledger: Ledger) -> None:
-    with ledger._engine.begin() as connection:
+    with ledger.engine.begin() as connection:
         connection.exec_driver_sql("alter table scrapedo_submissions add column forgotten integer")
         connection.exec_driver_sql("drop index scrapedo_by_state")
     assert {difference[0] for difference in differences(ledger)} == {"remove_column", "add_index"}
@@ -149,7 +149,7 @@ def test_upgrade_in_place_keeps_every_row(database: Path, later_release: Callabl
     before = select(database, f"select {columns}, reason from scrapedo_submissions order by id")
     assert len(before) == 5
     later_release()
-    migrate_module.migrate(Ledger(f"sqlite:///{database}")._engine)
+    migrate_module.migrate(Ledger(f"sqlite:///{database}").engine)
     assert select(database, f"select {columns}, why from scrapedo_submissions order by id") == before
     assert select(database, "select id, priority from scrapedo_submissions order by id") == [
         (row[0], 9 if row[1] == "submitted" else 5) for row in before
@@ -163,7 +163,7 @@ def test_a_database_of_a_newer_release_is_refused_and_left_alone(
 ) -> None:
     with monkeypatch.context():
         later_release()
-        Ledger(f"sqlite:///{database}")._engine.dispose()
+        Ledger(f"sqlite:///{database}").engine.dispose()
         monkeypatch.undo()
     content = select(database, "select * from scrapedo_submissions")
     with pytest.raises(

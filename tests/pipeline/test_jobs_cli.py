@@ -78,7 +78,7 @@ class Planner:
     def claimed(self, submission: Submission, *, ago: float = 0.0) -> Submission:
         claimed = self.ledger.claim(submission, run_id="run-1", fingerprint="f")
         assert claimed is not None
-        engine = self.ledger._engine
+        engine = self.ledger.engine
         with engine.begin() as connection:
             at = self.ledger.now() - timedelta(seconds=ago)
             connection.execute(sa.update(table).where(table.c.id == claimed.id).values(claimed_at=at))
@@ -365,7 +365,7 @@ def test_a_url_that_is_none_is_said_without_repeating_it(run: Run) -> None:
 
 def test_a_ledger_of_a_newer_release_is_not_touched(run: Run, plan: Planner) -> None:
     plan.planned()
-    with plan.ledger._engine.begin() as connection:
+    with plan.ledger.engine.begin() as connection:
         tables = sa.inspect(connection).get_table_names()
         [versions] = [name for name in tables if name != table.name]
         connection.execute(sa.text(f"UPDATE {versions} SET version_num = '9999'"))
