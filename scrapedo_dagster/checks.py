@@ -17,6 +17,7 @@ ParquetResource: TypeAlias = dg.ResourceParam[ScrapeDoParquetIOManager]
 
 _SHOWN = 20  # partitions that the metadata of one check lists
 _LOST = ("expired", "gone")
+_NO_FILES = Summary(targets=0, succeeded=0, bytes=0, credits=0, statuses={}, failed=(), slowest=())
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,11 @@ def _judge(
     table = dataset.tables(storage, partition).tasks
     current = table.current_generation(partition)
     scope = Scope(scrape_do.account, dataset.name, partition)
-    submissions = scrape_do.ledger.submissions(scope, current.generation) if current else []
+    generation = current.generation if current else scrape_do.ledger.generation(scope)
+    submissions = scrape_do.ledger.submissions(scope, generation)
     positions = {entry.position for each in submissions for entry in each.entries}
-    return _Judged(partition, summarize(table, partition), len(positions) if submissions else None)
+    summary = summarize(table, partition) if current else _NO_FILES
+    return _Judged(partition, summary, len(positions) if submissions else None)
 
 
 def _partitions_of(context: dg.AssetCheckExecutionContext, dataset: Dataset) -> list[str | None]:

@@ -1,0 +1,159 @@
+"""The asset checks: what they judge, when they fail, how severely, and which partitions they name."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from scrapedo_dagster import ScrapeDoDataset
+from scrapedo_dagster.emulator import Emulator
+
+Shop = Callable[..., ScrapeDoDataset]
+Run = Callable[..., dg.ExecuteInProcessResult]
+NAMES = {"every_target_has_a_row", "enough_succeeded", "nothing_expired", "credits_within_budget"}
+
+
+@pytest.fixture
+def judge(instance: dg.DagsterInstance, resources: dict[str, Any]) -> Callable[..., dict[str, dg.AssetCheckEvaluation]]:
+    """Run the checks of a dataset alone, by name."""
+
+    def judge(dataset: ScrapeDoDataset, **where: Any) -> dict[str, dg.AssetCheckEvaluation]:
+        keys = [key for checks in dataset.asset_checks for key in checks.check_keys]
+        job = dg.define_asset_job("judge", dg.AssetSelection.checks(*keys))
+        defs = dg.Definitions.merge(dataset.defs, dg.Definitions(resources=resources, jobs=[job]))
+        result = defs.resolve_job_def("judge").execute_in_process(instance=instance, raise_on_error=False, **where)
+        assert result.success
+        return {each.check_name: each for each in result.get_asset_check_evaluations()}
+
+    return judge
+
+
+def failed_of(evaluation: dg.AssetCheckEvaluation) -> Any:
+    return evaluation.metadata["scrapedo/failed"].value
+
+
+def test_a_good_partition_passes_every_check_in_the_run_that_collects_it(
+    shop: Shop, materialize: Run, resources: dict[str, Any], instance: dg.DagsterInstance
+) -> None:
+    dataset = shop(max_credits=100)
+    assert materialize(dataset.assets[0], between=("a", "b")).success
+    defs = dg.Definitions.merge(dataset.defs, dg.Definitions(resources=resources))
+    result = defs.resolve_job_def("shop_collect").execute_in_process(
+        instance=instance,
+        tags={"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "b"},
+    )
+    evaluations = {each.check_name: each for each in result.get_asset_check_evaluations()}
+    assert set(evaluations) == NAMES
+    assert all(each.passed for each in evaluations.values())
+    assert {each.metadata["scrapedo/partitions"].value for each in evaluations.values()} == {2}
+    assert evaluations["credits_within_budget"].metadata["scrapedo/credits_within_budget"].value == 6
+    assert evaluations["enough_succeeded"].metadata["scrapedo/enough_succeeded"].value == 1.0
+
+
+def test_failed_targets_warn_below_the_ratio_and_name_their_partition(
+    shop: Shop, materialize: Run, emulator: Emulator, judge: Callable[..., Any]
+) -> None:
+    emulator.set_faults({"targets": [{"kind": "error", "match": "*/2?of=b"}]})
+    dataset = shop(min_success_ratio=0.7)
+    assert materialize(*dataset.assets, between=("a", "c")).success
+    found = judge(dataset)
+    assert not found["enough_succeeded"].passed
+    assert found["enough_succeeded"].severity == dg.AssetCheckSeverity.WARN
+    assert "| b | 2 | 3 |" in failed_of(found["enough_succeeded"])
+    assert found["enough_succeeded"].metadata["scrapedo/failed_partitions"].value == 1
+    assert found["enough_succeeded"].metadata["scrapedo/enough_succeeded"].value == pytest.approx(2 / 3)
+    assert found["every_target_has_a_row"].passed
+    assert judge(shop(min_success_ratio=0.6))["enough_succeeded"].passed
+
+
+def test_expired_and_gone_results_are_an_error(
+    shop: Shop, materialize: Run, emulator: Emulator, judge: Callable[..., Any]
+) -> None:
+    emulator.set_faults({"targets": [{"kind": "gone", "match": "*/1?of=a"}]})
+    dataset = shop()
+    assert materialize(*dataset.assets, partition_key="a").success
+    assert materialize(dataset.assets[0], partition_key="b").success
+    emulator.advance(timedelta(days=4))
+    assert materialize(dataset.assets[1], partition_key="b").success
+    found = judge(dataset)["nothing_expired"]
+    assert not found.passed
+    assert found.severity == dg.AssetCheckSeverity.ERROR
+    assert found.metadata["scrapedo/nothing_expired"].value == 4
+    assert "| a | 1 |" in failed_of(found)
+    assert "| b | 3 |" in failed_of(found)
+
+
+def test_a_price_over_the_budget_warns(shop: Shop, materialize: Run, judge: Callable[..., Any]) -> None:
+    assert materialize(*shop().assets, partition_key="a").success
+    found = judge(shop(max_credits=2))["credits_within_budget"]
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "| a | 3 | 2 |" in failed_of(found)
+    assert "credits_within_budget" not in judge(shop())
+
+
+def test_rows_that_are_missing_are_an_error(
+    shop: Shop, materialize: Run, data: Path, judge: Callable[..., Any]
+) -> None:
+
+    dataset = shop()
+    assert materialize(*dataset.assets, partition_key="a").success
+    [part] = (data / "shop" / "tasks").rglob("*.parquet")
+    table = pq.read_table(part, partitioning=None)
+    pq.write_table(table.slice(0, 2), part)
+    found = judge(dataset)["every_target_has_a_row"]
+    assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert "| a | 3 | 2 |" in failed_of(found)
+
+
+def test_a_partition_whose_files_are_gone_is_named_and_keeps_no_other_from_being_judged(
+    shop: Shop, materialize: Run, data: Path, judge: Callable[..., Any]
+) -> None:
+    dataset = shop()
+    assert materialize(*dataset.assets, between=("a", "b")).success
+    shutil.rmtree(data / "shop" / "tasks" / "partition=a")
+    found = judge(dataset)["every_target_has_a_row"]
+    assert not found.passed
+    assert "| a | 3 | 0 |" in failed_of(found)
+    assert found.metadata["scrapedo/partitions"].value == 2
+
+
+def test_a_lost_ledger_fails_no_check(
+    shop: Shop, materialize: Run, instance: dg.DagsterInstance, judge: Callable[..., Any]
+) -> None:
+    dataset = shop()
+    assert materialize(*dataset.assets, partition_key="a").success
+    shutil.rmtree(Path(instance.root_directory) / "scrapedo")
+    assert all(each.passed for each in judge(dataset).values())
+
+
+def test_targets_that_are_listed_twice_or_invalid_are_counted_as_rows(
+    shop: Shop, materialize: Run, pages: Callable[[str], list[str]], judge: Callable[..., Any]
+) -> None:
+    targets = [*pages("x"), *pages("x"), "ftp://files.example"]
+    dataset = shop(targets=targets, partitions_def=None, on_invalid_target="skip", retry_failed_targets=1)
+    assert materialize(*dataset.assets).success
+    found = judge(dataset)
+    assert found["every_target_has_a_row"].passed
+    assert found["every_target_has_a_row"].metadata["scrapedo/every_target_has_a_row"].value == 7
+
+
+def test_checks_of_nothing_pass(shop: Shop, judge: Callable[..., Any]) -> None:
+    assert all(each.passed for each in judge(shop()).values())
+
+
+def test_checks_of_multi_partitions_judge_those_of_their_run(
+    shop: Shop, materialize: Run, judge: Callable[..., Any]
+) -> None:
+    kinds = {name: dg.StaticPartitionsDefinition(["1", "2"]) for name in ("kind", "site")}
+    dataset = shop(partitions_def=dg.MultiPartitionsDefinition(kinds))
+    assert materialize(*dataset.assets, between=("1|1", "2|2")).success
+    again = materialize(*dataset.assets, *dataset.asset_checks, partition_key="1|2")
+    assert {each.metadata["scrapedo/partitions"].value for each in again.get_asset_check_evaluations()} == {1}
+    assert judge(dataset)["enough_succeeded"].metadata["scrapedo/partitions"].value == 4
