@@ -148,10 +148,18 @@ def build_scrape_do_assets(
         raise dg.DagsterInvalidDefinitionError(
             f"scrape_do_assets(name={name!r}): options must be ScrapeOptions: ScrapeOptions(**options)."
         )
-    if not 0 <= min_success_ratio <= 1:
-        raise dg.DagsterInvalidDefinitionError(
-            f"scrape_do_assets(name={name!r}): min_success_ratio={min_success_ratio} is not from 0 to 1."
-        )
+    for argument, value, is_right, rule in (
+        ("min_success_ratio", min_success_ratio, 0 <= min_success_ratio <= 1, "from 0 to 1"),
+        ("job_deadline", job_deadline, job_deadline > timedelta(0), "above 0"),
+        ("on_invalid_target", on_invalid_target, on_invalid_target in {"raise", "skip"}, "'raise' or 'skip'"),
+        ("max_credits", max_credits, max_credits is None or max_credits >= 0, "0 or more"),
+        ("max_open_jobs", max_open_jobs, max_open_jobs is None or max_open_jobs >= 1, "1 or more"),
+        ("retry_failed_targets", retry_failed_targets, retry_failed_targets >= 0, "0 or more"),
+    ):
+        if not is_right:
+            raise dg.DagsterInvalidDefinitionError(
+                f"scrape_do_assets(name={name!r}): {argument}={value!r} is not {rule}."
+            )
     _check_targets(name, targets)
     jobs_spec, tasks_spec, contents_spec = table_specs(
         name,

@@ -21,14 +21,19 @@ def build_schedules(job: Any, dataset: Dataset, schedule: bool | str) -> tuple[A
     """
     if schedule is False:
         return ()
-    has_windows = _has_windows(dataset.partitions_def)
+    windows = _windows_of(dataset.partitions_def)
     where = f"scrape_do_assets(name={dataset.name!r}, schedule={schedule!r})"
-    if schedule is True and not has_windows:
+    if schedule is True and not windows:
         raise dg.DagsterInvalidDefinitionError(
             f"{where}: only partitions with time windows have a cadence of their own. Give a cron expression, such as "
             'schedule="0 6 * * *".'
         )
-    if schedule is not True and has_windows:
+    if windows > 1:
+        raise dg.DagsterInvalidDefinitionError(
+            f"{where}: both dimensions of the partitions have time windows, and Dagster has no schedule for that. "
+            "Write one with @dg.schedule."
+        )
+    if schedule is not True and windows:
         raise dg.DagsterInvalidDefinitionError(
             f"{where}: partitions with time windows are scheduled by their own cadence. Give schedule=True; the hour "
             "is the partitions definition's `hour_offset` and `minute_offset`."
@@ -58,7 +63,8 @@ def _of_all_partitions(
     return all_partitions
 
 
-def _has_windows(partitions_def: dg.PartitionsDefinition | None) -> bool:
+def _windows_of(partitions_def: dg.PartitionsDefinition | None) -> int:
+    """How many dimensions have time windows."""
     if isinstance(partitions_def, dg.MultiPartitionsDefinition):
-        return any(_has_windows(each.partitions_def) for each in partitions_def.partitions_defs)
+        return sum(_windows_of(each.partitions_def) for each in partitions_def.partitions_defs)
     return isinstance(partitions_def, dg.TimeWindowPartitionsDefinition)
