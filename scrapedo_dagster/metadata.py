@@ -48,8 +48,8 @@ def of_jobs(generation: Generation, submissions: Sequence[Submission]) -> Metada
     }
 
 
-def of_tasks(table: ParquetTable, partition: str | None, summary: Summary) -> Metadata:
-    """Of a materialization of `[name, "tasks"]`."""
+def of_tasks(table: ParquetTable, partition: str | None, summary: Summary, submitted_by: str | None) -> Metadata:
+    """Of a materialization of `[name, "tasks"]`. `submitted_by` is a run."""
     statuses = [(status, code, count) for (status, code), count in summary.statuses.items()]
     failed = [(row["url"], row["status"], row["error_message"]) for row in summary.failed]
     slowest = [(row["url"], row["duration_ms"]) for row in summary.slowest]
@@ -59,11 +59,13 @@ def of_tasks(table: ParquetTable, partition: str | None, summary: Summary) -> Me
         "scrapedo/targets": summary.targets,
         "scrapedo/succeeded": summary.succeeded,
         "scrapedo/failed": summary.failures,
+        "scrapedo/success_ratio": summary.success_ratio,
         "scrapedo/credits": summary.credits,
         "scrapedo/bytes": summary.bytes,
         "scrapedo/statuses": dg.MetadataValue.md(markdown(("status", "HTTP status", "targets"), statuses)),
         "scrapedo/failed_targets": dg.MetadataValue.md(markdown(("target", "status", "reason"), failed)),
         "scrapedo/slowest_targets": dg.MetadataValue.md(markdown(("target", "milliseconds"), slowest)),
+        **({"scrapedo/submitted_by": dg.MetadataValue.dagster_run(submitted_by)} if submitted_by else {}),
         "scrapedo/preview": dg.MetadataValue.md(
             markdown(_PREVIEW_COLUMNS, [tuple(row.values()) for row in preview.to_pylist()])
         ),

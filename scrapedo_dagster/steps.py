@@ -122,7 +122,7 @@ def collect_partitions(
     begun.update(partition_of)
 
     def tell_home(scope: Scope) -> None:
-        done(partition_of[scope], _told_of_results(context, place.storage, dataset, scope))
+        done(partition_of[scope], _told_of_results(context, place, scope))
 
     def log_progress(progress: Progress) -> None:
         context.log.info(f"{dataset.name}: {progress}")
@@ -145,14 +145,14 @@ def _as_failure(problem: Exception) -> Exception:
     return failure
 
 
-def _told_of_results(
-    context: StepContext, storage: ScrapeDoParquetIOManager, dataset: Dataset, scope: Scope
-) -> dict[dg.AssetKey, metadata.Metadata]:
-    tables = dataset.tables(storage, scope.partition)
+def _told_of_results(context: StepContext, place: Workplace, scope: Scope) -> dict[dg.AssetKey, metadata.Metadata]:
+    dataset, ledger = place.dataset, place.scrape_do.ledger
+    tables = dataset.tables(place.storage, scope.partition)
     summary = summarize(tables.tasks, scope.partition)
     log = context.log.warning if summary.failures else context.log.info
     log(f"{scope}: {summary.succeeded} of {summary.targets} targets succeeded, {summary.credits} credits.")
+    submitted_by = ledger.run_of(scope, ledger.generation(scope))
     return {
-        dataset.tasks_key: metadata.of_tasks(tables.tasks, scope.partition, summary),
+        dataset.tasks_key: metadata.of_tasks(tables.tasks, scope.partition, summary, submitted_by),
         dataset.contents_key: metadata.of_contents(tables.contents, scope.partition, summary),
     }

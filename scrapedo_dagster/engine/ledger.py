@@ -169,6 +169,12 @@ class Ledger:
             newest = connection.execute(sa.select(sa.func.max(table.c.generation)).where(_of(scope))).scalar()
         return newest or 0
 
+    def run_of(self, scope: Scope, generation: int) -> str | None:
+        """The run that has submitted a generation, or went on with it last; the first of its retries."""
+        same = _of(scope) & (table.c.generation == generation)
+        with self.engine.connect() as connection:
+            return connection.execute(sa.select(table.c.run_id).where(same).order_by(table.c.batch)).scalars().first()
+
     def submissions(self, scope: Scope, generation: int) -> list[Submission]:
         """The submissions of a generation, by batch."""
         return self._select(_of(scope) & (table.c.generation == generation))

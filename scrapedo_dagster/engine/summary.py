@@ -51,6 +51,11 @@ class Summary:
         """Targets whose task did not succeed."""
         return self.targets - self.succeeded
 
+    @property
+    def success_ratio(self) -> float:
+        """How many of the targets succeeded, from 0 to 1; 1 without targets."""
+        return self.succeeded / self.targets if self.targets else 1.0
+
 
 def summarize(tasks: ParquetTable, partition: str | None) -> Summary:
     """The summary of a complete partition.
