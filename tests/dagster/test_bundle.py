@@ -1,0 +1,247 @@
+"""A dataset as Dagster sees it: every argument arrives, schedules fit the partitions, mistakes end at definition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from scrapedo_dagster import (
+    ScrapeDoDataset,
+    ScrapeDoParquetIOManager,
+    ScrapeDoTable,
+    ScrapeDoTranslator,
+    build_scrape_do_assets,
+    build_scrape_do_sensor,
+    scrape_do_assets,
+)
+
+days = dg.DailyPartitionsDefinition(start_date="2026-01-01")
+sites = dg.StaticPartitionsDefinition(["x", "y"])
+dynamic = dg.DynamicPartitionsDefinition(name="sites")
+
+
+def shop(**settings: Any) -> ScrapeDoDataset:
+    return build_scrape_do_assets(name="shop", **{"targets": ["https://shop.example/"], **settings})
+
+
+def specs_of(dataset: ScrapeDoDataset) -> dict[str, dg.AssetSpec]:
+    return {spec.key.path[-1]: spec for asset in dataset.assets for spec in asset.specs}
+
+
+def test_what_is_said_of_the_assets_arrives_at_all_three() -> None:
+    about = {
+        "group_name": "scraped",
+        "owners": ["team:shop", "someone@example.com"],
+        "tags": {"tier": "1"},
+        "description": "All that the shop sells.",
+        "key_prefix": ["raw", "web"],
+    }
+    specs = specs_of(shop(**about))
+    assert {tuple(spec.key.path) for spec in specs.values()} == {
+        ("raw", "web", "shop", table) for table in ("jobs", "tasks", "contents")
+    }
+    for spec in specs.values():
+        assert spec.group_name == "scraped"
+        assert list(spec.owners) == ["team:shop", "someone@example.com"]
+        assert spec.tags["tier"] == "1"
+        assert spec.description is not None
+        assert spec.description.startswith("All that the shop sells.\n\n")
+    assert shop(key_prefix="raw").dataset.tasks_key == dg.AssetKey(["raw", "shop", "tasks"])
+
+
+def test_kinds_are_added_to_ours() -> None:
+    specs = specs_of(shop(kinds={"web"}))
+    assert specs["jobs"].kinds == {"scrapedo", "web"}
+    assert specs["tasks"].kinds == specs["contents"].kinds == {"scrapedo", "parquet", "web"}
+
+
+def test_conditions_and_freshness_are_of_the_assets_that_they_concern() -> None:
+    condition = dg.AutomationCondition.eager()
+    policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=1))
+    specs = specs_of(shop(automation_condition=condition, freshness_policy=policy))
+    assert [specs[table].automation_condition for table in ("jobs", "tasks", "contents")] == [condition, None, None]
+    assert [specs[table].freshness_policy for table in ("jobs", "tasks", "contents")] == [None, policy, policy]
+
+
+def test_pool_retries_and_backfills_are_those_of_both_steps() -> None:
+    retries = dg.RetryPolicy(max_retries=2, delay=1)
+    backfills = dg.BackfillPolicy.single_run()
+    for asset in shop(partitions_def=days, pool="web", retry_policy=retries, backfill_policy=backfills).assets:
+        assert asset.op.pool == "web"
+        assert asset.op.retry_policy == retries
+        assert asset.backfill_policy == backfills
+        assert asset.partitions_def == days
+    by_default = [asset.backfill_policy for asset in shop(partitions_def=days).assets]
+    assert by_default == [dg.BackfillPolicy.multi_run(100)] * 2
+    assert [asset.backfill_policy for asset in shop().assets] == [None, None]
+
+
+def test_how_it_is_scraped_arrives_at_the_dataset() -> None:
+    settings: dict[str, Any] = {
+        "job_deadline": timedelta(hours=1),
+        "on_invalid_target": "skip",
+        "max_credits": 5,
+        "max_open_jobs": 3,
+        "reuse_open_jobs": False,
+        "retry_failed_targets": 2,
+    }
+    dataset = shop(**settings).dataset
+    assert {name: getattr(dataset, name) for name in settings} == settings
+
+
+def test_results_have_their_columns_and_their_place_in_the_graph() -> None:
+    specs = specs_of(shop())
+    for table in ("tasks", "contents"):
+        assert [dep.asset_key for dep in specs[table].deps] == [dg.AssetKey(["shop", "jobs"])]
+        assert specs[table].metadata["dagster/column_schema"].columns[0].description
+
+
+def test_the_decorator_takes_its_description_from_the_docstring_each_time() -> None:
+    decorate = scrape_do_assets(name="shop")
+
+    def first(context: dg.AssetExecutionContext) -> list[str]:
+        """The first."""
+        return []
+
+    def second(context: dg.AssetExecutionContext) -> list[str]:
+        """The second."""
+        return []
+
+    texts = [str(specs_of(decorate(each))["jobs"].description).splitlines()[0] for each in (first, second)]
+    assert texts == ["The first.", "The second."]
+
+
+# --- the translator
+
+
+class InCapitals(ScrapeDoTranslator):
+    def get_asset_spec(self, table: ScrapeDoTable) -> dg.AssetSpec:
+        spec = super().get_asset_spec(table)
+        return spec.replace_attributes(key=[table.dataset.upper(), table.table], group_name=f"{table.table}_group")
+
+
+def test_a_translator_changes_keys_and_everything_follows(
+    materialize: Callable[..., Any], tick: Callable[..., Any], collect: Callable[..., Any], ended: Callable[[], None],
+    pages: Callable[[str], list[str]], events: Callable[[str], Any],
+) -> None:  # fmt: skip
+    dataset = shop(targets=pages("x"), translator=InCapitals())
+    specs = specs_of(dataset)
+    assert {spec.group_name for spec in specs.values()} == {"jobs_group", "tasks_group", "contents_group"}
+    assert [dep.asset_key for dep in specs["tasks"].deps] == [dg.AssetKey(["SHOP", "jobs"])]
+    assert materialize(dataset.assets[0]).success
+    ended()
+    [request] = tick(dataset).run_requests
+    result = collect(request, dataset)
+    assert result.success
+    assert {each.asset_key for each in result.get_asset_check_evaluations()} == {dg.AssetKey(["SHOP", "tasks"])}
+    assert events("SHOP/tasks") == {None: 1}
+
+
+# --- schedules
+
+
+def requests_of(dataset: ScrapeDoDataset, instance: dg.DagsterInstance, when: datetime) -> list[dg.RunRequest]:
+    """What its schedule asks for at a time."""
+    io_manager = ScrapeDoParquetIOManager(base_uri="data")
+    resources = {"scrape_do": object(), "scrape_do_parquet": io_manager}
+    defs = dg.Definitions.merge(dataset.defs, dg.Definitions(resources=resources))
+    schedule = defs.resolve_schedule_def("shop_submit_schedule")
+    assert schedule.default_status == dg.DefaultScheduleStatus.STOPPED
+    with dg.build_schedule_context(
+        instance=instance, scheduled_execution_time=when, repository_def=defs.get_repository_def()
+    ) as context:
+        found = schedule.evaluate_tick(context).run_requests
+    assert found is not None
+    return list(found)
+
+
+def test_schedules_submit_what_is_due() -> None:
+    with dg.instance_for_test() as instance:  # a schedule finds no ephemeral one
+        _schedules_submit_what_is_due(instance)
+
+
+def _schedules_submit_what_is_due(instance: dg.DagsterInstance) -> None:
+    at = datetime(2026, 1, 5, tzinfo=timezone.utc)
+    [of_day] = requests_of(shop(partitions_def=days, schedule=True), instance, at)
+    assert of_day.partition_key == "2026-01-04"
+    [whole] = requests_of(shop(schedule="0 6 * * *"), instance, at)
+    assert whole.partition_key is None
+    [of_sites] = requests_of(shop(partitions_def=sites, schedule="0 6 * * *"), instance, at)
+    assert of_sites.tags["dagster/asset_partition_range_start"] == "x"
+    assert of_sites.tags["dagster/asset_partition_range_end"] == "y"
+    both = dg.MultiPartitionsDefinition({"day": days, "site": sites})
+    of_both = requests_of(shop(partitions_def=both, schedule=True), instance, at)
+    assert sorted(str(each.partition_key) for each in of_both) == ["2026-01-04|x", "2026-01-04|y"]
+    mixed = dg.MultiPartitionsDefinition({"day": days, "site": dynamic})
+    assert requests_of(shop(partitions_def=mixed, schedule=True), instance, at) == []
+    assert requests_of(shop(partitions_def=dynamic, schedule="0 6 * * *"), instance, at) == []
+    instance.add_dynamic_partitions("sites", ["only"])
+    [of_dynamic] = requests_of(shop(partitions_def=dynamic, schedule="0 6 * * *"), instance, at)
+    assert of_dynamic.partition_key == "only"
+    [of_mixed] = requests_of(shop(partitions_def=mixed, schedule=True), instance, at)
+    assert of_mixed.partition_key == "2026-01-04|only"
+    assert shop().schedules == ()
+
+
+@pytest.mark.parametrize(
+    ("partitions_def", "schedule", "message"),
+    [
+        (None, True, "Give a cron expression"),
+        (sites, True, "Give a cron expression"),
+        (dynamic, True, "Give a cron expression"),
+        (days, "0 6 * * *", "Give schedule=True"),
+        (dg.MultiPartitionsDefinition({"day": days, "site": sites}), "0 6 * * *", "Give schedule=True"),
+        (dg.MultiPartitionsDefinition({"one": days, "two": days}), True, "both dimensions"),
+        (None, "every morning", "every morning"),
+        (sites, "every morning", "every morning"),
+        (None, "", "cron"),
+    ],
+)
+def test_a_schedule_that_does_not_fit_is_refused_at_definition(
+    partitions_def: dg.PartitionsDefinition | None, schedule: bool | str, message: str
+) -> None:
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match=message):
+        shop(partitions_def=partitions_def, schedule=schedule)
+
+
+# --- errors at definition
+
+
+async def asynchronous(context: Any) -> list[str]:
+    return []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"min_success_ratio": 90}, "not from 0 to 1"),
+        ({"options": {"super": True}}, r"ScrapeOptions\(\*\*options\)"),
+        ({"targets": "https://shop.example/"}, "Give a list"),
+        ({"targets": asynchronous}, "async def"),
+        ({"targets": lambda: ["https://shop.example/"]}, "exactly one argument"),
+        ({"max_open_jobs": 0}, "max_open_jobs"),
+        ({"max_credits": -1}, "max_credits"),
+        ({"retry_failed_targets": -1}, "retry_failed_targets"),
+        ({"job_deadline": timedelta(0)}, "job_deadline"),
+        ({"on_invalid_target": "ignore"}, "on_invalid_target"),
+    ],
+)
+def test_a_wrong_argument_is_named_at_definition(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match=message):
+        shop(**wrong)
+
+
+def test_a_sensor_of_nothing_is_refused_and_settings_arrive() -> None:
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match="at least one dataset"):
+        build_scrape_do_sensor()
+    sensor = build_scrape_do_sensor(
+        shop(), name="mine", minimum_interval_seconds=30, default_status=dg.DefaultSensorStatus.STOPPED
+    )
+    assert (sensor.name, sensor.minimum_interval_seconds) == ("mine", 30)
+    assert sensor.default_status == dg.DefaultSensorStatus.STOPPED
+    [own] = shop().sensors
+    assert (own.name, own.default_status) == ("shop_completion", dg.DefaultSensorStatus.RUNNING)
