@@ -5,6 +5,7 @@ the run that collects may be another one: it must neither send batches that the 
 again with other options.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +15,6 @@ from scrapedo_dagster.api import ScrapeOptions
 from scrapedo_dagster.dataset import Dataset, Workplace
 from scrapedo_dagster.engine.bring_home import Homecoming
 from scrapedo_dagster.engine.ledger import Submission
-from scrapedo_dagster.engine.states import UNSENT
 from scrapedo_dagster.engine.submit import Submitter
 
 _ORDER = "scrapedo/order"
@@ -89,13 +89,9 @@ class _SendsNothing(Submitter):
 
     unknown: tuple[str, ...] = ()
 
-    def submit(self, generation: int) -> list[Submission]:
-        submissions = self.ledger.submissions(self.scope, generation)
-        unsent = [each for each in submissions if each.state in UNSENT]
-        if not unsent:
-            return submissions
+    def advance(self, unsent: Sequence[Submission]) -> bool:
         raise dg.Failure(
-            f"{len(unsent)} of {len(submissions)} batches of {self.scope} were not sent before their run ended. They "
+            f"{len(unsent)} batches of {self.scope} were not sent before their run ended. They "
             f"cannot be sent here, since what they were to be sent with is not recorded: {', '.join(self.unknown)}. "
             f"Re-execute run {unsent[0].run_id}, or launch one with its config and with "
             f"partition_key={self.scope.partition!r}. It sends them, and nothing twice. What was sent is kept.",
