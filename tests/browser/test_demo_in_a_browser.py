@@ -82,7 +82,7 @@ def one_day(page: Page, ui: str, data: Path) -> None:
     results_are_home(page, ui, "catalogue", 1)
     seconds = seconds_to_come_home(data, DAY)
     print(f"\n{seconds:.1f} s from the end of the job to its rows in Parquet")
-    assert seconds < 60  # 30 where nothing else runs
+    assert seconds < 60  # generous: the machine may be busy
 
 
 def ten_days(page: Page, ui: str, data: Path, artifacts: Path) -> None:
@@ -103,11 +103,12 @@ def metadata_and_plots(page: Page, ui: str, artifacts: Path) -> None:
     page.screenshot(path=artifacts / "partition.png")
 
     page.goto(f"{ui}/assets/catalogue/tasks")
-    number = page.get_by_text("scrapedo/credits", exact=True)
-    expect(number).to_be_visible()  # in a table, and then as a plot
+    credits_spent = page.get_by_text("scrapedo/credits", exact=True)
+    expect(credits_spent).to_be_visible()  # in a table
     page.get_by_text("Plots", exact=True).click()
     expect(page.locator("canvas").first).to_be_visible()
-    number.scroll_into_view_if_needed()
+    expect(credits_spent).to_be_visible()  # as a plot
+    page.get_by_text("scrapedo/succeeded", exact=True).scroll_into_view_if_needed()
     page.screenshot(path=artifacts / "plots.png")
 
     page.goto(f"{ui}/locations/scrapedo_demo/asset-groups/catalogue")
@@ -122,9 +123,10 @@ def list_in_the_launchpad(page: Page, ui: str, data: Path, artifacts: Path) -> N
     page.locator(".CodeMirror").first.click()
     page.keyboard.press("Control+A")
     page.keyboard.insert_text(LIST.format(site=site))
-    expect(page.get_by_text("No errors")).to_be_visible()
+    launch = page.get_by_role("button", name="Launch Run")
+    expect(launch).to_be_enabled()
     page.screenshot(path=artifacts / "launchpad.png")
-    page.get_by_role("button", name="Launch Run").click()
+    launch.click()
     page.wait_for_url("**/runs/**")
     expect(page.get_by_text("RUN_SUCCESS")).to_be_visible()
     page.screenshot(path=artifacts / "run.png")

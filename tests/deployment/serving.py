@@ -219,11 +219,12 @@ def deployed(home: Path, definitions: Path, dagster_yaml: str, *, daemon: Path |
             "SITE": site.url,
             "DATA": str(home / "data"),
         }
+        # Before the others: Dagster's processes cannot all make the databases of a new home at once.
+        instance = stack.enter_context(dg.DagsterInstance.from_config(str(home)))
         webserver = ["-m", "dagster_webserver", "-w", str(workspace), "-p", str(port)]
         stack.enter_context(_running(webserver, home / "webserver.log", environment))
         if daemon is not None:
             stack.enter_context(_running([str(daemon), "-w", str(workspace)], home / "daemon.log", environment))
-        instance = stack.enter_context(dg.DagsterInstance.from_config(str(home)))
         ledger = Ledger(f"sqlite:///{home}/scrapedo/ledger.db")
         stack.callback(ledger.close)
         eventually(lambda: _answers(url), "the webserver")
@@ -253,6 +254,8 @@ def _running(arguments: Sequence[str], log: Path, environment: dict[str, str]) -
         for each in family:
             with suppress(psutil.NoSuchProcess):
                 each.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # what it left behind, if it died by itself
         process.wait()
 
 

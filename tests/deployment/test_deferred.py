@@ -95,14 +95,15 @@ def test_submitting_a_range_ends_and_no_run_waits_until_the_sensor_brings_it_hom
     run_id = deployment.launch("shop_submit", days[0], days[-1])
     assert deployment.end_of(run_id) == dg.DagsterRunStatus.SUCCESS
     eventually(lambda: all(deployment.jobs(day)[0].status == "pending" for day in days), "the jobs to be worked on")
-    assert active_runs(deployment) == []
+    eventually(lambda: active_runs(deployment) == [], "all runs to end")
+    assert {deployment.jobs(day)[0].status for day in days} == {"pending"}
     for day in days:
         deployment.site.open(day)
     wait_until_home(deployment, "shop", *days)
     home = deployment.instance.get_latest_materialization_event(dg.AssetKey(["shop", "contents"])).timestamp
     seconds = home - pd.read_parquet(deployment.data / "shop" / "tasks")["end_time"].max().timestamp()
     print(f"\n{seconds:.1f} s from the end of the last job to rows in Parquet, with a sensor that looks every second")
-    assert seconds < 30
+    assert seconds < 60  # generous: the machine may be busy
     collecting = [run for run in deployment.instance.get_runs() if run.job_name == "shop_collect"]
     print(f"{len(collecting)} collecting runs for {len(days)} partitions")
 
