@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -117,7 +118,7 @@ def materialize(resources: dict[str, Any], instance: dg.DagsterInstance) -> Run:
 
 
 @pytest.fixture
-def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What the ticks have logged."""
     said: list[str] = []
 
@@ -132,14 +133,32 @@ def told(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> l
 
 
 @pytest.fixture
-def tick(resources: dict[str, Any], instance: dg.DagsterInstance, told: list[str]) -> Callable[..., Any]:
+def defs_of(resources: dict[str, Any]) -> Callable[..., dg.Definitions]:
+    """A code location with these datasets."""
+
+    made: dict[tuple[int, ...], tuple[dg.Definitions, tuple[ScrapeDoDataset, ...]]] = {}
+
+    def defs_of(*datasets: ScrapeDoDataset) -> dg.Definitions:
+        which = tuple(map(id, datasets))
+        if which not in made:
+            merged = dg.Definitions.merge(*(each.defs for each in datasets), dg.Definitions(resources=resources))
+            made[which] = merged, datasets  # kept, so that no other gets its id
+        return made[which][0]
+
+    return defs_of
+
+
+@pytest.fixture
+def tick(
+    defs_of: Callable[..., dg.Definitions], resources: dict[str, Any], instance: dg.DagsterInstance, told: list[str]
+) -> Callable[..., Any]:
     """One tick of the sensor of some datasets, as the daemon has it evaluated."""
 
     def tick(*datasets: ScrapeDoDataset, cursor: str | None = None) -> Any:
         sensor = build_scrape_do_sensor(*datasets)
-        defs = dg.Definitions.merge(*(each.defs for each in datasets), dg.Definitions(resources=resources))
+        repository = defs_of(*datasets).get_repository_def()
         with dg.build_sensor_context(
-            instance=instance, cursor=cursor, repository_def=defs.get_repository_def(), resources=resources
+            instance=instance, cursor=cursor, repository_def=repository, resources=resources
         ) as context:
             return sensor.evaluate_tick(context)
 
@@ -147,13 +166,15 @@ def tick(resources: dict[str, Any], instance: dg.DagsterInstance, told: list[str
 
 
 @pytest.fixture
-def collect(resources: dict[str, Any], instance: dg.DagsterInstance) -> Callable[..., dg.ExecuteInProcessResult]:
+def collect(
+    defs_of: Callable[..., dg.Definitions], instance: dg.DagsterInstance
+) -> Callable[..., dg.ExecuteInProcessResult]:
     """Run what a tick has asked for, as the daemon would."""
 
     def collect(request: dg.RunRequest, *datasets: ScrapeDoDataset) -> dg.ExecuteInProcessResult:
-        defs = dg.Definitions.merge(*(each.defs for each in datasets), dg.Definitions(resources=resources))
         assert request.job_name is not None
-        return defs.resolve_job_def(request.job_name).execute_in_process(
+        job = defs_of(*datasets).resolve_job_def(request.job_name)
+        return job.execute_in_process(
             tags=request.tags, partition_key=request.partition_key, instance=instance, raise_on_error=False
         )
 
@@ -174,7 +195,6 @@ def events(instance: dg.DagsterInstance) -> Callable[[str], Counter[str | None]]
 @pytest.fixture
 def ended(emulator: Emulator) -> Callable[[], None]:
     """Wait until all jobs of the emulator have ended."""
-    import time
 
     def ended() -> None:
         deadline = time.monotonic() + 20

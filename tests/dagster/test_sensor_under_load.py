@@ -254,9 +254,12 @@ def test_a_listing_that_is_too_long_for_a_tick_leaves_time_to_ask_for_each(
     assert states(ledger) == {State.FINISHED: 12}
 
 
-@pytest.mark.parametrize("amount", [3, 12], ids=["few", "many"])
 @pytest.mark.parametrize(
-    "trouble", ["hang", (500, b"{}"), (429, b"{}"), (401, b"{}"), (200, b"<html>down for maintenance</html>")]
+    ("amount", "trouble"),
+    [
+        *[(3, "hang"), (12, "hang"), (3, (500, b"{}")), (12, (429, b"{}"))],
+        *[(3, (401, b"{}")), (12, (200, b"<html>down for maintenance</html>"))],
+    ],
 )
 def test_a_service_in_trouble_costs_a_tick_and_nothing_else(
     shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger, budget: Callable[[float], None],
