@@ -78,7 +78,7 @@ class CompletionTick:
         cursor = _Cursor.read(self.context.cursor)
         with self.scrape_do.hasty_client(_REQUEST_TIMEOUT) as client:
             found = self._found()
-            if any(batches for batches in found.values()):
+            if found:
                 self._cancel_what_was_terminated(client, found, runs)
                 self._settle(client, found, runs)
                 cursor = self._look(client, found, cursor)

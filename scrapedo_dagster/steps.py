@@ -30,8 +30,8 @@ def submit_step(
 ) -> Results:
     """Submit every partition of the step. `targets` lists those of one partition."""
     partitions = partitions_of(context)
-    # What was submitted is canceled if a person terminates the run: it does not stand.
-    truth = PartitionTruth(context, [dataset.jobs_key], partitions, stands=False)
+    # Not entered: what was submitted is canceled if a person terminates the run, and does not stand.
+    truth = PartitionTruth(context, [dataset.jobs_key], partitions)
     with cancels_when_terminated(context, scrape_do) as begun, workplace(dataset, scrape_do, storage, context) as place:
         for partition in partitions:
             try:
@@ -87,7 +87,7 @@ def collect_step(
 ) -> Results:
     """Bring every partition of the step home, waiting for its jobs where they have not ended."""
     partitions = partitions_of(context)
-    truth = PartitionTruth(context, [dataset.tasks_key, dataset.contents_key], partitions, stands=True)
+    truth = PartitionTruth(context, [dataset.tasks_key, dataset.contents_key], partitions)
     with (
         cancels_when_terminated(context, scrape_do) as begun,
         truth,

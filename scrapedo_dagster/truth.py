@@ -15,12 +15,12 @@ _SHOWN = 10  # partitions that one message lists
 
 
 class PartitionTruth:
-    """What a step has done; enter it around the work.
+    """What a step has done. Enter it around the work if what was done stands when the step is interrupted.
 
     Args:
         context: of the step.
         keys: the assets that the step materializes.
-        stands: whether what was done stands when the step is interrupted.
+        partitions: those of the step.
     """
 
     def __init__(
@@ -28,13 +28,10 @@ class PartitionTruth:
         context: dg.AssetExecutionContext,
         keys: Sequence[dg.AssetKey],
         partitions: Sequence[str | None],
-        *,
-        stands: bool,
     ) -> None:
         self._context = context
         self._keys = keys
         self._partitions = partitions
-        self._stands = stands
         self._done: dict[str | None, dict[dg.AssetKey, Metadata]] = {}
         self._problems: dict[str | None, Exception] = {}
 
@@ -73,7 +70,7 @@ class PartitionTruth:
         self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """An interrupt is raised, after what stands was told."""
-        if exc is not None and self._stands and len(self._partitions) > 1:
+        if exc is not None and len(self._partitions) > 1:
             self._tell_done()
 
     def _tell_done(self) -> None:
