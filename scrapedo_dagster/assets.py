@@ -14,6 +14,7 @@ from scrapedo_dagster.api import ScrapeOptions
 from scrapedo_dagster.checks import build_checks
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.targets import Target
+from scrapedo_dagster.io_manager import ParquetResource
 from scrapedo_dagster.partition_context import context_of
 from scrapedo_dagster.partition_ranges import PARTITIONS_A_RUN
 from scrapedo_dagster.resource import ScrapeDoResource
@@ -21,7 +22,6 @@ from scrapedo_dagster.schedules import build_schedules
 from scrapedo_dagster.sensors import build_scrape_do_sensor
 from scrapedo_dagster.steps import submit_step
 from scrapedo_dagster.table_assets import (
-    ParquetResource,
     check_name,
     collect_job,
     results_asset,

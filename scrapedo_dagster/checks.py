@@ -2,18 +2,17 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import dagster as dg
 
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.ledger import Scope
 from scrapedo_dagster.engine.summary import Summary, summarize
-from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
+from scrapedo_dagster.io_manager import ParquetResource, ScrapeDoParquetIOManager
 from scrapedo_dagster.metadata import markdown
+from scrapedo_dagster.partition_ranges import partitions_of_run
 from scrapedo_dagster.resource import ScrapeDoResource
-
-ParquetResource: TypeAlias = dg.ResourceParam[ScrapeDoParquetIOManager]
 
 _SHOWN = 20  # partitions that the metadata of one check lists
 _LOST = ("expired", "gone")
@@ -31,10 +30,6 @@ class _Judged:
     @property
     def lost(self) -> int:
         return sum(count for (status, _), count in self.summary.statuses.items() if status in _LOST)
-
-    @property
-    def ratio(self) -> float:
-        return self.summary.succeeded / self.summary.targets if self.summary.targets else 1.0
 
 
 @dataclass(frozen=True)
@@ -82,10 +77,10 @@ def _checks_of(dataset: Dataset, min_success_ratio: float) -> list[_Check]:
             "enough_succeeded",
             f"At least {min_success_ratio:.0%} of the targets succeeded.",
             warn,
-            lambda each: each.ratio < min_success_ratio,
+            lambda each: each.summary.success_ratio < min_success_ratio,
             ("succeeded", "targets"),
             lambda each: (each.summary.succeeded, each.summary.targets),
-            lambda judged: min((each.ratio for each in judged), default=1.0),
+            lambda judged: min((each.summary.success_ratio for each in judged), default=1.0),
         ),
         _Check(
             "nothing_expired",
@@ -149,8 +144,8 @@ def _judge(
 
 
 def _partitions_of(context: dg.AssetCheckExecutionContext, dataset: Dataset) -> list[str | None]:
-    if dataset.partitions_def is None:
-        return [None]
-    if context.has_partition_key or context.has_partition_key_range:
-        return [str(key) for key in context.partition_keys]
+    # By the run's tags: in a run of checks alone, Dagster knows of no partitions.
+    partitions = partitions_of_run(context.run, dataset.partitions_def, context.instance)
+    if partitions != [None] or dataset.partitions_def is None:
+        return partitions
     return sorted(context.instance.get_materialized_partitions(dataset.tasks_key))

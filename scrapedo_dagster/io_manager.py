@@ -1,7 +1,7 @@
 """Loads what a scraping dataset has collected into the assets downstream of it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import dagster as dg
 import pandas as pd
@@ -66,6 +66,10 @@ class ScrapeDoParquetIOManager(dg.ConfigurableIOManager):
             rows = "dagster/row_count" if partition is None else "dagster/partition_row_count"
             context.add_input_metadata({rows: dataset.count_rows(), "dagster/uri": table.uri(partition)})
         return convert(_chosen_columns(context, dataset))
+
+
+ParquetResource: TypeAlias = dg.ResourceParam[ScrapeDoParquetIOManager]
+"""How a step asks for it: an IO manager is no resource by its annotation alone."""
 
 
 def _chosen_columns(context: dg.InputContext, dataset: ds.Dataset) -> ds.Dataset:

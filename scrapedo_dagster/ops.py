@@ -10,13 +10,12 @@ from dagster_shared.check import CheckError
 from scrapedo_dagster import metadata
 from scrapedo_dagster.dataset import Dataset, workplace
 from scrapedo_dagster.engine.targets import Target
-from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
+from scrapedo_dagster.io_manager import ParquetResource, ScrapeDoParquetIOManager
 from scrapedo_dagster.ops_config import SubmitTargetsConfig, check_sources
 from scrapedo_dagster.ops_orders import ad_hoc_dataset, as_ordered, tell_order
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.runs import COLLECTS_TAG
 from scrapedo_dagster.steps import checked, collect_partitions, submit_partition
-from scrapedo_dagster.table_assets import ParquetResource
 from scrapedo_dagster.termination import cancels_when_terminated
 
 _SUBMIT = "submit_targets"

@@ -72,3 +72,15 @@ def _combinations_between(
         for of_first, of_last, each in zip(*ends, dimensions, strict=True)
     ]
     return ["|".join(keys) for keys in product(*spans)]
+
+
+def partitions_of_run(
+    run: dg.DagsterRun, partitions_def: dg.PartitionsDefinition | None, instance: dg.DagsterInstance
+) -> list[str | None]:
+    """What a run works on; [None] if it says nothing of partitions."""
+    start, end = (run.tags.get(f"dagster/asset_partition_range_{edge}") for edge in ("start", "end"))
+    if partitions_def is None:
+        return [None]
+    if start is None or end is None:
+        return [run.tags.get("dagster/partition")]
+    return [*keys_between(start, end, partitions_def, instance)]

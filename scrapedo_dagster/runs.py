@@ -6,7 +6,7 @@ from functools import cache
 import dagster as dg
 
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.partition_ranges import keys_between
+from scrapedo_dagster.partition_ranges import partitions_of_run
 from scrapedo_dagster.termination import was_terminated
 
 COLLECTS_TAG = "scrapedo/collects"
@@ -50,7 +50,7 @@ class Runs:
         found: set[str | None] = set()
         for run in self._active:
             if self._collects(run, dataset):
-                found |= set(_partitions_of(run, dataset, self._instance))
+                found |= set(partitions_of_run(run, dataset.partitions_def, self._instance))
         return found
 
     def _collects(self, run: dg.DagsterRun, dataset: Dataset) -> bool:
@@ -69,12 +69,3 @@ class Runs:
 def _ids_of(runs: Iterable[dg.DagsterRun]) -> set[str | None]:
     """What the ledger may call them: it knows a run by the first of its retries."""
     return {run_id for run in runs for run_id in (run.run_id, run.root_run_id) if run_id is not None}
-
-
-def _partitions_of(run: dg.DagsterRun, dataset: Dataset, instance: dg.DagsterInstance) -> Iterable[str | None]:
-    if dataset.partitions_def is None:
-        return [None]
-    start, end = (run.tags.get(f"dagster/asset_partition_range_{edge}") for edge in ("start", "end"))
-    if start is None or end is None:
-        return [run.tags.get("dagster/partition")]
-    return keys_between(start, end, dataset.partitions_def, instance)

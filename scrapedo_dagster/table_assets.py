@@ -3,20 +3,17 @@
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal
 
 import dagster as dg
 
 from scrapedo_dagster import metadata
 from scrapedo_dagster.dataset import Dataset, Workplace
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
-from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
+from scrapedo_dagster.io_manager import ParquetResource
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.steps import HomecomingOf, collect_step
 from scrapedo_dagster.translator import ScrapeDoTable, ScrapeDoTranslator
-
-# An IO manager is no resource by its annotation alone.
-ParquetResource: TypeAlias = dg.ResourceParam[ScrapeDoParquetIOManager]
 
 _IO_MANAGER_KEY = "scrape_do_parquet"
 _RESULTS: tuple[tuple[Literal["tasks", "contents"], Any, str], ...] = (

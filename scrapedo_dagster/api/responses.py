@@ -41,6 +41,7 @@ _ANY_TIME: TypeAdapter[datetime] = TypeAdapter(datetime)
 
 _LARGEST_NUMBER = 10**12  # no true one is near it, and sums of millions of them fit into 64 bits
 
+
 def _time(value: object) -> datetime | None:
     try:
         time = _ANY_TIME.validate_python(value)

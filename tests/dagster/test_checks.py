@@ -157,3 +157,13 @@ def test_checks_of_multi_partitions_judge_those_of_their_run(
     again = materialize(*dataset.assets, *dataset.asset_checks, partition_key="1|2")
     assert {each.metadata["scrapedo/partitions"].value for each in again.get_asset_check_evaluations()} == {1}
     assert judge(dataset)["enough_succeeded"].metadata["scrapedo/partitions"].value == 4
+
+
+def test_a_run_of_checks_alone_judges_its_partition(shop: Shop, materialize: Run, judge: Callable[..., Any]) -> None:
+    """As `Execute check` in the UI does, and somebody who tags the run."""
+    dataset = shop()
+    assert materialize(*dataset.assets, between=("a", "c")).success
+    assert {each.metadata["scrapedo/partitions"].value for each in judge(dataset).values()} == {3}
+    of_one = judge(dataset, tags={"dagster/partition": "b"})
+    assert of_one["every_target_has_a_row"].metadata["scrapedo/every_target_has_a_row"].value == 3
+    assert {each.metadata["scrapedo/partitions"].value for each in of_one.values()} == {1}
