@@ -14,6 +14,7 @@ from scrapedo_dagster.engine.inbox_address import Webhook
 from scrapedo_dagster.engine.ledger import Ledger, account_of
 from scrapedo_dagster.engine.ledger_place import default_url, is_on_this_machine, parse_url
 
+_SECRETS = ("api_token", "ledger_url", "webhook_secret")
 _HASTY_TIMEOUT = 2.0
 _HASTY_RETRY = RetryPolicy(attempts=2, backoff=Backoff(initial=0.2), max_retry_after=1.0)
 
@@ -93,6 +94,11 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Dagster's hook: find the ledger. It is opened on first use."""
+        if masked := [name for name in _SECRETS if (value := getattr(self, name)) and set(value) == {"*"}]:
+            raise dg.DagsterInvariantViolationError(
+                f"The run config gives ScrapeDoResource asterisks for {', '.join(masked)}: Dagster's Launchpad writes "
+                "them in place of secrets. Delete `resources:` from the run config, and what the code says is used."
+            )
         if self.ledger_url is not None:
             url = parse_url(self.ledger_url)
         elif context.instance is not None:

@@ -172,3 +172,14 @@ def test_a_hasty_client_gives_up_before_a_killed_process_would(emulator: Emulato
     short = ScrapeDoResource(api_token=emulator.token, base_url=emulator.base_url, request_timeout=1)
     with short.hasty_client() as client:
         assert client._http.timeout.read == 1.0
+
+
+@pytest.mark.parametrize("field", ["api_token", "ledger_url", "webhook_secret"])
+def test_asterisks_of_the_launchpad_are_not_taken_for_a_secret(field: str, emulator: Emulator, tmp_path: Path) -> None:
+    """Dagster writes them into the config that it proposes."""
+    settings = {"api_token": "t", "webhook_url": emulator.base_url, "webhook_secret": "s" * 24, field: "********"}
+    resource = ScrapeDoResource(base_url=emulator.base_url, **settings)
+    refused = pytest.raises(dg.DagsterInvariantViolationError, match=f"{field}.*Delete `resources:`")
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance, refused:
+        dg.build_resources({"scrape_do": resource}, instance=instance).__enter__()
+    assert emulator.requests() == {}
