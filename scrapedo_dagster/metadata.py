@@ -36,7 +36,16 @@ def column_schema(schema: pa.Schema) -> dg.TableSchema:
 def of_jobs(generation: Generation, submissions: Sequence[Submission]) -> Metadata:
     """Of a materialization of `[name, "jobs"]`."""
     entries = [entry for submission in submissions for entry in submission.entries]
-    rows = [(each.batch, each.job_id, len(each.targets), each.state.value, each.submitted_at) for each in submissions]
+    rows = [
+        (
+            each.batch,
+            each.job_id,
+            len(each.targets),
+            each.state.value,
+            each.submitted_at and f"{each.submitted_at:%Y-%m-%d %H:%M:%S} UTC",
+        )
+        for each in submissions
+    ]
     return {
         "scrapedo/generation": generation.number,
         "scrapedo/continued": generation.continued,

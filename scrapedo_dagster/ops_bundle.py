@@ -67,6 +67,8 @@ def _scrape_job(dataset: Dataset, name: str) -> dg.JobDefinition:
         name=name,
         description=f"Scrape a list of targets. It becomes a partition of {dataset.name!r}.",
         tags={COLLECTS_TAG: dataset.name},
+        # Without one, the Launchpad begins with the config of all resources, and asterisks in place of their secrets.
+        config={"ops": {submit.name: {"config": {"targets": []}}}},
     )
     def scrape() -> None:
         collect_targets(submit())

@@ -21,6 +21,8 @@ CANCELING_SECONDS = 4.0
 """For canceling: Kubernetes kills 30 s after its signal, other platforms after 10."""
 
 _SHOWN = 10  # jobs that one message lists
+_PARENT_TAG = "dagster/parent_run_id"
+_RETRY_TAG = "dagster/retry_number"
 
 
 @contextmanager
@@ -31,7 +33,16 @@ def cancels_when_terminated(context: StepContext, scrape_do: ScrapeDoResource) -
     before that there is nothing of this run to cancel.
 
     An interrupt that nobody wished for (an eviction, a machine that goes down) is raised as it is, and the jobs go on.
+
+    Raises:
+        dg.Failure: the run was terminated; or Dagster retries by itself one that was, and died of it.
     """
+    if was_terminated(context.instance, context.run):
+        raise dg.Failure(
+            f"Run {context.run.tags.get(_PARENT_TAG)} was terminated, and this is its automatic retry: nothing is "
+            "submitted or collected. The completion sensor cancels what it has left. Launch a new run to go on.",
+            allow_retries=False,
+        )
     begun: set[Scope] = set()
     try:
         yield begun
@@ -49,8 +60,21 @@ def cancels_when_terminated(context: StepContext, scrape_do: ScrapeDoResource) -
         raise dg.Failure(f"The run was terminated; {told}", allow_retries=False) from interrupt
 
 
-def was_terminated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    """Whether somebody has asked Dagster to terminate a run: a person, or its limit of run time."""
+def was_terminated(instance: dg.DagsterInstance, run: dg.DagsterRun | None) -> bool:
+    """Whether somebody has asked Dagster to terminate a run, or the one that it is an automatic retry of.
+
+    Somebody is a person, or the limit of run time.
+    """
+    while run is not None:
+        if _was_asked_to_end(instance, run):
+            return True
+        # A run that is killed before it could handle the wish is failed, and retried. A person's retry is another wish.
+        parent = run.tags.get(_PARENT_TAG) if _RETRY_TAG in run.tags else None
+        run = instance.get_run_by_id(parent) if parent else None
+    return False
+
+
+def _was_asked_to_end(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     if run.status in {dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED}:
         return True
     # A run that exceeds its time is marked as failed right after it was asked to end. One that is failed without
@@ -61,8 +85,7 @@ def was_terminated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
 
 def _is_wanted(context: StepContext) -> bool:
     try:
-        run = context.instance.get_run_by_id(context.run.run_id)
-        return run is not None and was_terminated(context.instance, run)
+        return was_terminated(context.instance, context.instance.get_run_by_id(context.run.run_id))
     except Exception as error:  # noqa: BLE001 - not knowing, keep what is paid for; and do not hide the interrupt
         context.log.warning(f"Interrupted, and the run's status cannot be read ({error}): the Scrape.do jobs go on.")
         return False

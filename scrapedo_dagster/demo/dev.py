@@ -12,7 +12,7 @@ from subprocess import Popen
 import httpx
 
 from scrapedo_dagster.demo.run import as_ctrl_c
-from scrapedo_dagster.demo.services import DemoError, demo_services, program
+from scrapedo_dagster.demo.services import DemoError, Services, demo_services, program
 
 _HOST = "127.0.0.1"
 _USUAL_PORT = 3000
@@ -34,6 +34,7 @@ def main() -> int:
             print(  # noqa: T201 - what the user waits for
                 f"\n  Dagster UI   http://{_HOST}:{port}\n"
                 f"  Scrape.do    {services.description}\n"
+                f"{_demo_site(services)}"
                 "  Try          Assets > catalogue/jobs > Materialize, for a day or several. The sensor brings the\n"
                 "               results. Ctrl-C stops everything.\n",
                 flush=True,
@@ -44,6 +45,12 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 0
+
+
+def _demo_site(services: Services) -> str:
+    """What a list in the Launchpad may name."""
+    site = services.environment.get("SCRAPEDO_DEMO_SITE")
+    return f"  Demo site    {site}/2026-01-01/products/1 to 90\n" if site else ""
 
 
 def _free_port() -> int:

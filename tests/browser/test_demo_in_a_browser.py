@@ -120,6 +120,9 @@ def metadata_and_plots(page: Page, ui: str, artifacts: Path) -> None:
 def list_in_the_launchpad(page: Page, ui: str, data: Path, artifacts: Path) -> None:
     site = urljoin(pd.read_parquet(data / "catalogue" / "tasks")["url"][0], "/").rstrip("/")
     page.goto(f"{ui}/locations/scrapedo_demo/jobs/scrape_targets/playground")
+    proposed = page.locator(".CodeMirror-code").first
+    expect(proposed).to_contain_text("submit_targets")
+    expect(proposed).not_to_contain_text("***")  # as Dagster would propose for the secrets of the resources
     page.locator(".CodeMirror").first.click()
     page.keyboard.press("Control+A")
     page.keyboard.insert_text(LIST.format(site=site))

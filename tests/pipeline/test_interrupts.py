@@ -283,6 +283,28 @@ def test_collecting_is_where_no_interrupt_can_be_lost(
     assert threads[0] is not threading.main_thread()
 
 
+@pytest.mark.parametrize("automatic", [True, False])
+def test_an_automatic_retry_of_a_terminated_run_submits_nothing_and_a_persons_does(
+    resources: dict[str, Any], instance: dg.DagsterInstance, emulator: Emulator, pages: list[str], automatic: bool
+) -> None:
+    """A run that is killed before it could handle Terminate is failed for Dagster, which may retry failed runs."""
+    terminated = instance.create_run_for_job(dg.JobDefinition(graph_def=dg.GraphDefinition(name="any")))
+    instance.report_run_canceling(terminated)
+    instance.report_run_failed(terminated)
+    tags = {"dagster/parent_run_id": terminated.run_id, "dagster/root_run_id": terminated.run_id}
+    result = dg.materialize(
+        dataset_of(lambda _context: pages).assets,
+        resources=resources,
+        instance=instance,
+        raise_on_error=False,
+        tags={**tags, **({"dagster/retry_number": "1"} if automatic else {})},
+    )
+    assert result.success == (not automatic)
+    assert len(emulator.jobs()) == (not automatic)
+    if automatic:
+        assert "was terminated, and this is its automatic retry" in failures(result)[0]
+
+
 # --- the tools
 
 
