@@ -20,6 +20,7 @@ from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.ledger import Ledger, Scope, Submission, account_of
 from scrapedo_dagster.engine.ledger_tables import submissions as table
+from scrapedo_dagster.engine.migrations.names import VERSION_TABLE
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.targets import Entry
 
@@ -366,9 +367,7 @@ def test_a_url_that_is_none_is_said_without_repeating_it(run: Run) -> None:
 def test_a_ledger_of_a_newer_release_is_not_touched(run: Run, plan: Planner) -> None:
     plan.planned()
     with plan.ledger.engine.begin() as connection:
-        tables = sa.inspect(connection).get_table_names()
-        [versions] = [name for name in tables if name != table.name]
-        connection.execute(sa.text(f"UPDATE {versions} SET version_num = '9999'"))
+        connection.execute(sa.text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
     result = run("list")
     assert result.exit_code == 1
     assert "newer release" in result.output
