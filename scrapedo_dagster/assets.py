@@ -16,7 +16,6 @@ from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.targets import Target
 from scrapedo_dagster.io_manager import ParquetResource
 from scrapedo_dagster.partition_context import context_of
-from scrapedo_dagster.partition_ranges import PARTITIONS_A_RUN
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.schedules import build_schedules
 from scrapedo_dagster.sensors import build_scrape_do_sensor
@@ -125,7 +124,7 @@ def build_scrape_do_assets(
         tags: of the assets.
         kinds: of the assets, besides `scrapedo` and `parquet`.
         pool: of the steps. It limits steps that run at once, not jobs at Scrape.do: see `max_open_jobs`.
-        backfill_policy: by default up to 100 partitions a run.
+        backfill_policy: by default one run for all partitions, as `dg launch --partition-range` needs it.
         retry_policy: of the steps.
         automation_condition: of `jobs`. The sensor does the rest.
         freshness_policy: of `tasks` and `contents`.
@@ -189,8 +188,7 @@ def build_scrape_do_assets(
     )
     shared: dict[str, Any] = {
         "partitions_def": partitions_def,
-        "backfill_policy": backfill_policy
-        or (dg.BackfillPolicy.multi_run(PARTITIONS_A_RUN) if partitions_def else None),
+        "backfill_policy": backfill_policy or (dg.BackfillPolicy.single_run() if partitions_def else None),
         "retry_policy": retry_policy,
         "pool": pool,
     }

@@ -167,7 +167,7 @@ class DatasetAttributes(Settings):
     pool: str | None = None
     """Of the steps."""
     backfill_policy: Annotated[SingleRun | MultiRun, Field(discriminator="type")] | None = None
-    """How many partitions of a backfill one run works on; up to 100 by default."""
+    """How many partitions of a backfill one run works on; all by default."""
     retry_policy: Retries | None = None
     """When a step that failed is run again."""
 

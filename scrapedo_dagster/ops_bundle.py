@@ -11,7 +11,6 @@ from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.ops import build_submit_op, collect_targets
 from scrapedo_dagster.ops_config import SubmitTargetsConfig
 from scrapedo_dagster.ops_orders import ad_hoc_dataset, as_ordered
-from scrapedo_dagster.partition_ranges import PARTITIONS_A_RUN
 from scrapedo_dagster.runs import COLLECTS_TAG
 from scrapedo_dagster.table_assets import check_name, collect_job, results_asset, table_specs
 
@@ -39,7 +38,7 @@ def build_scrape_targets(
     jobs_spec, *result_specs = table_specs(dataset, description=_DESCRIPTION, group_name=dataset)
     shared = {
         "partitions_def": made.partitions_def,
-        "backfill_policy": dg.BackfillPolicy.multi_run(PARTITIONS_A_RUN),
+        "backfill_policy": dg.BackfillPolicy.single_run(),
     }
     return ScrapeDoDataset(
         dataset=made,

@@ -5,9 +5,6 @@ from itertools import product
 
 import dagster as dg
 
-PARTITIONS_A_RUN = 100
-"""Of a backfill, and of a schedule of all partitions."""
-
 
 def ranges_of(
     partitions: set[str], partitions_def: dg.PartitionsDefinition, instance: dg.DagsterInstance

@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.partition_ranges import PARTITIONS_A_RUN, ranges_of, run_request
+from scrapedo_dagster.partition_ranges import ranges_of, run_request
 
 
 def build_schedules(job: Any, dataset: Dataset, schedule: bool | str) -> tuple[Any, ...]:
@@ -55,9 +55,8 @@ def _of_all_partitions(
     def all_partitions(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
         keys = partitions_def.get_partition_keys(dynamic_partitions_store=context.instance)
         return [
-            run_request(dataset.submit_job_name, each[start : start + PARTITIONS_A_RUN])
+            run_request(dataset.submit_job_name, each)
             for each in ranges_of({str(key) for key in keys}, partitions_def, context.instance)
-            for start in range(0, len(each), PARTITIONS_A_RUN)
         ]
 
     return all_partitions

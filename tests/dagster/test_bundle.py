@@ -76,7 +76,7 @@ def test_pool_retries_and_backfills_are_those_of_both_steps() -> None:
         assert asset.backfill_policy == backfills
         assert asset.partitions_def == days
     by_default = [asset.backfill_policy for asset in shop(partitions_def=days).assets]
-    assert by_default == [dg.BackfillPolicy.multi_run(100)] * 2
+    assert by_default == [dg.BackfillPolicy.single_run()] * 2
     assert [asset.backfill_policy for asset in shop().assets] == [None, None]
 
 

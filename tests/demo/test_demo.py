@@ -16,6 +16,7 @@ import psutil
 import pytest
 import yaml
 
+from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
 
 if sys.version_info >= (3, 11):
@@ -194,3 +195,20 @@ def test_a_port_that_is_taken_is_named(start: Start) -> None:
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
     assert f"Port {port} of 127.0.0.1 is taken" in output
+
+
+def test_a_range_of_partitions_is_launched_as_one_run(checkout: Path, start: Start) -> None:
+    command = ("dg", "launch", "--assets", "catalogue/jobs", "--partition-range", "2026-01-01...2026-01-03")
+    with DemoSite() as site, Emulator(token="canary-7f3a9c", speed=50) as emulator:
+        process = start(
+            "-c",
+            f"import os, sys; os.execv(os.path.join(os.path.dirname(sys.executable), 'dg'), {command!r})",
+            DAGSTER_HOME=str(checkout / "dagster_home"),
+            SCRAPEDO_DEMO_SITE=site.base_url,
+            SCRAPEDO_DEMO_TOKEN=emulator.token,
+            SCRAPEDO_DEMO_BASE_URL=emulator.base_url,
+        )
+        output, _ = process.communicate(timeout=120)
+        assert process.returncode == 0, output
+        assert len(emulator.jobs()) == 3
+    assert output.count("RUN_SUCCESS") == 1
