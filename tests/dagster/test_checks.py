@@ -15,6 +15,8 @@ import pytest
 from scrapedo_dagster import ScrapeDoDataset
 from scrapedo_dagster.emulator import Emulator
 
+pytestmark = pytest.mark.slow
+
 Shop = Callable[..., ScrapeDoDataset]
 Run = Callable[..., dg.ExecuteInProcessResult]
 NAMES = {"every_target_has_a_row", "enough_succeeded", "nothing_expired", "credits_within_budget"}

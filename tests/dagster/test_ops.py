@@ -37,6 +37,8 @@ from scrapedo_dagster import (
 from scrapedo_dagster.api import RenderOptions
 from scrapedo_dagster.emulator import Emulator
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[2] / "docs" / "ops.md"
 Pages = Callable[[str], "list[str]"]
 Result = dg.ExecuteInProcessResult

@@ -21,6 +21,8 @@ from scrapedo_dagster.engine.collect import Tables
 from scrapedo_dagster.engine.ledger import Submission
 from scrapedo_dagster.truth import PartitionTruth
 
+pytestmark = pytest.mark.slow
+
 Shop = Callable[..., ScrapeDoDataset]
 Run = Callable[..., dg.ExecuteInProcessResult]
 Events = Callable[[str], "Counter[str | None]"]

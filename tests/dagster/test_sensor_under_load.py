@@ -22,6 +22,8 @@ from scrapedo_dagster.engine.ledger import Ledger, Scope, account_of
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.targets import entries_of
 
+pytestmark = pytest.mark.slow
+
 Shop = Callable[..., ScrapeDoDataset]
 Tick = Callable[..., Any]
 Plant = Callable[..., list[str]]

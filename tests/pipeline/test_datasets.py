@@ -120,6 +120,7 @@ def test_the_finished_tasks_of_a_failed_job_are_kept(
     assert len(rows(data, "contents")) == 7
 
 
+@pytest.mark.slow
 def test_a_job_that_expired_before_it_was_collected_is_rows_with_their_reason(
     materialize: Materialize, emulator: Emulator, pages: list[str], data: Path
 ) -> None:
