@@ -31,11 +31,16 @@ class Pool:
     @property
     def free(self) -> int:
         """Slots that no task holds."""
-        return self.size - len(self._running)
+        return self.size - len(self._holding)
 
     def acquired(self, job: Job) -> int:
         """Slots that tasks of `job` hold."""
-        return sum(task.job is job for task in self._running.values())
+        return sum(task.job is job for task in self._holding)
+
+    @property
+    def _holding(self) -> list[Task]:
+        # The runner of a task that has ended lives on for a moment, in which the job may be read.
+        return [task for task in self._running.values() if not task.is_terminal]
 
     def add(self, tasks: Iterable[Task]) -> None:
         """Queue tasks, and start as many as there are free slots."""
@@ -54,7 +59,9 @@ class Pool:
         await self._interrupt(list(self._running))
 
     def _fill(self) -> None:
-        while self._waiting and self.free and not self._closed:
+        if self._closed:
+            return
+        for _ in range(min(self.free, len(self._waiting))):
             task = self._waiting.popleft()
             runner = asyncio.ensure_future(self._run(task))
             self._running[runner] = task

@@ -1,0 +1,27 @@
+import asyncio
+from datetime import datetime, timezone
+
+from scrapedo_dagster.emulator.pool import Pool
+from scrapedo_dagster.emulator.state import Job, Outcome, Task
+from scrapedo_dagster.emulator.validation import parse_job_request
+
+NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
+
+
+async def test_a_task_that_has_ended_holds_no_slot_while_its_runner_winds_up() -> None:
+    winding_up, done = asyncio.Event(), asyncio.Event()
+
+    async def run(task: Task) -> None:
+        task.end(Outcome("success"), NOW)
+        winding_up.set()
+        await done.wait()
+
+    body = {"Targets": ["http://127.0.0.1/"]}
+    job = Job(request=parse_job_request(body), raw=body, created=NOW)
+    pool = Pool(1, run, crashed=lambda _task, _error: None)
+    pool.add([Task(job, 0, "http://127.0.0.1/")])
+    assert (pool.acquired(job), pool.free) == (1, 0)
+    await winding_up.wait()
+    assert (pool.acquired(job), pool.free) == (0, 1)
+    done.set()
+    await pool.close()
