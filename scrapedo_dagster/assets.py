@@ -19,7 +19,6 @@ from scrapedo_dagster.partition_context import context_of
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.schedules import build_schedules
 from scrapedo_dagster.sensors import build_scrape_do_sensor
-from scrapedo_dagster.steps import submit_step
 from scrapedo_dagster.table_assets import (
     check_name,
     collect_job,
@@ -284,6 +283,8 @@ def _jobs_asset(
         scrape_do_parquet: ParquetResource,
         **inputs: Any,
     ) -> Iterator[dg.MaterializeResult[None]]:
+        from scrapedo_dagster.steps import submit_step  # not before the step: it loads the whole engine
+
         if isinstance(targets, TargetsAsset):
             targets.check_partitions(context, _UPSTREAM)
 

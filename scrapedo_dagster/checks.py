@@ -2,21 +2,21 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.engine.ledger import Scope
-from scrapedo_dagster.engine.summary import Summary, summarize
 from scrapedo_dagster.io_manager import ParquetResource, ScrapeDoParquetIOManager
 from scrapedo_dagster.metadata import markdown
 from scrapedo_dagster.partition_ranges import partitions_of_run
 from scrapedo_dagster.resource import ScrapeDoResource
 
+if TYPE_CHECKING:
+    from scrapedo_dagster.engine.summary import Summary
+
 _SHOWN = 20  # partitions that the metadata of one check lists
 _LOST = ("expired", "gone")
-_NO_FILES = Summary(targets=0, succeeded=0, bytes=0, credits=0, statuses={}, failed=(), slowest=())
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class _Judged:
     """One partition. `listed` targets are in the ledger, or None if it does not know of this generation."""
 
     partition: str | None
-    summary: Summary
+    summary: "Summary"
     listed: int | None
 
     @property
@@ -133,13 +133,20 @@ def build_checks(dataset: Dataset, min_success_ratio: float) -> tuple[dg.AssetCh
 def _judge(
     dataset: Dataset, partition: str | None, scrape_do: ScrapeDoResource, storage: ScrapeDoParquetIOManager
 ) -> _Judged:
+    # Not before the step: they load pyarrow and SQLAlchemy.
+    from scrapedo_dagster.engine.ledger import Scope
+    from scrapedo_dagster.engine.summary import Summary, summarize
+
     table = dataset.tables(storage, partition).tasks
     current = table.current_generation(partition)
     scope = Scope(scrape_do.account, dataset.name, partition)
     generation = current.generation if current else scrape_do.ledger.generation(scope)
     submissions = scrape_do.ledger.submissions(scope, generation)
     positions = {entry.position for each in submissions for entry in each.entries}
-    summary = summarize(table, partition) if current else _NO_FILES
+    if current:
+        summary = summarize(table, partition)
+    else:
+        summary = Summary(targets=0, succeeded=0, bytes=0, credits=0, statuses={}, failed=(), slowest=())
     return _Judged(partition, summary, len(positions) if submissions else None)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import dagster as dg
 from pydantic import AfterValidator, Field
 
-from scrapedo_dagster.api.client import DEFAULT_BASE_URL
+from scrapedo_dagster.api import DEFAULT_BASE_URL
 from scrapedo_dagster.component_schema import Settings
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.resource import ScrapeDoResource

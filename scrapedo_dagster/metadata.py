@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
-import pyarrow as pa
 
-from scrapedo_dagster.engine.ledger import Submission
-from scrapedo_dagster.engine.parquet import ParquetTable
-from scrapedo_dagster.engine.submit import Generation
-from scrapedo_dagster.engine.summary import Summary
+if TYPE_CHECKING:
+    from scrapedo_dagster.engine.ledger import Submission
+    from scrapedo_dagster.engine.parquet import ParquetTable
+    from scrapedo_dagster.engine.submit import Generation
+    from scrapedo_dagster.engine.summary import Summary
 
 Metadata = dict[str, Any]
 
 _PREVIEW_ROWS = 5
 _PREVIEW_COLUMNS = ["position", "url", "status", "status_code", "content_type", "content_length"]
-
-
-def column_schema(schema: pa.Schema) -> dg.TableSchema:
-    """An Arrow schema as Dagster shows it, with the descriptions of the columns."""
-    columns = [
-        dg.TableColumn(
-            name=field.name,
-            type=str(field.type),
-            description=(field.metadata or {}).get(b"description", b"").decode() or None,
-            constraints=dg.TableColumnConstraints(nullable=field.nullable),
-        )
-        for field in schema
-    ]
-    return dg.TableSchema(columns=columns)
 
 
 def of_jobs(generation: Generation, submissions: Sequence[Submission]) -> Metadata:

@@ -10,8 +10,7 @@ from scrapedo_dagster.checks import build_checks
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.ops import build_submit_op, collect_targets
 from scrapedo_dagster.ops_config import SubmitTargetsConfig
-from scrapedo_dagster.ops_orders import ad_hoc_dataset, as_ordered
-from scrapedo_dagster.runs import COLLECTS_TAG
+from scrapedo_dagster.ops_orders import COLLECTS_TAG, ad_hoc_dataset, as_ordered
 from scrapedo_dagster.table_assets import check_name, collect_job, results_asset, table_specs
 
 _DESCRIPTION = "Lists of targets that were given to the op `submit_targets`, each a partition."

@@ -5,17 +5,22 @@ the run that collects may be another one: it must neither send batches that the 
 again with other options.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 from scrapedo_dagster.api import ScrapeOptions
-from scrapedo_dagster.dataset import Dataset, Workplace
-from scrapedo_dagster.engine.bring_home import Homecoming
-from scrapedo_dagster.engine.ledger import Submission
-from scrapedo_dagster.engine.submit import Submitter
+from scrapedo_dagster.dataset import Dataset
+
+if TYPE_CHECKING:
+    from scrapedo_dagster.engine.bring_home import Homecoming
+    from scrapedo_dagster.workplace import Workplace
+
+COLLECTS_TAG = "scrapedo/collects"
+"""On a run of ops that collects what it submits itself: of that, no asset is planned that would tell."""
 
 _ORDER = "scrapedo/order"
 _WITHHELD: dict[str, Any] = {
@@ -58,6 +63,8 @@ def tell_order(context: dg.OpExecutionContext, dataset: Dataset, partition: str)
 
 def as_ordered(place: Workplace, partition: str | None) -> Homecoming:
     """What brings a partition home in the way in which it was ordered."""
+    from scrapedo_dagster.ops_unsent import SendsNothing  # not before the step: it loads the engine
+
     order = _order_of(place.instance, place.dataset.jobs_key, partition)
     if order is None:
         homecoming, unknown = place.homecoming(partition), ["options"]
@@ -71,7 +78,7 @@ def as_ordered(place: Workplace, partition: str | None) -> Homecoming:
         homecoming, unknown = replace(place, dataset=dataset).homecoming(partition), order["withheld"]
     if not unknown:
         return homecoming
-    return replace(homecoming, submitter=_SendsNothing(**vars(homecoming.submitter), unknown=tuple(unknown)))
+    return replace(homecoming, submitter=SendsNothing(**vars(homecoming.submitter), unknown=tuple(unknown)))
 
 
 def _order_of(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> dict[str, Any] | None:
@@ -81,19 +88,3 @@ def _order_of(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | N
     observation = events.records[0].asset_observation if events.records else None
     told = observation.metadata.get(_ORDER) if observation else None
     return told.value if isinstance(told, dg.JsonMetadataValue) and isinstance(told.value, dict) else None
-
-
-@dataclass(frozen=True)
-class _SendsNothing(Submitter):
-    """Of a partition whose options are not all known: what was sent can be collected, and nothing more be sent."""
-
-    unknown: tuple[str, ...] = ()
-
-    def advance(self, unsent: Sequence[Submission]) -> bool:
-        raise dg.Failure(
-            f"{len(unsent)} batches of {self.scope} were not sent before their run ended. They "
-            f"cannot be sent here, since what they were to be sent with is not recorded: {', '.join(self.unknown)}. "
-            f"Re-execute run {unsent[0].run_id}, or launch one with its config and with "
-            f"partition_key={self.scope.partition!r}. It sends them, and nothing twice. What was sent is kept.",
-            allow_retries=False,
-        )

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
-from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, Backoff, RetryPolicy, ScrapeDoAsyncAPIClient
-from scrapedo_dagster.api.client import DEFAULT_BASE_URL
-from scrapedo_dagster.engine.inbox import Inbox, open_inbox
-from scrapedo_dagster.engine.inbox_address import Webhook
-from scrapedo_dagster.engine.ledger import Ledger, account_of
-from scrapedo_dagster.engine.ledger_place import default_url, is_on_this_machine, parse_url
+from scrapedo_dagster.api import DEFAULT_BASE_URL
+
+# Imported where they are used: a code location that only defines assets needs neither SQLAlchemy nor an HTTP client.
+if TYPE_CHECKING:
+    from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
+    from scrapedo_dagster.engine.inbox import Inbox
+    from scrapedo_dagster.engine.inbox_address import Webhook
+    from scrapedo_dagster.engine.ledger import Ledger
 
 _SECRETS = ("api_token", "ledger_url", "webhook_secret")
 _HASTY_TIMEOUT = 2.0
-_HASTY_RETRY = RetryPolicy(attempts=2, backoff=Backoff(initial=0.2), max_retry_after=1.0)
 
 
 class ScrapeDoResource(dg.ConfigurableResource[Any]):
@@ -94,6 +95,9 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Dagster's hook: find the ledger. It is opened on first use."""
+        from scrapedo_dagster.engine.ledger import Ledger
+        from scrapedo_dagster.engine.ledger_place import default_url, is_on_this_machine, parse_url
+
         if masked := [name for name in _SECRETS if (value := getattr(self, name)) and set(value) == {"*"}]:
             raise dg.DagsterInvariantViolationError(
                 f"The run config gives ScrapeDoResource asterisks for {', '.join(masked)}: Dagster's Launchpad writes "
@@ -127,11 +131,15 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
     @property
     def account(self) -> str:
         """How the ledger calls this account: a fingerprint of the token."""
+        from scrapedo_dagster.engine.ledger import account_of
+
         return account_of(self.api_token)
 
     @property
     def webhook(self) -> Webhook | None:
         """Where results are delivered to, if anywhere. WebhookError if the URL or the secret cannot be used."""
+        from scrapedo_dagster.engine.inbox_address import Webhook
+
         if self.webhook_url is None or self.webhook_secret is None:
             return None
         return Webhook(self.webhook_url, self.webhook_secret)
@@ -139,22 +147,33 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
     @property
     def inbox(self) -> Inbox | None:
         """What was delivered, inside a run; None without a webhook. ValueError if its place cannot be used."""
+        from scrapedo_dagster.engine.inbox import open_inbox
+
         return None if self.webhook_url is None else open_inbox(self.webhook_inbox, self.ledger)
 
     def client(self) -> ScrapeDoAsyncAPIClient:
         """A blocking client of this account; use it in a `with` statement."""
+        from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
+
         return ScrapeDoAsyncAPIClient(**self._client_settings())
 
     def async_client(self) -> AsyncScrapeDoAsyncAPIClient:
         """An asyncio client of this account; use it in an `async with` statement."""
+        from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient
+
         return AsyncScrapeDoAsyncAPIClient(**self._client_settings())
 
     def hasty_client(self, timeout: float = _HASTY_TIMEOUT) -> ScrapeDoAsyncAPIClient:
         """A blocking client that soon gives up: for an interrupt, or a sensor's tick, that must end in time."""
+        from scrapedo_dagster.api import Backoff, RetryPolicy, ScrapeDoAsyncAPIClient
+
         timeout = min(self.request_timeout, timeout)
-        return ScrapeDoAsyncAPIClient(**self._client_settings() | {"timeout": timeout, "retry": _HASTY_RETRY})
+        retry = RetryPolicy(attempts=2, backoff=Backoff(initial=0.2), max_retry_after=1.0)
+        return ScrapeDoAsyncAPIClient(**self._client_settings() | {"timeout": timeout, "retry": retry})
 
     def _client_settings(self) -> dict[str, Any]:
+        from scrapedo_dagster.api import RetryPolicy
+
         return {
             "api_token": self.api_token,
             "base_url": self.base_url,

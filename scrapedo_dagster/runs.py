@@ -6,11 +6,9 @@ from functools import cache
 import dagster as dg
 
 from scrapedo_dagster.dataset import Dataset
+from scrapedo_dagster.ops_orders import COLLECTS_TAG
 from scrapedo_dagster.partition_ranges import partitions_of_run
 from scrapedo_dagster.termination import was_terminated
-
-COLLECTS_TAG = "scrapedo/collects"
-"""On a run of ops that collects what it submits itself: of that, no asset is planned that would tell."""
 
 _FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 

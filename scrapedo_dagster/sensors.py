@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from scrapedo_dagster.completion import CompletionTick
 from scrapedo_dagster.resource import ScrapeDoResource
 
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ def build_scrape_do_sensor(
         description="Sees Scrape.do jobs end, and launches the runs that bring their results home.",
     )
     def completion(context: dg.SensorEvaluationContext, scrape_do: ScrapeDoResource) -> dg.SensorResult:
+        from scrapedo_dagster.completion import CompletionTick  # not before the tick: it loads the whole engine
+
         return CompletionTick(context, scrape_do, {each.name: each.dataset for each in datasets}).run()
 
     return completion

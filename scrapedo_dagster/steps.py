@@ -6,7 +6,7 @@ from typing import Literal
 import dagster as dg
 
 from scrapedo_dagster import metadata
-from scrapedo_dagster.dataset import Dataset, Workplace, workplace
+from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError, Progress, bring_home
 from scrapedo_dagster.engine.ledger import Scope
 from scrapedo_dagster.engine.submit import NotEnoughCreditsError
@@ -17,6 +17,7 @@ from scrapedo_dagster.partition_context import partitions_of
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.termination import StepContext, cancels_when_terminated
 from scrapedo_dagster.truth import PartitionTruth
+from scrapedo_dagster.workplace import Workplace, workplace
 
 Results = tuple[dg.MaterializeResult[None], ...]
 

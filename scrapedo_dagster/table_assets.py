@@ -3,22 +3,23 @@
 import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
-from scrapedo_dagster import metadata
-from scrapedo_dagster.dataset import Dataset, Workplace
-from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.dataset import Dataset
+from scrapedo_dagster.engine.columns import CONTENTS_COLUMNS, TASKS_COLUMNS, Column
 from scrapedo_dagster.io_manager import ParquetResource
 from scrapedo_dagster.resource import ScrapeDoResource
-from scrapedo_dagster.steps import HomecomingOf, collect_step
 from scrapedo_dagster.translator import ScrapeDoTable, ScrapeDoTranslator
 
+if TYPE_CHECKING:
+    from scrapedo_dagster.steps import HomecomingOf
+
 _IO_MANAGER_KEY = "scrape_do_parquet"
-_RESULTS: tuple[tuple[Literal["tasks", "contents"], Any, str], ...] = (
-    ("tasks", TASKS_SCHEMA, "One row a target: what became of it, what it cost."),
-    ("contents", CONTENTS_SCHEMA, "One row a result: the decoded content."),
+_RESULTS: tuple[tuple[Literal["tasks", "contents"], Sequence[Column], str], ...] = (
+    ("tasks", TASKS_COLUMNS, "One row a target: what became of it, what it cost."),
+    ("contents", CONTENTS_COLUMNS, "One row a result: the decoded content."),
 )
 
 
@@ -66,27 +67,45 @@ def table_specs(
             sentence,
             deps=[jobs.key],
             kinds={"scrapedo", "parquet", *(kinds or ())},
-            metadata={"dagster/column_schema": metadata.column_schema(schema)},
+            metadata={"dagster/column_schema": _column_schema(columns)},
             freshness_policy=freshness_policy,
         ).with_io_manager_key(_IO_MANAGER_KEY)
-        for table, schema, sentence in _RESULTS
+        for table, columns, sentence in _RESULTS
     )
     return jobs, tasks, contents
+
+
+def _column_schema(columns: Sequence[Column]) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=each.name,
+                type=each.type,
+                description=each.description,
+                constraints=dg.TableColumnConstraints(nullable=each.nullable),
+            )
+            for each in columns
+        ]
+    )
 
 
 def results_asset(
     dataset: Dataset,
     specs: Sequence[dg.AssetSpec],
     shared: Mapping[str, Any],
-    homecoming: HomecomingOf = Workplace.homecoming,
+    homecoming: "HomecomingOf | None" = None,
 ) -> dg.AssetsDefinition:
-    """The multi-asset with `tasks` and `contents`, which collects."""
+    """The multi-asset with `tasks` and `contents`, which collects. `homecoming` is the usual one by default."""
 
     @dg.multi_asset(name=f"{dataset.name}__results", specs=specs, **shared)
     def results(
         context: dg.AssetExecutionContext, scrape_do: ScrapeDoResource, scrape_do_parquet: ParquetResource
     ) -> Iterator[dg.MaterializeResult[None]]:
-        yield from collect_step(context, scrape_do, scrape_do_parquet, dataset, homecoming)
+        # Not before the step: it loads pyarrow, SQLAlchemy and an HTTP client.
+        from scrapedo_dagster.steps import collect_step
+        from scrapedo_dagster.workplace import Workplace
+
+        yield from collect_step(context, scrape_do, scrape_do_parquet, dataset, homecoming or Workplace.homecoming)
 
     return results
 

@@ -10,6 +10,9 @@ with ScrapeDoAsyncAPIClient() as client:  # the token is read from SCRAPE_DO_API
 ```
 """
 
+from typing import TYPE_CHECKING
+
+from scrapedo_dagster._lazy import lazy_names
 from scrapedo_dagster.api.actions import (
     BrowserAction,
     ClickAction,
@@ -24,7 +27,6 @@ from scrapedo_dagster.api.actions import (
     WaitForRequestCompletionAction,
     WaitSelectorAction,
 )
-from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import (
     APIConnectionError,
     APIStatusError,
@@ -47,19 +49,25 @@ from scrapedo_dagster.api.errors import (
 )
 from scrapedo_dagster.api.plugins import PluginRequest
 from scrapedo_dagster.api.requests import JobRequest, JobsQuery, RenderOptions, ScrapeOptions
-from scrapedo_dagster.api.responses import (
-    CancelJobResponse,
-    JobCreationResponse,
-    JobDetails,
-    JobResult,
-    JobsListResponse,
-    TaskDetails,
-    UnavailableTask,
-    UndetailedTaskResponse,
-    UserInformation,
-    WebhookPayload,
-)
-from scrapedo_dagster.api.retry import Backoff, RetryPolicy
+
+if TYPE_CHECKING:
+    from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
+    from scrapedo_dagster.api.responses import (
+        CancelJobResponse,
+        JobCreationResponse,
+        JobDetails,
+        JobResult,
+        JobsListResponse,
+        TaskDetails,
+        UnavailableTask,
+        UndetailedTaskResponse,
+        UserInformation,
+        WebhookPayload,
+    )
+    from scrapedo_dagster.api.retry import Backoff, RetryPolicy
+
+DEFAULT_BASE_URL = "https://q.scrape.do"
+"""The service."""
 
 __all__ = [
     "APIConnectionError",
@@ -112,3 +120,29 @@ __all__ = [
     "WaitSelectorAction",
     "WebhookPayload",
 ]
+
+# On first use: options can be written down without an HTTP library.
+__getattr__ = lazy_names(
+    __name__,
+    {
+        "AsyncScrapeDoAsyncAPIClient": "client",
+        "Backoff": "retry",
+        "CancelJobResponse": "responses",
+        "JobCreationResponse": "responses",
+        "JobDetails": "responses",
+        "JobResult": "responses",
+        "JobsListResponse": "responses",
+        "RetryPolicy": "retry",
+        "ScrapeDoAsyncAPIClient": "client",
+        "TaskDetails": "responses",
+        "UnavailableTask": "responses",
+        "UndetailedTaskResponse": "responses",
+        "UserInformation": "responses",
+        "WebhookPayload": "responses",
+    },
+)
+
+
+def __dir__() -> list[str]:
+    """The public names, loaded or not."""
+    return __all__

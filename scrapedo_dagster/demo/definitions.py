@@ -17,7 +17,7 @@ from scrapedo_dagster import (
     build_scrape_targets,
     scrape_do_assets,
 )
-from scrapedo_dagster.api.client import DEFAULT_BASE_URL
+from scrapedo_dagster.api import DEFAULT_BASE_URL
 from scrapedo_dagster.demo import site
 
 DAYS = ("2026-01-01", "2026-01-02")

@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scrapedo_dagster.api.client import DEFAULT_BASE_URL
+from scrapedo_dagster.api import DEFAULT_BASE_URL
 from scrapedo_dagster.api.requests import check_target
 from scrapedo_dagster.demo.definitions import DATA, urls_in
 from scrapedo_dagster.demo.site import DemoSite

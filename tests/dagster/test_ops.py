@@ -19,7 +19,7 @@ import yaml
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from pydantic import BaseModel, ValidationError
 
-import scrapedo_dagster.ops
+import scrapedo_dagster.ops_steps
 import scrapedo_dagster.steps
 from scrapedo_dagster import (
     ScrapeDoCollected,
@@ -327,14 +327,14 @@ def test_the_sensor_leaves_to_the_job_what_it_is_going_to_collect(
     launch: Callable[..., Result], pages: Pages, looks: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = []
-    real = scrapedo_dagster.ops.submit_partition
+    real = scrapedo_dagster.ops_steps.submit_partition
 
     def look_after(*arguments: Any) -> Any:
         told = real(*arguments)
         found.append(looks())
         return told
 
-    monkeypatch.setattr(scrapedo_dagster.ops, "submit_partition", look_after)
+    monkeypatch.setattr(scrapedo_dagster.ops_steps, "submit_partition", look_after)
     assert launch(targets=pages("a")).success
     assert [*found, looks()] == [[], []]
 
@@ -343,7 +343,7 @@ def test_the_sensor_collects_what_a_graph_does_not_while_the_graph_goes_on(
     execute: Callable[..., Result], pages: Pages, looks: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: dict[str, list[str | None]] = {}
-    real = scrapedo_dagster.ops.collect_partitions
+    real = scrapedo_dagster.ops_steps.collect_partitions
 
     @dg.op
     def something_long(handle: ScrapeDoHandle) -> ScrapeDoHandle:
@@ -362,7 +362,7 @@ def test_the_sensor_collects_what_a_graph_does_not_while_the_graph_goes_on(
         found["collecting"] = looks()
         return real(*arguments)
 
-    monkeypatch.setattr(scrapedo_dagster.ops, "collect_partitions", look_first)
+    monkeypatch.setattr(scrapedo_dagster.ops_steps, "collect_partitions", look_first)
     assert execute(mine, config_of(targets=pages("a"), partition_key="a")).success
     assert execute(collecting, config_of(targets=pages("b"), partition_key="b")).success
     assert found == {"long": ["a"], "collecting": []}

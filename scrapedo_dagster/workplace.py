@@ -1,0 +1,80 @@
+"""How one partition of a dataset is worked on."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import dagster as dg
+
+from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
+from scrapedo_dagster.dataset import Dataset
+from scrapedo_dagster.engine.bring_home import Homecoming
+from scrapedo_dagster.engine.ledger import Scope
+from scrapedo_dagster.engine.settle import Patience
+from scrapedo_dagster.engine.submit import Generation, Limits, Submitter
+from scrapedo_dagster.engine.targets import Batch
+from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
+from scrapedo_dagster.resource import ScrapeDoResource
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Where the partitions of a dataset are worked on, in one step of one run."""
+
+    dataset: Dataset
+    scrape_do: ScrapeDoResource
+    storage: ScrapeDoParquetIOManager
+    client: ScrapeDoAsyncAPIClient
+    run: dg.DagsterRun
+    instance: dg.DagsterInstance
+    log: Callable[[str], None]
+
+    def scope(self, partition: str | None) -> Scope:
+        """What the ledger calls a partition."""
+        return Scope(self.scrape_do.account, self.dataset.name, None if partition is None else str(partition))
+
+    def submitter(self, partition: str | None) -> Submitter:
+        """What submits a partition."""
+        return Submitter(
+            ledger=self.scrape_do.ledger,
+            client=self.client,
+            scope=self.scope(partition),
+            options=self.dataset.options,
+            run_id=self.run.root_run_id or self.run.run_id,
+            log=self.log,
+            limits=Limits(max_credits=self.dataset.max_credits, max_open_jobs=self.dataset.max_open_jobs),
+            patience=Patience.with_requests_of(self.scrape_do.request_timeout),
+            webhook=self.scrape_do.webhook,
+        )
+
+    def begin(self, partition: str | None, entries: Batch) -> Generation:
+        """Continue the open generation of a partition, or plan a new one."""
+        tables = self.dataset.tables(self.storage, partition)
+        return self.submitter(partition).begin(
+            entries,
+            reuse_open_jobs=self.dataset.reuse_open_jobs,
+            above=tables.newest_generation(),
+            unfinished=tables.unfinished_generation(),
+        )
+
+    def homecoming(self, partition: str | None) -> Homecoming:
+        """What brings a partition home."""
+        return Homecoming(
+            self.submitter(partition),
+            self.scrape_do.async_client,
+            self.dataset.tables(self.storage, partition),
+            retries=self.dataset.retry_failed_targets,
+            inbox=self.scrape_do.inbox,
+        )
+
+
+@contextmanager
+def workplace(
+    dataset: Dataset,
+    scrape_do: ScrapeDoResource,
+    storage: ScrapeDoParquetIOManager,
+    context: dg.AssetExecutionContext | dg.OpExecutionContext,
+) -> Iterator[Workplace]:
+    """The workplace of a step."""
+    with scrape_do.client() as client:
+        yield Workplace(dataset, scrape_do, storage, client, context.run, context.instance, context.log.warning)
