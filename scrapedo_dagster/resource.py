@@ -52,7 +52,13 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
             "How often a request is sent at most. A job's submission is sent again only if it provably did not arrive."
         ),
     )
-    max_concurrency: int = Field(default=16, ge=1, description="Results that are fetched at once.")
+    max_concurrency: int = Field(
+        default=64,
+        ge=1,
+        description=(
+            "Results that are fetched at once, at most: while Scrape.do answers 429 or not in time, it is fewer."
+        ),
+    )
 
     ledger_url: str | None = Field(
         default=None,

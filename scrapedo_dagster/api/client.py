@@ -12,6 +12,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import cached_property
 from types import TracebackType
 from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
@@ -20,6 +21,7 @@ import httpx
 from typing_extensions import Self
 
 from scrapedo_dagster._version import __version__
+from scrapedo_dagster.api.concurrency import AdaptiveConcurrency
 from scrapedo_dagster.api.errors import ScrapeDoError
 from scrapedo_dagster.api.operations import Listing, Operations
 from scrapedo_dagster.api.requests import JobRequest, JobsQuery, check_target
@@ -32,9 +34,9 @@ from scrapedo_dagster.api.responses import (
     TaskDetails,
     UserInformation,
 )
-from scrapedo_dagster.api.retry import Backoff, Outcome, RetryPolicy
+from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 from scrapedo_dagster.api.steps import Call, Operation, Sleep, Together
-from scrapedo_dagster.api.transport import DEFAULT_LIMITS, DEFAULT_TIMEOUT, async_client, sync_client
+from scrapedo_dagster.api.transport import DEFAULT_TIMEOUT, Admit, AsyncSender, Sender, connections
 
 T = TypeVar("T")
 OnPoll = Callable[[JobDetails], None]
@@ -43,6 +45,7 @@ DEFAULT_BASE_URL = "https://q.scrape.do"
 TOKEN_VARIABLE = "SCRAPE_DO_API_KEY"  # noqa: S105 - the variable's name
 WAIT_TIMEOUT = timedelta(hours=1)
 WAIT_BACKOFF = Backoff(initial=1.0, maximum=30.0, multiplier=1.5)
+MAX_CONCURRENCY = 64
 
 
 class _Client:
@@ -58,8 +61,8 @@ class _Client:
         base_url: str = DEFAULT_BASE_URL,
         timeout: httpx.Timeout | float = DEFAULT_TIMEOUT,
         retry: RetryPolicy | None = None,
-        limits: httpx.Limits = DEFAULT_LIMITS,
-        max_concurrency: int = 16,
+        limits: httpx.Limits | None = None,
+        max_concurrency: int = MAX_CONCURRENCY,
         transport: httpx.BaseTransport | httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """A client of one account.
@@ -69,8 +72,9 @@ class _Client:
             base_url: the service, or an emulator of it.
             timeout: seconds, or an `httpx.Timeout`, for each request.
             retry: how often requests that are safe to repeat are repeated.
-            limits: connections at most, and how many are kept alive.
-            max_concurrency: tasks that `submit_and_wait` fetches at once, at least 1.
+            limits: connections at most, and how many are kept alive; by default `max_concurrency` of both.
+            max_concurrency: tasks that are fetched at once, at least 1. The asyncio client takes fewer while the
+                service answers 429 or not in time.
             transport: another httpx transport, sync or async as the client is.
 
         Raises:
@@ -87,7 +91,7 @@ class _Client:
             base_url=self.base_url,
             token=token,
             timeout=timeout,
-            limits=limits,
+            limits=limits or connections(max_concurrency),
             transport=transport,
             user_agent=f"scrapedo-dagster/{__version__}",
         )
@@ -105,8 +109,8 @@ class ScrapeDoAsyncAPIClient(_Client):
     ```
     """
 
-    _build = staticmethod(sync_client)
-    _http: httpx.Client
+    _build = Sender
+    _http: Sender
 
     def __enter__(self) -> Self:
         return self
@@ -225,7 +229,7 @@ class ScrapeDoAsyncAPIClient(_Client):
         `wait_for_job`.
         """
         operation = self._operations.submit_and_wait(
-            request, timeout=_seconds(timeout), backoff=backoff, on_poll=on_poll, limit=self.max_concurrency
+            request, timeout=_seconds(timeout), backoff=backoff, on_poll=on_poll
         )
         return self._run(operation)
 
@@ -237,20 +241,14 @@ class ScrapeDoAsyncAPIClient(_Client):
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
             if isinstance(step, Call):
-                reply = self._send(step)
+                reply = self._http.send(step)
             elif isinstance(step, Sleep):
                 time.sleep(step.seconds)
             else:
                 reply = self._run_together(step)
 
-    def _send(self, call: Call) -> Outcome:
-        try:
-            return self._http.request(call.method, call.path, params=call.params, json=call.json)
-        except httpx.RequestError as error:
-            return _without_token(error)
-
     def _run_together(self, step: Together) -> list[Any]:
-        pool = ThreadPoolExecutor(max_workers=step.limit, thread_name_prefix="scrapedo")
+        pool = ThreadPoolExecutor(max_workers=self.max_concurrency, thread_name_prefix="scrapedo")
         try:
             return list(pool.map(self._run_or_error, step.operations))
         finally:
@@ -273,8 +271,13 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
     ```
     """
 
-    _build = staticmethod(async_client)
-    _http: httpx.AsyncClient
+    _build = AsyncSender
+    _http: AsyncSender
+
+    @cached_property
+    def concurrency(self) -> AdaptiveConcurrency:
+        """How many tasks are fetched at once, as the service bears it."""
+        return AdaptiveConcurrency(self.max_concurrency)
 
     async def __aenter__(self) -> Self:
         return self
@@ -296,9 +299,16 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
         """See `ScrapeDoAsyncAPIClient.get_job`."""
         return await self._run(self._operations.get_job(job_id))
 
-    async def get_task(self, job_id: str, task_id: str) -> TaskDetails:
-        """See `ScrapeDoAsyncAPIClient.get_task`."""
-        return await self._run(self._operations.get_task(job_id, task_id))
+    async def get_task(self, job_id: str, task_id: str, *, admit: Admit | None = None) -> TaskDetails:
+        """See `ScrapeDoAsyncAPIClient.get_task`.
+
+        Args:
+            job_id: its job.
+            task_id: the task.
+            admit: awaited before the body of each answer is read, with its length in bytes if that is known: it may
+                wait until there is room for it.
+        """
+        return await self._run(self._operations.get_task(job_id, task_id), admit)
 
     async def list_jobs(self, query: JobsQuery | None = None) -> JobsListResponse:
         """See `ScrapeDoAsyncAPIClient.list_jobs`."""
@@ -345,11 +355,11 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
     ) -> JobResult:
         """See `ScrapeDoAsyncAPIClient.submit_and_wait`."""
         operation = self._operations.submit_and_wait(
-            request, timeout=_seconds(timeout), backoff=backoff, on_poll=on_poll, limit=self.max_concurrency
+            request, timeout=_seconds(timeout), backoff=backoff, on_poll=on_poll
         )
         return await self._run(operation)
 
-    async def _run(self, operation: Operation[T]) -> T:
+    async def _run(self, operation: Operation[T], admit: Admit | None = None) -> T:
         reply: Any = None
         while True:
             try:
@@ -357,35 +367,23 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
             if isinstance(step, Call):
-                reply = await self._send(step)
+                halved = self.concurrency.halved
+                reply = await self._http.send(step, admit)
+                self.concurrency.heard(reply, halved=halved)
             elif isinstance(step, Sleep):
                 await asyncio.sleep(step.seconds)
             else:
                 reply = await self._run_together(step)
 
-    async def _send(self, call: Call) -> Outcome:
-        try:
-            return await self._http.request(call.method, call.path, params=call.params, json=call.json)
-        except httpx.RequestError as error:
-            return _without_token(error)
-
     async def _run_together(self, step: Together) -> list[Any]:
-        slots = asyncio.Semaphore(step.limit)
-
         async def run_or_error(operation: Operation[Any]) -> Any:
-            async with slots:
+            async with self.concurrency.slots:
                 try:
                     return await self._run(operation)
                 except ScrapeDoError as error:
                     return error
 
         return await asyncio.gather(*(run_or_error(operation) for operation in step.operations))
-
-
-def _without_token(error: httpx.RequestError) -> httpx.RequestError:
-    """The same error, whose request no longer has the token: errors are kept, logged and pickled."""
-    error.request.headers.pop("X-Token", None)
-    return error
 
 
 def _usable_token(token: str | None) -> str:

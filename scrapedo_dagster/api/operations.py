@@ -124,14 +124,14 @@ class Operations:
             yield Sleep(min(pause, timeout - elapsed))
 
     def fetch_tasks(
-        self, job: JobDetails, targets: Sequence[str], *, limit: int, task_ids: Sequence[str] = ()
+        self, job: JobDetails, targets: Sequence[str], *, task_ids: Sequence[str] = ()
     ) -> Operation[JobResult]:
         """All tasks of a finished job in the order of the targets, whatever became of each.
 
         `task_ids` are those known from its submission: a job that went wrong may no longer tell them.
         """
         urls = {**dict.fromkeys(task_ids, ""), **job.task_urls}
-        results = yield Together([self.get_task(job.job_id, task_id) for task_id in urls], limit)
+        results = yield Together([self.get_task(job.job_id, task_id) for task_id in urls])
         by_id = dict(zip(urls, results, strict=True))
         # The job may not tell the URLs of its tasks; those that were fetched do.
         urls |= {task_id: urls[task_id] or task.url for task_id, task in by_id.items() if isinstance(task, TaskDetails)}
@@ -151,11 +151,10 @@ class Operations:
         timeout: float,
         backoff: Backoff,
         on_poll: Callable[[JobDetails], None] | None,
-        limit: int,
     ) -> Operation[JobResult]:
         created = yield from self.create_job(request)
         job = yield from self.wait_for_job(created.job_id, timeout=timeout, backoff=backoff, on_poll=on_poll)
-        return (yield from self.fetch_tasks(job, request.targets or (), limit=limit, task_ids=created.task_ids))
+        return (yield from self.fetch_tasks(job, request.targets or (), task_ids=created.task_ids))
 
     def _exchange(self, call: Call, model: type[Model], retry: RetryPolicy | None = None) -> Operation[Model]:
         return self._answer(call, lambda answer: _read(model, answer.content), retry)

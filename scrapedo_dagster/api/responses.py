@@ -7,7 +7,6 @@ are lists. Only an id that is missing makes an answer unreadable. All times are 
 
 from __future__ import annotations
 
-import base64
 import binascii
 import json
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, TypeAlias
 
+import pybase64
 from pydantic import (
     AliasChoices,
     BaseModel,
@@ -95,6 +95,13 @@ def _list(value: object) -> object:
     if value is None:
         return []
     return [item for item in value if item is not None] if isinstance(value, list) else value
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except binascii.Error:  # in lines, perhaps; looking for white space first would take longer than decoding
+        return pybase64.b64decode("".join(text.split()), validate=True)
 
 
 Time = Annotated[datetime | None, BeforeValidator(_time)]
@@ -250,8 +257,8 @@ class TaskDetails(_WithTimes):
         if not self.base64_encoded_content:
             return self.content.encode()
         try:
-            return base64.b64decode("".join(self.content.split()), validate=True)
-        except (binascii.Error, ValueError) as error:
+            return _from_base64(self.content)
+        except ValueError as error:
             raise ValueError(
                 f"The content of task {self.task_id} of job {self.job_id} ({self.url}) is marked as base64 "
                 f"and is not: {error}."

@@ -48,10 +48,9 @@ class Sleep:
 
 @dataclass(frozen=True)
 class Together:
-    """Do these operations, `limit` at a time. The reply is a list: each one's result or its `ScrapeDoError`."""
+    """Do these operations, several at a time. The reply is a list: each one's result or its `ScrapeDoError`."""
 
     operations: Sequence[Operation[Any]]
-    limit: int
 
 
 Step: TypeAlias = Call | Sleep | Together

@@ -245,4 +245,6 @@ def test_both_clients_have_the_same_methods_with_the_same_parameters() -> None:
         public = [(name, method) for name, method in inspect.getmembers(client, inspect.isfunction) if name[0] != "_"]
         return {name: list(inspect.signature(method).parameters) for name, method in public}
 
-    assert methods(ScrapeDoAsyncAPIClient) == methods(AsyncScrapeDoAsyncAPIClient)
+    asyncio_only = methods(AsyncScrapeDoAsyncAPIClient)
+    asyncio_only["get_task"].remove("admit")  # many are fetched at once only there
+    assert methods(ScrapeDoAsyncAPIClient) == asyncio_only

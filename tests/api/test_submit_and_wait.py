@@ -260,7 +260,7 @@ def test_hundreds_of_tasks_are_fetched_over_as_many_connections_as_are_used_at_o
 def fetched(job: JobDetails, wanted: Sequence[str], tasks: dict[str, Any], known: Sequence[str] = ()) -> JobResult:
     """The result of fetching these tasks, without a socket."""
     operations = Operations(base_url="https://q.scrape.do", token="x", retry=RetryPolicy())
-    fetching = operations.fetch_tasks(job, wanted, limit=4, task_ids=known)
+    fetching = operations.fetch_tasks(job, wanted, task_ids=known)
     step = next(fetching)
     paths = [next(operation).path for operation in step.operations]
     try:
