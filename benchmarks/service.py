@@ -1,7 +1,8 @@
 """Scrape.do's Async API as fast as Python can play it: a raw asyncio server in a process of its own.
 
-Every answer is bytes that were prepared before: pages are slices of one text of 16 MB, so that no two near each other
-are alike for a compressor. A job is done as soon as it is there, unless `status` says otherwise.
+Every answer is bytes that were prepared before. Pages are slices of one text of 16 MB, so that those near each other have
+nothing in common for a compressor, and begin with the id of their task, so that no two are equal for a dictionary. A job
+is done as soon as it is there, unless `status` says otherwise.
 
 ```python
 with Service(size=50_000) as service:
@@ -80,24 +81,11 @@ def _uuid(text: str) -> str:
     return str(UUID(bytes=md5(text.encode(), usedforsecurity=False).digest()))
 
 
-class Service:
-    """The server in a process of its own, until the block ends. `url` is its base URL."""
+class Control:
+    """Of a running service, from any process."""
 
-    def __init__(self, **settings: Any) -> None:
-        self._settings = settings
-
-    def __enter__(self) -> Self:
-        command = [sys.executable, str(Path(__file__).resolve())]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
-        self.url = f"http://127.0.0.1:{cast('IO[str]', self._process.stdout).readline().strip()}"
-        self.set(**self._settings)
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self._process.kill()
-        self._process.wait()
+    def __init__(self, url: str) -> None:
+        self.url = url
 
     def set(self, **settings: Any) -> None:
         """Change some of the `Settings`, and reset what was counted."""
@@ -115,6 +103,25 @@ class Service:
         request = urllib.request.Request(f"{self.url}/control/{what}", json.dumps(body).encode())  # noqa: S310
         with urllib.request.urlopen(request) as answer:  # noqa: S310
             return cast("dict[str, Any]", json.load(answer))
+
+
+class Service(Control):
+    """The server in a process of its own, until the block ends. `url` is its base URL."""
+
+    def __init__(self, **settings: Any) -> None:
+        command = [sys.executable, str(Path(__file__).resolve())]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        super().__init__(f"http://127.0.0.1:{cast('IO[str]', self._process.stdout).readline().strip()}")
+        self.set(**settings)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
 
 
 @dataclass
@@ -196,10 +203,10 @@ class _State:
         settings = self.settings = Settings(**{**asdict(self.settings), **changed})
         self.bodies.clear()
         if not self.pages or {"size", "base64"} & set(changed):
-            size = settings.size
+            size = settings.size - len(_beginning(""))
             slices = [self.text[start : start + size] for start in range(0, TEXT_BYTES - size + 1, size)]
             encoded = [base64.b64encode(each.encode()).decode() for each in slices] if settings.base64 else slices
-            self.pages = [json.dumps(each).encode() for each in encoded]
+            self.pages = [json.dumps(each)[1:].encode() for each in encoded]
         if {"jobs", "tasks"} & set(changed):
             began, targets = datetime.now(timezone.utc), urls(settings.tasks)
             seeded = [_Job(job_id(n), targets, began + timedelta(microseconds=n)) for n in range(settings.jobs)]
@@ -226,8 +233,11 @@ class _State:
             return None
         head = f'{{"TaskID":"{task_id}","JobID":"{name}","URL":"{job.targets[number]}","TraceID":"{task_id}",'
         before, after = self.tails
+        beginning = _beginning(task_id)
+        if self.settings.base64:
+            beginning = base64.b64encode(beginning)
         page = self.pages[(int(name[:8], 16) + number) % len(self.pages)]
-        return b"".join((head.encode(), before, page, after))
+        return b"".join((head.encode(), before, beginning, page, after))
 
     def details(self, name: str) -> bytes | None:
         job = self.job(name)
@@ -264,6 +274,11 @@ class _State:
         ).encode()
 
 
+def _beginning(task_id: str) -> bytes:
+    """Of the page of a task: 45 bytes, which are 60 in base64 without padding."""
+    return f"<!-- {task_id:36} -->".encode()
+
+
 def _around_content(settings: Settings) -> tuple[bytes, bytes]:
     """The bytes of a task's answer before and after its content."""
     fields = {
@@ -285,7 +300,7 @@ def _around_content(settings: Settings) -> tuple[bytes, bytes]:
         "Scrape.do": {"Credits-Used": "1", "Remaining-Credits": "1000000"},
         "ErrorMessage": None,
     }
-    return json.dumps(fields).encode()[1:-1] + b',"Content":', b"}"
+    return json.dumps(fields).encode()[1:-1] + b',"Content":"', b"}"
 
 
 _ME = json.dumps(

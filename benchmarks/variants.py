@@ -1,0 +1,419 @@
+"""From jobs that have ended to Parquet: ours, and the peers. Each is a body for a process of its own.
+
+All of them submit their jobs before the measured part, without latency, so that what is measured begins when the jobs
+have ended. Each reads its Parquet back after the measured part, and fails unless all rows are there with all bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import sys
+import tempfile
+import urllib.request
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness import Meter
+from service import TOKEN, Control, urls
+from typing_extensions import Self
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+BATCH = 1000
+ROW_GROUP_BYTES = 16 * 1024 * 1024
+LOOP_CONCURRENCY = 32
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to fetch: so many tasks of so many bytes, over so many connections, with so many seconds of latency."""
+
+    url: str
+    tasks: int
+    size: int
+    concurrency: int = 64
+    latency: float = 0.0
+    check: bool = True
+
+    def begin(self) -> None:
+        """Nothing counted, and from now on with latency."""
+        Control(self.url).set(latency=self.latency)
+
+    def end(self) -> dict[str, Any]:
+        """What the service counted."""
+        control = Control(self.url)
+        counts = control.counts()
+        control.set(latency=0.0)
+        control.forget()
+        return asdict(counts)
+
+    @contextmanager
+    def directory(self) -> Iterator[Path]:
+        """Where the results go. At the end of the block it must hold them all."""
+        with tempfile.TemporaryDirectory(prefix="scrapedo-benchmark-") as directory:
+            yield Path(directory)
+            if self.check:
+                check(Path(directory), self.tasks, self.size)
+
+
+def check(directory: Path, tasks: int, size: int) -> None:
+    """End the process unless the contents in all Parquet files below are so many of this size."""
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    rows, sizes = 0, set[int]()
+    for path in directory.rglob("*.parquet"):
+        with pq.ParquetFile(path) as file:
+            if "content" not in file.schema_arrow.names:
+                continue
+            for batch in file.iter_batches(batch_size=64, columns=["content"]):
+                rows += batch.num_rows
+                sizes |= set(pc.binary_length(batch["content"]).unique().to_pylist())
+    if rows != tasks or sizes != {size}:
+        sys.exit(f"{tasks} tasks of {size} bytes came to {rows} rows, of {sorted(sizes)[:5]} bytes")
+
+
+# Ours
+
+
+def ours(meter: Meter, **order: Any) -> dict[str, Any]:
+    """Everything from a job that has ended: fetch, decode, hash, Parquet, ledger."""
+    return _ours(meter, Order(**order), submit_too=False)
+
+
+def ours_whole(meter: Meter, **order: Any) -> dict[str, Any]:
+    """The same from a list of targets: plan, claim and submit first."""
+    return _ours(meter, Order(**order), submit_too=True)
+
+
+def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
+    from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient, ScrapeOptions
+    from scrapedo_dagster.engine.bring_home import Homecoming
+    from scrapedo_dagster.engine.collect import Tables
+    from scrapedo_dagster.engine.ledger import Ledger, Scope, account_of
+    from scrapedo_dagster.engine.parquet import ParquetStore
+    from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
+    from scrapedo_dagster.engine.submit import Submitter
+    from scrapedo_dagster.engine.targets import entries_of
+    from scrapedo_dagster.engine.watch import refresh
+
+    def client() -> AsyncScrapeDoAsyncAPIClient:
+        return AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=order.url, max_concurrency=order.concurrency)
+
+    with order.directory() as directory:
+        ledger = Ledger(f"sqlite:///{directory / 'ledger.db'}")
+        store = ParquetStore(str(directory / "data"))
+        tables = Tables(store.table(["tasks"], TASKS_SCHEMA), store.table(["contents"], CONTENTS_SCHEMA), None)
+        with ScrapeDoAsyncAPIClient(TOKEN, base_url=order.url) as blocking:
+            scope = Scope(account_of(TOKEN), "benchmark", None)
+            submitter = Submitter(ledger, blocking, scope, ScrapeOptions(), None, print)
+            homecoming = Homecoming(submitter, client, tables)
+
+            def submit() -> int:
+                begun = submitter.begin(entries_of(urls(order.tasks), "raise"))
+                submitter.submit(begun.number)
+                return begun.number
+
+            if submit_too:
+                ledger.count(scope.account, ())  # makes its tables
+                order.begin()
+                with meter:
+                    homecoming.bring(submit(), job_timeout=timedelta(minutes=30))
+            else:
+                generation = submit()
+                refresh(ledger, blocking, ledger.submissions(scope, generation))
+                order.begin()
+                with meter:
+                    homecoming.bring(generation, job_timeout=timedelta(minutes=30))
+        return order.end()
+
+
+# The public SDK
+
+
+def sdk(meter: Meter, **order: Any) -> dict[str, Any]:
+    """The SDK's `submit_and_wait`, then pandas `to_parquet`; up to 1000 tasks. Measured from the end of the job."""
+    import pandas  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+    from scrape_do.async_api import ScrapeDoAsyncAPIClient
+
+    asked = Order(**order)
+
+    class Client(ScrapeDoAsyncAPIClient):
+        BASE_URL = asked.url
+
+        def wait_for_job(self, *arguments: Any, **settings: Any) -> Any:
+            job = super().wait_for_job(*arguments, **settings)
+            asked.begin()
+            meter.__enter__()
+            return job
+
+    with asked.directory() as directory, Client(TOKEN) as client:
+        result = client.submit_and_wait(targets=urls(asked.tasks))
+        _with_pandas(result.tasks, directory)
+        meter.__exit__(None, None, None)
+        return asked.end()
+
+
+def sdk_loop(meter: Meter, **order: Any) -> dict[str, Any]:
+    """A loop by hand on the SDK's asyncio client, with 32 at once, then pandas `to_parquet`; up to 1000 tasks."""
+    import pandas  # noqa: F401
+    import pyarrow.parquet  # noqa: F401
+    from scrape_do.async_api import AsyncScrapeDoAsyncAPIClient
+
+    asked = Order(**order)
+
+    class Client(AsyncScrapeDoAsyncAPIClient):
+        BASE_URL = asked.url
+
+    async def run(directory: Path) -> None:
+        async with Client(TOKEN) as client:
+            created = await client.create_job(targets=urls(asked.tasks))
+            job = await client.wait_for_job(created.job_id)
+            slots = asyncio.Semaphore(LOOP_CONCURRENCY)
+
+            async def fetch(task_id: str) -> Any:
+                async with slots:
+                    return await client.get_task(job.job_id, task_id)
+
+            asked.begin()
+            with meter:
+                tasks = await asyncio.gather(*(fetch(task_id) for task_id in job.task_ids))
+                _with_pandas(tasks, directory)
+
+    with asked.directory() as directory:
+        asyncio.run(run(directory))
+        return asked.end()
+
+
+def _with_pandas(tasks: Sequence[Any], directory: Path) -> None:
+    import pandas as pd
+
+    frame = pd.DataFrame(
+        [{**task.model_dump(exclude={"content"}), "content": task.decoded_content()} for task in tasks]
+    )
+    frame.to_parquet(directory / "tasks.parquet")
+
+
+# Bare aiohttp
+
+
+def reading(meter: Meter, **order: Any) -> dict[str, Any]:
+    """Reads the bytes of the answers and drops them: what the wire, the server and aiohttp can do."""
+    import aiohttp
+
+    asked = Order(**order)
+
+    async def run() -> None:
+        jobs = _submitted(asked)
+        async with aiohttp.ClientSession(
+            asked.url, headers={"X-Token": TOKEN}, connector=aiohttp.TCPConnector(limit=asked.concurrency)
+        ) as session:
+            tasks = ((job["JobID"], task_id) for job in jobs for task_id in job["TaskIDs"])
+
+            async def worker() -> int:
+                read = 0
+                for job_id, task_id in tasks:
+                    async with session.get(f"/api/v1/jobs/{job_id}/{task_id}") as response:
+                        read += len(await response.read()) > asked.size
+                return read
+
+            asked.begin()
+            with meter:
+                counts = await asyncio.gather(*(worker() for _ in range(asked.concurrency)))
+            if sum(counts) != asked.tasks:
+                sys.exit(f"{asked.tasks} tasks came to {sum(counts)} answers")
+
+    asyncio.run(run())
+    return asked.end()
+
+
+def same_work(meter: Meter, **order: Any) -> dict[str, Any]:
+    """A streaming loop by hand that does what ours does, but for the ledger and its guards.
+
+    It parses with pydantic, decodes, hashes, and streams the same two tables into two Parquet files, encoding in a
+    thread while fetching goes on.
+    """
+    import aiohttp
+
+    from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
+
+    asked = Order(**order)
+    read = _reader()
+
+    async def run(directory: Path) -> None:
+        jobs = [job["JobID"] for job in _submitted(asked)]
+        async with aiohttp.ClientSession(
+            asked.url, headers={"X-Token": TOKEN}, connector=aiohttp.TCPConnector(limit=asked.concurrency)
+        ) as session:
+
+            async def get(path: str) -> bytes:
+                async with session.get(f"/api/v1/jobs/{path}") as response:
+                    response.raise_for_status()
+                    return await response.read()
+
+            async def tasks() -> AsyncIterator[tuple[int, str, str]]:
+                position = 0
+                for job_id in jobs:
+                    for task in json.loads(await get(job_id))["Tasks"]:
+                        yield position, f"{job_id}/{task['TaskID']}", task["URL"]
+                        position += 1
+
+            asked.begin()
+            with (
+                meter,
+                _Sink(directory / "tasks.parquet", TASKS_SCHEMA) as tasks_sink,
+                _Sink(directory / "contents.parquet", CONTENTS_SCHEMA) as contents_sink,
+            ):
+                queue: asyncio.Queue[tuple[int, str, str] | None] = asyncio.Queue(2 * asked.concurrency)
+
+                async def worker() -> None:
+                    while (item := await queue.get()) is not None:
+                        position, path, url = item
+                        row, content = read(position, url, await get(path))
+                        await tasks_sink.add(row, 1000)
+                        if content is not None:
+                            await contents_sink.add(content, 2 * len(content["content"]))
+
+                workers = [asyncio.create_task(worker()) for _ in range(asked.concurrency)]
+                async for item in tasks():
+                    await queue.put(item)
+                for _ in workers:
+                    await queue.put(None)
+                await asyncio.gather(*workers)
+                await tasks_sink.flush()
+                await contents_sink.flush()
+
+    with asked.directory() as directory:
+        asyncio.run(run(directory))
+        return asked.end()
+
+
+def _submitted(order: Order) -> list[dict[str, Any]]:
+    """The answers to the submissions of all tasks."""
+    answers = []
+    for first in range(0, order.tasks, BATCH):
+        body = json.dumps({"Targets": urls(min(BATCH, order.tasks - first), first)}).encode()
+        request = urllib.request.Request(f"{order.url}/api/v1/jobs", body, {"X-Token": TOKEN})  # noqa: S310
+        with urllib.request.urlopen(request) as answer:  # noqa: S310
+            answers.append(json.load(answer))
+    return answers
+
+
+def _reader() -> Any:
+    """From the bytes of an answer to the rows of both tables."""
+    import pybase64
+    from pydantic import BaseModel, Field
+
+    class Task(BaseModel):
+        task_id: str = Field(alias="TaskID")
+        job_id: str = Field(alias="JobID")
+        status: str = Field(alias="Status")
+        status_code: int = Field(alias="StatusCode")
+        start_time: datetime = Field(alias="StartTime")
+        end_time: datetime = Field(alias="EndTime")
+        update_time: datetime = Field(alias="UpdateTime")
+        expires_at: datetime = Field(alias="ExpiresAt")
+        is_base64: bool = Field(alias="Base64EncodedContent")
+        headers: dict[str, str] = Field(alias="ResponseHeaders")
+        billing: dict[str, str] = Field(alias="Scrape.do")
+        content: str | None = Field(alias="Content")
+        error_message: str | None = Field(alias="ErrorMessage")
+        trace_id: str = Field(alias="TraceID")
+
+    def read(position: int, url: str, body: bytes) -> tuple[dict[str, Any], dict[str, Any] | None]:
+        task = Task.model_validate_json(body)
+        content: bytes | None = None
+        if task.content is not None:
+            content = pybase64.b64decode(task.content, validate=True) if task.is_base64 else task.content.encode()
+        media_type, _, charset = task.headers.get("Content-Type", "").partition("; charset=")
+        row = {
+            "job_id": task.job_id,
+            "task_id": task.task_id,
+            "position": position,
+            "url": url,
+            "target_key": None,
+            "status": task.status,
+            "status_code": task.status_code,
+            "start_time": task.start_time,
+            "end_time": task.end_time,
+            "update_time": task.update_time,
+            "duration_ms": round((task.end_time - task.start_time).total_seconds() * 1000),
+            "content_type": media_type,
+            "charset": charset,
+            "content_length": None if content is None else len(content),
+            "content_sha256": None if content is None else hashlib.sha256(content).hexdigest(),
+            "credits_used": int(task.billing["Credits-Used"]),
+            "remaining_credits": int(task.billing["Remaining-Credits"]),
+            "response_headers": list(task.headers.items()),
+            "error_message": task.error_message,
+            "expires_at": task.expires_at,
+            "trace_id": task.trace_id,
+            "generation": 1,
+        }
+        if content is None:
+            return row, None
+        text = content.decode(charset or "utf-8") if task.is_base64 else task.content
+        described = {"task_id": task.task_id, "url": url, "status_code": task.status_code, "content_type": media_type}
+        return row, {**described, "content": content, "text": text}
+
+    return read
+
+
+@dataclass
+class _Sink:
+    """A Parquet file that grows by row groups of 16 MB, zstd, encoded in a thread, one at a time."""
+
+    path: Path
+    schema: pa.Schema
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    bytes: int = 0
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def __enter__(self) -> Self:
+        import pyarrow.parquet as pq
+
+        small = [name for name in self.schema.names if name not in {"content", "text", "response_headers"}]
+        self.writer = pq.ParquetWriter(
+            self.path, self.schema, compression="zstd", use_dictionary=small, write_statistics=small
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.writer.close()
+
+    async def add(self, row: dict[str, Any], size: int) -> None:
+        """Append a row of about so many bytes."""
+        self.rows.append(row)
+        self.bytes += size
+        if self.bytes >= ROW_GROUP_BYTES:
+            await self.flush()
+
+    async def flush(self) -> None:
+        """Write what is there as one row group. Who comes meanwhile waits only if it has filled another one."""
+        rows, self.rows, self.bytes = self.rows, [], 0
+        if rows:
+            async with self.lock:
+                await asyncio.to_thread(self._write, rows)
+
+    def _write(self, rows: list[dict[str, Any]]) -> None:
+        import pyarrow as pa
+
+        self.writer.write_table(pa.Table.from_pylist(rows, schema=self.schema), row_group_size=len(rows))
+
+
+BODIES = {
+    "ours": ours,
+    "ours_whole": ours_whole,
+    "sdk": sdk,
+    "sdk_loop": sdk_loop,
+    "reading": reading,
+    "same_work": same_work,
+}
