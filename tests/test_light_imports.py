@@ -16,8 +16,8 @@ import sys, traceback
 class Watch:
     def find_spec(self, name, path, target=None):
         if name in HEAVY:
-            lines = [f for f in traceback.extract_stack()[:-1] if "importlib" not in f.filename and f.filename != "<string>"]
-            print(name, "is loaded:", " -> ".join(f"{f.filename}:{f.lineno}" for f in lines))
+            frames = [(f.filename, f.lineno) for f in traceback.extract_stack()[:-1] if "importlib" not in f.filename]
+            print(name, "is loaded:", " -> ".join(f"{file}:{line}" for file, line in frames))
 
 sys.meta_path.insert(0, Watch())
 """
