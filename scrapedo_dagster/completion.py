@@ -24,6 +24,7 @@ from scrapedo_dagster.engine.watch import Watch
 from scrapedo_dagster.partition_ranges import ranges_of, run_request
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.runs import Runs
+from scrapedo_dagster.truth import told_generations
 
 _BUDGET = 20.0  # seconds of a tick: Dagster ends one after 60, with a message that misleads
 _REQUEST_TIMEOUT = 5.0  # seconds
@@ -164,22 +165,22 @@ class CompletionTick:
             if not of_dataset:
                 continue
             at_work = runs.partitions_at_work(dataset)
+            # A run that has not collected what is about to expire is dead, or waits for its turn too long.
+            left = [
+                record
+                for record, batches in of_dataset.items()
+                if may_be_lost(batches, now) or not _is_at_work(record, batches, runs, at_work)
+            ]
+            told = self._told(dataset, [record for record in left if record.completed_at is not None])
+            self.scrape_do.ledger.collect_confirmed(told)
             needs: dict[Need, Due] = {need: {} for need in Need}
-            for record, batches in of_dataset.items():
-                # A run that has not collected what is about to expire is dead, or waits for its turn too long.
-                if may_be_lost(batches, now) or not _is_at_work(record, batches, runs, at_work):
-                    needs[self._need(dataset, record, batches, now)][record.scope.partition] = record
+            for record in (each for each in left if each not in told):
+                needs[need_of(record, of_dataset[record], now)][record.scope.partition] = record
             self._call_a_person(dataset, needs[Need.PERSON])
             for partitions in self._runs_of(dataset, needs[Need.COLLECTING]):
                 if len(requests) < _RUNS_A_TICK:
                     requests += self._launch(dataset, partitions, needs[Need.COLLECTING])
         return requests
-
-    def _need(self, dataset: Dataset, record: GenerationRecord, batches: Sequence[Standing], now: datetime) -> Need:
-        if record.completed_at is not None and self._is_told(dataset, record):
-            self.scrape_do.ledger.collect_confirmed(record)
-            return Need.NOTHING
-        return need_of(record, batches, now)
 
     def _call_a_person(self, dataset: Dataset, given_up: Due) -> None:
         if given_up:
@@ -189,17 +190,13 @@ class CompletionTick:
                 f"{dataset.contents_key.to_user_string()!r} before the results expire."
             )
 
-    def _is_told(self, dataset: Dataset, record: GenerationRecord) -> bool:
-        """Whether Dagster knows of a complete generation. A run may die after the files and before the event."""
-        partition = record.scope.partition
-        events = self.context.instance.fetch_materializations(
-            # The last asset that a run tells of.
-            dg.AssetRecordsFilter(dataset.contents_key, asset_partitions=None if partition is None else [partition]),
-            limit=1,
+    def _told(self, dataset: Dataset, complete: Sequence[GenerationRecord]) -> set[GenerationRecord]:
+        """Of which generations Dagster knows. A run may die after the files and before the event."""
+        # The last asset that a run tells of.
+        told = told_generations(
+            self.context.instance, dataset.contents_key, [each.scope.partition for each in complete]
         )
-        materialization = events.records[0].asset_materialization if events.records else None
-        told = materialization.metadata.get("scrapedo/generation") if materialization else None
-        return isinstance(told, dg.IntMetadataValue) and (told.value or 0) >= record.number
+        return {each for each in complete if told.get(each.scope.partition, 0) >= each.number}
 
     def _runs_of(self, dataset: Dataset, due: Due) -> Sequence[Partitions]:
         """The partitions of each run; the longest first, since the others may grow until there is room for them."""
@@ -221,10 +218,9 @@ class CompletionTick:
         key = uuid.uuid4().hex
         # Recorded before it is launched: a tick that dies in between loses a minute, and launches nothing twice.
         won = {
-            partition: due[partition]
-            for partition in partitions
-            if self.scrape_do.ledger.collect_requested(
-                due[partition], key, again_after=delay_after(due[partition].collect_attempts)
+            record.scope.partition: record
+            for record in self.scrape_do.ledger.collect_requested(
+                [due[partition] for partition in partitions], key, again_after=delay_after
             )
         }
         runs = [partitions] if len(won) == len(partitions) else self._runs_of(dataset, won)

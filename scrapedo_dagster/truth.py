@@ -4,7 +4,7 @@ A step that succeeds has materialized all its partitions. One that fails in a ru
 them red, so that what was done before is told by events of their own: exactly the others are red.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 import dagster as dg
@@ -12,6 +12,7 @@ import dagster as dg
 from scrapedo_dagster.metadata import Metadata
 
 _SHOWN = 10  # partitions that one message lists
+_ASKED_AT_ONCE = 500  # partitions whose events are read by one query
 
 
 class PartitionTruth:
@@ -86,6 +87,33 @@ class PartitionTruth:
             f"{len(self._problems)} of {len(self._partitions)} partitions failed; the others are materialized. "
             f"Materialize again those that failed: {listed}{more}"
         )
+
+
+def told_generations(
+    instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Iterable[str | None]
+) -> dict[str | None, int]:
+    """The generation that the newest event of each partition of an asset tells of; 0 if it tells of none."""
+    told: dict[str | None, int] = {}
+    listed = list(partitions)
+    if None in listed:
+        for record in instance.fetch_materializations(key, limit=1).records:
+            told[None] = _generation_of(record)
+    keys = [each for each in listed if each is not None]
+    while keys:
+        asked, keys = keys[:_ASKED_AT_ONCE], keys[_ASKED_AT_ONCE:]
+        of_these = dg.AssetRecordsFilter(key, asset_partitions=asked)
+        records = instance.fetch_materializations(of_these, limit=len(asked)).records
+        for record in records:  # newest first
+            told.setdefault(record.partition_key, _generation_of(record))
+        if len(records) == len(asked):  # those that have several may have left no room for the others
+            keys += [each for each in asked if each not in told]
+    return told
+
+
+def _generation_of(record: dg.EventLogRecord) -> int:
+    materialization = record.asset_materialization
+    told = materialization.metadata.get("scrapedo/generation") if materialization else None
+    return (told.value or 0) if isinstance(told, dg.IntMetadataValue) else 0
 
 
 def _worded(problem: Exception) -> str:

@@ -10,7 +10,7 @@ import json
 import sqlite3
 import time
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
@@ -31,6 +31,7 @@ from scrapedo_dagster.engine.targets import Batch, Entry
 _GENERATION = ("account", "dataset", "partition", "generation")
 _BULKY = {"entries", "task_ids", "fingerprint"}
 _UNASKED = "of a run that nobody asked the ledger for"
+_AT_ONCE = 500  # rows that one statement names: a SQLite of old takes 999 parameters
 _BUSY_SECONDS = 60  # to wait for another process that is writing to a SQLite ledger
 
 RETENTION = timedelta(days=3)
@@ -133,6 +134,7 @@ class Submission(Standing):
 
 
 Held = TypeVar("Held", bound=Standing)
+Item = TypeVar("Item")
 
 
 class Ledger:
@@ -267,35 +269,73 @@ class Ledger:
 
     def completed(self, scope: Scope, generation: int) -> None:
         """The files of a generation are the data of its partition. Dagster is still to be told."""
-        key = sa.func.coalesce(generations.c.collect_key, _UNASKED)
-        self._update_generation(scope, generation, completed_at=self.now(), collect_key=key)
-
-    def collect_requested(self, record: GenerationRecord, key: str, *, again_after: timedelta) -> bool:
-        """A collecting run is about to be asked for. False if another sensor was faster."""
-        seen = generations.c.collect_attempts == record.collect_attempts
-        return self._update_generation(
-            record.scope,
-            record.number,
-            seen,
-            collect_key=key,
-            collect_attempts=record.collect_attempts + 1,
-            collect_after=self.now() + again_after,
-        )
-
-    def collect_confirmed(self, record: GenerationRecord) -> None:
-        """Dagster was told of what the last collecting run did."""
-        seen = generations.c.collect_attempts == record.collect_attempts
-        self._update_generation(
-            record.scope, record.number, seen, collect_key=None, collect_attempts=0, collect_after=None
-        )
-
-    def _update_generation(
-        self, scope: Scope, generation: int, *conditions: sa.ColumnElement[bool], **values: Any
-    ) -> bool:
         same = _of(scope, generations) & (generations.c.generation == generation)
+        key = sa.func.coalesce(generations.c.collect_key, _UNASKED)
+        now = self.now()
         with self.engine.begin() as connection:
-            changed = connection.execute(sa.update(generations).where(same, *conditions).values(values))
-        return changed.rowcount == 1
+            connection.execute(sa.update(generations).where(same).values(completed_at=now, collect_key=key))
+
+    def collect_requested(
+        self, records: Iterable[GenerationRecord], key: str, *, again_after: Callable[[int], timedelta]
+    ) -> list[GenerationRecord]:
+        """A collecting run is about to be asked for. Returns those for which no other sensor was faster.
+
+        Args:
+            records: of generations.
+            key: what the run key begins with.
+            again_after: how long after this run the next one may be, by the number of those before it.
+        """
+        now = self.now()
+        return self._swap_generations(
+            records,
+            lambda attempts: {
+                "collect_key": key,
+                "collect_attempts": attempts + 1,
+                "collect_after": now + again_after(attempts),
+            },
+        )
+
+    def collect_confirmed(self, records: Iterable[GenerationRecord]) -> None:
+        """Dagster was told of what the last collecting runs did."""
+        self._swap_generations(
+            records, lambda _attempts: {"collect_key": None, "collect_attempts": 0, "collect_after": None}
+        )
+
+    def _swap_generations(
+        self, records: Iterable[GenerationRecord], values: Callable[[int], dict[str, Any]]
+    ) -> list[GenerationRecord]:
+        """Change generations, but for those for which a run was asked for since they were read.
+
+        `values` are by the number of runs that were asked for.
+        """
+        alike: dict[tuple[str, str, int, int], list[GenerationRecord]] = {}
+        for each in records:
+            of = (each.scope.account, each.scope.dataset, each.number, each.collect_attempts)
+            alike.setdefault(of, []).append(each)
+        changed: list[GenerationRecord] = []
+        for (account, dataset, number, attempts), group in alike.items():
+            as_seen = (
+                (generations.c.account == account)
+                & (generations.c.dataset == dataset)
+                & (generations.c.generation == number)
+                & (generations.c.collect_attempts == attempts)
+            )
+            for some in _parts(group):
+                record_of = {json.dumps(each.scope.partition): each for each in some}
+                ours = self._swap(generations.c.partition, record_of, as_seen, values(attempts))
+                changed += [each for partition, each in record_of.items() if partition in ours]
+        return changed
+
+    def _swap(
+        self, key: sa.Column[Any], keys: Iterable[Any], as_seen: sa.ColumnElement[bool], values: dict[str, Any]
+    ) -> set[Any]:
+        """Change the rows with these keys that are as they were seen, in one transaction. Returns their keys."""
+        # In one order, so that two workers with the same rows wait for each other and do not deadlock.
+        seen = sa.select(key).where(as_seen & key.in_(list(keys))).order_by(key).with_for_update()
+        with self.engine.begin() as connection:
+            ours = set(connection.execute(seen).scalars())
+            connection.execute(sa.update(key.table).where(as_seen & key.in_(ours)).values(values))
+        return ours
 
     def continued(self, scope: Scope, generation: int, *, run_id: str | None) -> None:
         """Another run goes on with a generation: from now on it is this run's."""
@@ -360,6 +400,22 @@ class Ledger:
         if submission.state == State.PLANNED and submission.target_count:
             raise _illegal(submission, State.FINISHED)  # they would never be sent
         return self._move(submission, State.FINISHED, finished_at=self.now())
+
+    def finished_together(self, submissions: Sequence[Held]) -> list[Held]:
+        """The jobs of all these have ended. Returns those that no other worker had moved.
+
+        A few transactions, however many there are: whoever dies in between has recorded some of them.
+        """
+        if illegal := [each for each in submissions if each.state != State.SUBMITTED]:
+            raise _illegal(illegal[0], State.FINISHED)
+        as_seen = (table.c.state == State.SUBMITTED.value) & table.c.claim.is_(None)
+        finished: list[Held] = []
+        for some in _parts(submissions):
+            now = self.now()
+            values = {"state": State.FINISHED.value, "finished_at": now}
+            ours = self._swap(table.c.id, [each.id for each in some], as_seen, values)
+            finished += [replace(each, state=State.FINISHED, finished_at=now) for each in some if each.id in ours]
+        return finished
 
     def expired(self, submission: Held, reason: str) -> Held:
         """Its job is gone, and with it what was not collected."""
@@ -434,6 +490,10 @@ class Ledger:
             engine = sa.create_engine(self._url, pool_pre_ping=True)
         migrate(engine)
         return engine
+
+
+def _parts(of: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    return (of[first : first + _AT_ONCE] for first in range(0, len(of), _AT_ONCE))
 
 
 def _use_wal(connection: Any) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TypeAlias
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -63,14 +62,14 @@ class Watch:
         """As `refresh`."""
         now = self.ledger.now()
         arrived = self._arrived(submissions)
-        changed: list[Held] = []
+        delivered: list[Held] = []
         polled: list[Held] = []
         for each in submissions:
             amount = arrived.get(each.id, 0)
             if amount:
                 on_ended(each, amount)
             if amount >= each.target_count:
-                changed += _record(self.ledger.finished, each)
+                delivered.append(each)
                 on_looked(each)
             elif self.inbox is None or self._is_due(each, _TOLD if amount else _SILENT, now):
                 polled.append(each)
@@ -83,6 +82,7 @@ class Watch:
             left -= 1
             on_looked(submission)
 
+        changed = self.ledger.finished_together(delivered)
         changed += refresh(self.ledger, self.client, polled, on_ended=on_ended, on_looked=count, deadline=deadline)
         if not left:
             self.looked_at = now
@@ -137,7 +137,8 @@ def refresh(
         ScrapeDoError: the service could not be asked, or not after some of the jobs. What was learned is recorded.
     """
     listed = _listed(client, submissions, deadline) if len(submissions) > _FEW else {}
-    changed: list[Held] = []
+    ended: list[Held] = []
+    expired: list[Held] = []
     problems: list[ScrapeDoError] = []
     for submission in sorted(submissions, key=lambda each: each.job_id not in listed):
         if deadline is not None and time.monotonic() >= deadline:
@@ -151,7 +152,7 @@ def refresh(
             except NotFoundError as error:
                 on_looked(submission)
                 if submission.submitted_at is None or ledger.now() - submission.submitted_at >= _NEW:
-                    changed += _record(partial(ledger.expired, reason=str(error)), submission)
+                    expired += _expired(ledger, submission, str(error))
                 continue
             except _PERHAPS_OF_ONE_JOB as error:
                 on_looked(submission)
@@ -159,10 +160,14 @@ def refresh(
                 if len(problems) == _MOST_PROBLEMS:
                     break
                 continue
+            except ScrapeDoError as error:
+                problems.insert(0, error)
+                break
             on_ended(submission, sum(task.is_terminal for task in job.tasks))
         on_looked(submission)
         if job.is_terminal:
-            changed += _record(ledger.finished, submission)
+            ended.append(submission)
+    changed = ledger.finished_together(ended) + expired
     if problems:
         raise problems[0]
     return changed
@@ -183,8 +188,8 @@ def _listed(
     return listed
 
 
-def _record(transition: Callable[[Held], Held], submission: Held) -> Iterable[Held]:
+def _expired(ledger: Ledger, submission: Held, reason: str) -> Iterable[Held]:
     try:
-        return [transition(submission)]
+        return [ledger.expired(submission, reason)]
     except LostClaimError:
         return []  # another worker has recorded it

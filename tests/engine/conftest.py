@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pytest
+import sqlalchemy as sa
 from pyarrow import fs
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
@@ -147,6 +148,19 @@ def ledger(ledger_url: str) -> Iterator[MovableLedger]:
     ledger = MovableLedger(ledger_url)
     yield ledger
     ledger.close()
+
+
+@pytest.fixture
+def changes(ledger: MovableLedger) -> list[str]:
+    """The statements by which the ledger changes its tables, each in a transaction of its own."""
+    seen: list[str] = []
+
+    @sa.event.listens_for(ledger.engine, "before_cursor_execute")
+    def _note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith(("INSERT", "UPDATE")):
+            seen.append(statement)
+
+    return seen
 
 
 @pytest.fixture(scope="session")

@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
+from scrapedo_dagster.engine import ledger as ledger_module
 from scrapedo_dagster.engine.ledger import GenerationRecord, Ledger, Scope, Submission
 from scrapedo_dagster.engine.states import State
 
 Plan = Callable[..., list[Submission]]
-MINUTE = timedelta(minutes=1)
+
+
+def a_minute(_attempts: int) -> timedelta:
+    return timedelta(minutes=1)
 
 
 @pytest.fixture
@@ -32,7 +36,7 @@ def test_a_generation_is_unsettled_until_it_is_complete_and_told(
     ledger.completed(scope, 1)
     [complete] = unsettled()
     assert complete.completed_at is not None
-    ledger.collect_confirmed(complete)
+    ledger.collect_confirmed([complete])
     assert unsettled() == []
 
 
@@ -71,13 +75,13 @@ def test_a_collecting_run_is_asked_for_by_one_sensor_only(
 ) -> None:
     plan(["https://a.example/"])
     [record] = unsettled()
-    barrier, won = threading.Barrier(6), list[bool]()
+    barrier, won = threading.Barrier(6), list[list[GenerationRecord]]()
 
     def ask(number: int) -> None:
         own = Ledger(ledger_url)
         own.now()
         barrier.wait()
-        won.append(own.collect_requested(record, f"key-{number}", again_after=MINUTE))
+        won.append(own.collect_requested([record], f"key-{number}", again_after=a_minute))
         own.close()
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
@@ -85,7 +89,7 @@ def test_a_collecting_run_is_asked_for_by_one_sensor_only(
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(won) == [False] * 5 + [True]
+    assert sorted(won) == [[]] * 5 + [[record]]
     [now] = unsettled()
     assert (now.collect_attempts, now.collect_after is None) == (1, False)
 
@@ -96,11 +100,11 @@ def test_what_was_asked_for_meanwhile_is_not_confirmed(
     plan(["https://a.example/"])
     ledger.completed(scope, 1)
     [seen] = unsettled()
-    assert ledger.collect_requested(seen, "key", again_after=MINUTE)
-    ledger.collect_confirmed(seen)
+    assert ledger.collect_requested([seen], "key", again_after=a_minute)
+    ledger.collect_confirmed([seen])
     [now] = unsettled()
     assert (now.collect_key, now.collect_attempts) == ("key", 1)
-    ledger.collect_confirmed(now)
+    ledger.collect_confirmed([now])
     assert unsettled() == []
 
 
@@ -109,21 +113,47 @@ def test_completing_keeps_the_run_key_and_confirming_forgets_the_attempts(
 ) -> None:
     plan(["https://a.example/"])
     for attempt in range(3):
-        assert ledger.collect_requested(unsettled()[0], f"key-{attempt}", again_after=MINUTE)
+        assert ledger.collect_requested(unsettled(), f"key-{attempt}", again_after=a_minute)
     ledger.completed(scope, 1)
     [complete] = unsettled()
     assert (complete.collect_key, complete.collect_attempts) == ("key-2", 3)
-    ledger.collect_confirmed(complete)
+    ledger.collect_confirmed([complete])
     ledger.completed(scope, 1)
     [again] = unsettled()
     assert (again.collect_attempts, again.collect_after) == (0, None)
 
 
+def test_many_are_asked_for_together_each_by_its_own_attempts_and_without_those_of_others(
+    plan: Plan, ledger: Ledger, account: str, unsettled: Callable[[], list[GenerationRecord]], changes: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(ledger_module, "_AT_ONCE", 5)
+    scopes = [Scope(account, "shop", f"p{number:02}") for number in range(13)]
+    for each in scopes:
+        plan(["https://a.example/"], within=each)
+    again = unsettled()[:3]
+    assert ledger.collect_requested(again, "first", again_after=a_minute) == again
+    seen = unsettled()
+    others = [seen[2], seen[7]]
+    assert ledger.collect_requested(others, "other", again_after=a_minute) == others
+    changes.clear()
+    won = ledger.collect_requested(seen, "key", again_after=lambda attempts: timedelta(hours=attempts))
+    assert len(changes) == 3, "those that were asked for once, and ten others by five"
+    assert [each.scope for each in won] == [each for each in scopes if each not in {scopes[2], scopes[7]}]
+    now = unsettled()
+    assert [each.collect_key for each in now] == ["other" if number in {2, 7} else "key" for number in range(13)]
+    assert [each.collect_attempts for each in now] == [2, 2, 2] + [1] * 10
+    first, other = now[0].collect_after, now[3].collect_after
+    assert first is not None
+    assert other is not None
+    assert first - other == timedelta(hours=1)
+
+
 def test_a_generation_that_nobody_planned_cannot_be_asked_for(ledger: Ledger, scope: Scope) -> None:
     record = GenerationRecord(scope, 7, None, None, 0, None)
-    assert ledger.collect_requested(record, "key", again_after=MINUTE) is False
+    assert ledger.collect_requested([record], "key", again_after=a_minute) == []
     ledger.completed(scope, 7)
-    ledger.collect_confirmed(record)
+    ledger.collect_confirmed([record])
 
 
 def test_every_batch_of_a_retried_generation_stands_beside_it(plan: Plan, ledger: Ledger, account: str) -> None:

@@ -136,6 +136,12 @@ class WalkLedger(Ledger):
         self.mortal.pass_by(f"after {to.value}")
         return moved
 
+    def finished_together(self, submissions: Any) -> Any:
+        if not submissions:
+            return []
+        with self.mortal.during("finished"):
+            return super().finished_together(submissions)
+
     def collected(self, *args: Any, **kwargs: Any) -> Any:
         moved = super().collected(*args, **kwargs)
         self.mortal.pass_by("after collected")

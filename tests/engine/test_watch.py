@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
-from scrapedo_dagster.api.errors import ScrapeDoError
+from scrapedo_dagster.api.errors import AuthenticationError, ScrapeDoError
 from scrapedo_dagster.api.requests import JobRequest
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.ledger import Ledger, Submission
@@ -77,10 +77,13 @@ def test_many_jobs_cost_a_request_a_hundred(
     client: ScrapeDoAsyncAPIClient,
     emulator: Emulator,
     urls: Urls,
+    changes: list[str],
 ) -> None:
     submissions = submitted(*([url] for url in urls(*range(1, 116))))
     ended(115)
+    changes.clear()
     assert len(refresh(ledger, client, submissions)) == 115
+    assert len(changes) == 1
     assert emulator.requests()["list_jobs"] == 2
     assert emulator.requests().get("get_job", 0) == 0
 
@@ -219,6 +222,23 @@ def test_what_was_learned_before_and_after_a_fault_is_recorded(
     with pytest.raises(ScrapeDoError):
         refresh(ledger, client, submissions)
     assert [ledger.get(each.id).state for each in submissions] == [State.FINISHED, State.SUBMITTED, State.FINISHED]
+
+
+def test_what_was_learned_before_the_service_refuses_is_recorded(
+    submitted: Submit,
+    ended: Callable[[int], None],
+    ledger: Ledger,
+    client: ScrapeDoAsyncAPIClient,
+    emulator: Emulator,
+    urls: Urls,
+) -> None:
+    submissions = submitted(urls(1), urls(2), urls(3))
+    ended(3)
+    refusal = {"endpoint": "get_job", "kind": "status", "status": 401, "match": "*/products/2"}
+    emulator.set_faults({"calls": [refusal]})
+    with pytest.raises(AuthenticationError):
+        refresh(ledger, client, submissions)
+    assert [ledger.get(each.id).state for each in submissions] == [State.FINISHED, State.SUBMITTED, State.SUBMITTED]
 
 
 def test_what_another_worker_has_recorded_is_no_error(
