@@ -291,7 +291,7 @@ def dies(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
             raise RuntimeError("out of memory")
 
         with monkeypatch.context() as patch:
-            patch.setattr(scrapedo_dagster.ops, part, die)
+            patch.setattr(scrapedo_dagster.ops_steps, part, die)
             yield
 
     return dies
