@@ -130,10 +130,19 @@ def _is_number(cell: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Panel:
+    """Where lines of the chart go. The x axis is logarithmic."""
+
+    title: str
+    x: str
+    y: str
+
+
+@dataclass(frozen=True)
 class Curve:
     """A line of the chart: in which panel, its label, and its points as x with the values of each round."""
 
-    panel: str
+    panel: Panel
     label: str
     points: tuple[tuple[float, tuple[float, ...]], ...]
 

@@ -1,8 +1,8 @@
 """Scrape.do's Async API as fast as Python can play it: a raw asyncio server in a process of its own.
 
-Every answer is bytes that were prepared before. Pages are slices of one text of 16 MB, so that those near each other have
-nothing in common for a compressor, and begin with the id of their task, so that no two are equal for a dictionary. A job
-is done as soon as it is there, unless `status` says otherwise.
+Every answer is bytes that were prepared before. Pages are slices of one text of 16 MB, so that those near each other
+have nothing in common for a compressor, and begin with the id of their task, so that no two are equal for a
+dictionary. A job is done as soon as it is there, unless `status` says otherwise.
 
 ```python
 with Service(size=50_000) as service:
@@ -75,6 +75,27 @@ def task_ids(job: str, tasks: int) -> list[str]:
 def urls(tasks: int, first: int = 0) -> list[str]:
     """So many different targets."""
     return [f"https://shop.example/catalogue/products/{number}?ref=benchmark" for number in range(first, first + tasks)]
+
+
+def slices(size: int) -> list[str]:
+    """Different texts of so many bytes, 16 MB together, like the HTML of a shop: zstd makes a quarter of them."""
+    chance = random.Random(1)
+    words = ["".join(chance.choices("etaoinshrdlucmfwypvbgkjqxz", k=chance.randint(2, 11))) for _ in range(4000)]
+    often = [1 / rank for rank in range(1, len(words) + 1)]  # as words are in a language
+    prose = iter(chance.choices(words, often, k=TEXT_BYTES // 8))
+    text, length = list[str](), 0
+    while length < TEXT_BYTES:
+        number, price = chance.randrange(10**6), chance.randrange(100, 99999)
+        name, description = (" ".join(next(prose) for _ in range(amount)) for amount in (4, 30))
+        text.append(
+            f'<article class="product-card" data-id="{number}">\n  <a class="product-link" href="/catalogue/products/'
+            f'{number}">\n    <img class="thumbnail" src="/media/cache/{chance.getrandbits(64):x}.jpg" alt="{name}">\n'
+            f'  </a>\n  <h3 class="title">{name}</h3>\n  <p class="price">{price / 100:.2f}</p>\n'
+            f'  <p class="description">{description}</p>\n</article>\n'
+        )
+        length += len(text[-1])
+    joined = "".join(text)
+    return [joined[start : start + size] for start in range(0, TEXT_BYTES - size + 1, size)]
 
 
 def _uuid(text: str) -> str:
@@ -188,24 +209,12 @@ class _State:
     cpu: float = 0.0
     created: int = 0
 
-    @cached_property
-    def text(self) -> str:
-        """Something like HTML: it compresses to about a quarter."""
-        chance = random.Random(1)
-        words = ["".join(chance.choices("etaoinshrdlucmfwypvbgkjqxz", k=chance.randint(2, 11))) for _ in range(4000)]
-        tags = [f'<{tag} class="{words[number]}">' for number, tag in enumerate(("div", "p", "a", "span", "td") * 8)]
-        tags += ["</div>\n", "</p>\n", "</a>", "</span>", "</td>\n"]
-        pieces = chance.choices(words + tags * 20, k=TEXT_BYTES // 7)
-        text = " ".join(pieces)
-        return (text * (TEXT_BYTES // len(text) + 1))[:TEXT_BYTES]
-
     def set(self, changed: dict[str, Any]) -> None:
         settings = self.settings = Settings(**{**asdict(self.settings), **changed})
         self.bodies.clear()
         if not self.pages or {"size", "base64"} & set(changed):
-            size = settings.size - len(_beginning(""))
-            slices = [self.text[start : start + size] for start in range(0, TEXT_BYTES - size + 1, size)]
-            encoded = [base64.b64encode(each.encode()).decode() for each in slices] if settings.base64 else slices
+            ends = slices(settings.size - len(_beginning("")))
+            encoded = [base64.b64encode(each.encode()).decode() for each in ends] if settings.base64 else ends
             self.pages = [json.dumps(each)[1:].encode() for each in encoded]
         if {"jobs", "tasks"} & set(changed):
             began, targets = datetime.now(timezone.utc), urls(settings.tasks)
