@@ -12,12 +12,14 @@ from points import Points, WatchedAsyncTransport, WatchedTransport, watch_files,
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.retry import Backoff
+from scrapedo_dagster.engine import ledger as ledger_module
 from scrapedo_dagster.engine.bring_home import Homecoming
 from scrapedo_dagster.engine.collect import Tables
 from scrapedo_dagster.engine.ledger import Ledger, Scope, account_of
 from scrapedo_dagster.engine.parquet import ParquetStore
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.settle import Patience
+from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.submit import Submitter
 from scrapedo_dagster.engine.targets import entries_of
 
@@ -31,6 +33,10 @@ def work(spec: dict[str, Any]) -> None:
     data = Path(spec["data"])
     watch_ledger(point)
     watch_files(point, data)
+    if spec["steps"] == "record":
+        _record(spec)
+        return
+    ledger_module._AT_ONCE = 1  # how many jobs are seen to have ended at once differs from run to run
     store = ParquetStore(str(data))
     tables = Tables(
         store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon"
@@ -66,3 +72,10 @@ def work(spec: dict[str, Any]) -> None:
             home.bring(generation, job_timeout=timedelta(seconds=30), poll=_OFTEN)
         submitter.ledger.close()
     print(json.dumps({"generation": generation}))
+
+
+def _record(spec: dict[str, Any]) -> None:
+    """All jobs have been seen to have ended."""
+    ledger = Ledger(spec["ledger"])
+    recorded = ledger.finished_together(ledger.find(states=[State.SUBMITTED]))
+    print(json.dumps({"recorded": [each.id for each in recorded]}))
