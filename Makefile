@@ -6,7 +6,7 @@ UV := $(shell command -v uv 2>/dev/null)
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo dev test test-quick bench-memory bench-webhooks reference lint format lock clean
+.PHONY: help install demo dev test test-quick bench bench-quick bench-memory bench-webhooks reference lint format lock clean
 
 help: ## Show these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,12 @@ test: $(INSTALLED) ## Run all tests
 
 test-quick: $(INSTALLED) ## Run the tests that need seconds, not minutes
 	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+
+bench: $(INSTALLED) ## Measure everything on a quiet machine and write docs/performance.md (under ten minutes)
+	@$(BIN)/python benchmarks/run.py --save
+
+bench-quick: $(INSTALLED) ## Try all benchmarks with few tasks; saves nothing (under a minute)
+	@$(BIN)/python benchmarks/run.py --quick
 
 bench-memory: $(INSTALLED) ## Measure that memory does not grow with the partition (takes minutes)
 	@$(BIN)/python benchmarks/memory.py
