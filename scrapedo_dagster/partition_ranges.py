@@ -16,7 +16,7 @@ def ranges_of(
     """
     ranges: list[list[str]] = []
     previous: tuple[int, str] | None = None
-    for index, key in enumerate(partitions_def.get_partition_keys(dynamic_partitions_store=instance)):
+    for index, key in enumerate(_from_first_to_last(partitions, partitions_def, instance)):
         if str(key) not in partitions:
             continue
         row = min(key.keys_by_dimension.items())[1] if isinstance(key, dg.MultiPartitionKey) else ""
@@ -26,6 +26,18 @@ def ranges_of(
             ranges.append([str(key)])
         previous = (index, row)
     return sorted((tuple(each) for each in ranges), key=len, reverse=True)
+
+
+def _from_first_to_last(
+    partitions: set[str], partitions_def: dg.PartitionsDefinition, instance: dg.DagsterInstance
+) -> Sequence[str]:
+    """The keys of the definition in their order, at least from the first to the last of these partitions."""
+    if not isinstance(partitions_def, dg.TimeWindowPartitionsDefinition):
+        return partitions_def.get_partition_keys(dynamic_partitions_store=instance)
+    known = sorted(
+        filter(partitions_def.has_partition_key, partitions), key=partitions_def.start_time_for_partition_key
+    )
+    return keys_between(known[0], known[-1], partitions_def, instance) if known else []
 
 
 def run_request(

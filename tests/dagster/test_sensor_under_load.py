@@ -16,6 +16,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import dagster as dg
 import pytest
+import sqlalchemy as sa
 
 from scrapedo_dagster import ScrapeDoDataset, completion
 from scrapedo_dagster.engine.ledger import Ledger, Scope, account_of
@@ -168,14 +169,29 @@ def budget(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return budget
 
 
+@pytest.fixture
+def changes() -> Iterator[list[str]]:
+    """The statements by which any ledger changes its tables, each in a transaction of its own."""
+    seen: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("UPDATE scrapedo_"):
+            seen.append(statement)
+
+    sa.event.listen(sa.Engine, "before_cursor_execute", note)
+    yield seen
+    sa.event.remove(sa.Engine, "before_cursor_execute", note)
+
+
 def states(ledger: Ledger) -> Counter[State]:
     return Counter(each.state for each in ledger.find())
 
 
 @pytest.mark.slow
-def test_a_thousand_open_jobs_are_looked_at_in_one_tick_with_few_requests(
-    shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_thousand_open_jobs_are_looked_at_in_one_tick_with_few_requests_and_transactions(
+    shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger, changes: list[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
     for key in "abcd":
         plant(key, 250)
     dataset = shop()
@@ -186,6 +202,7 @@ def test_a_thousand_open_jobs_are_looked_at_in_one_tick_with_few_requests(
     assert found.run_requests == []
     assert "1000 jobs were open" in found.skip_message
     assert len(service.asked) <= 15
+    changes.clear()
     service.jobs = dict.fromkeys(service.jobs, "success")
     began = time.monotonic()
     [request] = tick(dataset, cursor=found.cursor).run_requests
@@ -193,16 +210,55 @@ def test_a_thousand_open_jobs_are_looked_at_in_one_tick_with_few_requests(
         print(f"1000 jobs that have ended: {time.monotonic() - began:.2f} s")
     assert request.tags["dagster/asset_partition_range_end"] == "d"
     assert states(ledger) == {State.FINISHED: 1000}
+    assert len(changes) == 3, "two for 500 jobs each, and one for the run"
+
+
+def test_many_partitions_that_dagster_was_told_of_cost_one_query_and_one_transaction(
+    shop: Shop, tick: Tick, ledger: Ledger, token: str, instance: dg.DagsterInstance, changes: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    keys = [f"p{number:02}" for number in range(40)]
+    for key in keys:
+        scope = Scope(account_of(token), "shop", key)
+        assert ledger.plan(scope, 2, [entries_of(["https://shop.example/"], "raise")], fingerprint="f", run_id=key)
+        ledger.completed(scope, 2)
+    dataset = shop(partitions_def=dg.StaticPartitionsDefinition(keys))
+
+    def tell(key: str, generation: int) -> None:
+        told = {"scrapedo/generation": generation}
+        event = dg.AssetMaterialization(dataset.dataset.contents_key, partition=key, metadata=told)
+        instance.report_runless_asset_event(event)
+
+    for key in keys:
+        tell(key, 1)
+    assert len(tick(dataset).run_requests) == 1, "it was told of an older generation only"
+    for key in keys[:-1]:
+        tell(key, 2)
+    tell(keys[0], 2)  # twice, which leaves no room for the event of another in the answer to one query
+    asked: list[int] = []
+    real = instance.fetch_materializations
+
+    def count(*arguments: Any, **named: Any) -> Any:
+        asked.append(named["limit"])
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(instance, "fetch_materializations", count)
+    changes.clear()
+    tick(dataset)
+    assert (asked, len(changes)) == ([40, 1], 1)
+    [left] = ledger.unsettled_generations(account_of(token), ["shop"])
+    assert left.scope.partition == keys[-1]
 
 
 def test_jobs_that_no_listing_tells_of_each_get_their_turn_within_the_budget(
     shop: Shop, tick: Tick, plant: Plant, service: Service, budget: Callable[[float], None], told: list[str]
 ) -> None:
+    dataset, cursor, ticks = shop(), None, 0
+    tick(dataset)  # the first one in a process loads the engine
     young, old = plant("a", 120), plant("b", 5, age=timedelta(days=2, hours=2))
     service.lists_running = False
     service.trouble = lambda _method, _job_id: time.sleep(0.005)
     budget(0.6)
-    dataset, cursor, ticks = shop(), None, 0
     while not set(young) <= set(service.asked):
         service.asked.clear() if not ticks else None
         ticks += 1
