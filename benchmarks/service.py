@@ -1,6 +1,6 @@
 """Scrape.do's Async API as fast as Python can play it: a raw asyncio server in a process of its own.
 
-Every answer is bytes that were prepared before. Pages are slices of one text of 16 MB, so that those near each other
+Every answer is bytes that were prepared before. Pages are slices of one text of 4 MB, so that those near each other
 have nothing in common for a compressor, and begin with the id of their task, so that no two are equal for a
 dictionary. A job is done as soon as it is there, unless `status` says otherwise.
 
@@ -26,7 +26,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta, timezone
-from functools import cached_property
+from functools import cached_property, lru_cache
 from hashlib import md5
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +37,7 @@ from uuid import UUID
 from typing_extensions import Self
 
 TOKEN = "benchmark"  # noqa: S105 - of a server on this machine
-TEXT_BYTES = 16 * 1024 * 1024
+TEXT_BYTES = 4 * 1024 * 1024
 _PREFIX = "/api/v1/"
 
 
@@ -78,7 +78,13 @@ def urls(tasks: int, first: int = 0) -> list[str]:
 
 
 def slices(size: int) -> list[str]:
-    """Different texts of so many bytes, 16 MB together, like the HTML of a shop: zstd makes a quarter of them."""
+    """Different texts of so many bytes, 4 MB together, like the HTML of a shop: zstd makes a quarter of them."""
+    text = _text()
+    return [text[start : start + size] for start in range(0, TEXT_BYTES - size + 1, size)]
+
+
+@lru_cache(1)
+def _text() -> str:
     chance = random.Random(1)
     words = ["".join(chance.choices("etaoinshrdlucmfwypvbgkjqxz", k=chance.randint(2, 11))) for _ in range(4000)]
     often = [1 / rank for rank in range(1, len(words) + 1)]  # as words are in a language
@@ -94,8 +100,7 @@ def slices(size: int) -> list[str]:
             f'  <p class="description">{description}</p>\n</article>\n'
         )
         length += len(text[-1])
-    joined = "".join(text)
-    return [joined[start : start + size] for start in range(0, TEXT_BYTES - size + 1, size)]
+    return "".join(text)
 
 
 def _uuid(text: str) -> str:
@@ -407,7 +412,6 @@ def _control(state: _State, path: str, body: bytes) -> bytes:
 
 async def _serve() -> None:
     state = _State()
-    state.set({})
     server = await asyncio.get_running_loop().create_server(lambda: _Protocol(state), "127.0.0.1", 0, backlog=1024)
     print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - this is how others learn it
     await server.serve_forever()
