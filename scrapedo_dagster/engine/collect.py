@@ -1,17 +1,18 @@
 """From finished jobs to Parquet: fetch their tasks, or take them from the inbox, and write one row a target.
 
-One part file a batch, then the ledger says that the batch is collected: a crash repeats at most one batch. Results
-stream; at most `client.max_concurrency` of them are in memory.
+One part file a batch, then the ledger says that the batch is collected: a crash repeats only the batches under way.
+Results stream: the event loop fetches and decodes, a thread writes, and a `ByteBudget` bounds what is between them.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from queue import SimpleQueue
 
 import pyarrow as pa
 
@@ -27,12 +28,14 @@ from scrapedo_dagster.api.errors import (
 from scrapedo_dagster.api.matching import match_tasks
 from scrapedo_dagster.api.responses import TaskDetails
 from scrapedo_dagster.api.retry import Backoff
+from scrapedo_dagster.engine.budget import ByteBudget, Share
 from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.inbox_tasks import Delivered
+from scrapedo_dagster.engine.interrupts import in_thread
 from scrapedo_dagster.engine.ledger import Ledger, Submission
 from scrapedo_dagster.engine.parquet import ParquetTable
 from scrapedo_dagster.engine.parquet_part import PartWriter
-from scrapedo_dagster.engine.rows import Result, Row, with_result, without_result
+from scrapedo_dagster.engine.rows import Result, Row, add_digest, placed, with_result, without_result
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.targets import Batch, Entry
@@ -42,6 +45,7 @@ _MOST_CREDITS = 2**31 - 1  # that the ledger holds; the service may say anything
 _LATE = timedelta(days=2)  # of the 3 days that results are kept
 _TASKS_END_WITHIN = 30.0  # seconds after the job; how the service orders the two is not documented
 _POLL = Backoff(initial=0.5, maximum=5.0)
+_CHUNK = 4 * 1024 * 1024  # bytes of results that the thread is given at once
 
 
 @dataclass(frozen=True)
@@ -104,6 +108,7 @@ async def collect(
     leave_out: frozenset[int] = frozenset(),
     retries: int = 0,
     inbox: Inbox | None = None,
+    budget: ByteBudget | None = None,
     on_target: Callable[[], None] = lambda: None,
 ) -> None:
     """Write the rows of one finished or expired submission, and record it as collected.
@@ -122,43 +127,123 @@ async def collect(
         retries: how often a failed target may be submitted again.
         inbox: where tasks may have been delivered. They are not fetched, also where the service no longer has them, and
             are removed from it once the submission is recorded.
+        budget: of the batches that are collected at the same time, which come in its order; by default of this one.
         on_target: called after each target.
 
     Raises:
         ScrapeDoError: the service could not be asked; collect again.
         OSError: the rows could not be written. What was there before stays.
     """
-    rows: list[Row] = []
+    entries, rejected = _sorted_out(submission, leave_out)
+    may_retry = submission.attempt < retries and submission.state != State.COLLECTED
+    delivered = await asyncio.to_thread(Delivered.look, inbox, submission)
+    job = _Job(client, submission, delivered, budget or ByteBudget(), is_late=_is_late(ledger, submission))
+    came: list[tuple[str, Row]] = []
     again: list[Entry] = []
+    chunks = _Chunks(asyncio.get_running_loop())
+
+    def keep() -> None:
+        with tables.open_parts(submission) as (tasks_part, contents_part):
+            for chunk in chunks:
+                for result in chunk:
+                    add_digest(result)
+                contents = [result.content for result in chunk if result.content is not None]
+                contents_part.write(pa.Table.from_pylist(contents, schema=CONTENTS_SCHEMA))
+            fetched = (row for url, task in came for row in placed(task, entries[url], submission.generation))
+            rows = sorted([*rejected, *fetched], key=lambda row: int(row["position"]))
+            tasks_part.write(pa.Table.from_pylist(rows, schema=TASKS_SCHEMA))
+        if submission.state != State.COLLECTED:
+            _record(ledger, submission, rows, tuple(again))
+        delivered.forget()
+
+    results = await job.results(list(entries))
+    kept = in_thread(keep)
+    try:
+        for url in entries:
+            result, share = await results.popleft()
+            if kept.done():
+                break  # it failed, as is raised below
+            if result.failed and may_retry:
+                again += entries[url]
+            else:
+                came.append((url, result.task))
+            chunks.add(result, share)
+            on_target()
+        if job.unreadable and not job.read:
+            raise job.unreadable[0]
+        chunks.end()
+        await asyncio.shield(kept)
+    except BaseException:
+        for each in results:
+            each.cancel()
+        chunks.abandon()
+        await asyncio.gather(kept, *results, return_exceptions=True)
+        raise
+    finally:
+        job.release()
+
+
+def _sorted_out(submission: Submission, leave_out: frozenset[int]) -> tuple[dict[str, list[Entry]], list[Row]]:
+    """The entries of each URL that was sent, and the rows of those that were not."""
     entries: dict[str, list[Entry]] = {}
+    rejected: list[Row] = []
     for entry in submission.entries:
         if entry.position in leave_out:
             continue
         if entry.rejected is None:
             entries.setdefault(entry.url, []).append(entry)
         else:
-            rejected = without_result(None, None, "rejected", entry.rejected)
-            rows += rejected.placed([entry], submission.generation)
-    may_retry = submission.attempt < retries and submission.state != State.COLLECTED
-    delivered = Delivered.look(inbox, submission)
-    job = _Job(client, submission, delivered, is_late=_is_late(ledger, submission))
-    async with aclosing(_results(job, list(entries))) as results:
-        with tables.open_parts(submission) as (tasks_part, contents_part):
-            async for url, result in results:
-                if result.failed and may_retry:
-                    again += entries[url]
-                else:
-                    rows += result.placed(entries[url], submission.generation)
-                    if result.content is not None:
-                        contents_part.write(pa.Table.from_pylist([result.content], schema=CONTENTS_SCHEMA))
-                on_target()
-            if job.unreadable and not job.read:
-                raise job.unreadable[0]
-            rows.sort(key=lambda row: int(row["position"]))
-            tasks_part.write(pa.Table.from_pylist(rows, schema=TASKS_SCHEMA))
-    if submission.state != State.COLLECTED:
-        _record(ledger, submission, rows, tuple(again))
-    delivered.forget()
+            result = without_result(None, None, "rejected", entry.rejected)
+            rejected += placed(result.task, [entry], submission.generation)
+    return entries, rejected
+
+
+class _AbandonedError(Exception):
+    """Nothing more comes for the thread that writes."""
+
+
+class _Chunks:
+    """Results on their way from the event loop to the thread that writes, which iterates over them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queue: SimpleQueue[list[tuple[Result, Share]] | None] = SimpleQueue()
+        self._next: list[tuple[Result, Share]] = []
+        self._bytes = 0
+        self._is_whole = False
+
+    def add(self, result: Result, share: Share) -> None:
+        share.take()
+        self._next.append((result, share))
+        self._bytes += result.nbytes
+        if self._bytes >= _CHUNK:
+            self._pass_on()
+
+    def end(self) -> None:
+        self._pass_on()
+        self._is_whole = True
+        self._queue.put(None)
+
+    def abandon(self) -> None:
+        self._queue.put(None)
+
+    def __iter__(self) -> Iterator[list[Result]]:
+        while (chunk := self._queue.get()) is not None:
+            yield [result for result, _ in chunk]
+            self._loop.call_soon_threadsafe(_release, [share for _, share in chunk])
+        if not self._is_whole:
+            raise _AbandonedError
+
+    def _pass_on(self) -> None:
+        for _, share in self._next:
+            share.leave()
+        self._queue.put(self._next)
+        self._next, self._bytes = [], 0
+
+
+def _release(shares: Iterable[Share]) -> None:
+    for share in shares:
+        share.release()
 
 
 def _record(ledger: Ledger, submission: Submission, rows: Sequence[Row], again: Batch) -> None:
@@ -182,18 +267,45 @@ class _Job:
     client: AsyncScrapeDoAsyncAPIClient
     submission: Submission
     delivered: Delivered
+    budget: ByteBudget
     is_late: bool
     read: int = 0
+    forgotten: NotFoundError | None = None
+    shares: list[Share] = field(default_factory=list)
     unreadable: list[ScrapeDoError] = field(default_factory=list)
     tasks_end_by: float = field(default_factory=lambda: asyncio.get_running_loop().time() + _TASKS_END_WITHIN)
 
-    async def result(self, url: str, task_id: str | None) -> Result:
-        """What the target came to."""
+    async def results(self, urls: Sequence[str]) -> deque[asyncio.Task[tuple[Result, Share]]]:
+        """What each URL comes to, in their order, and what it holds of the budget."""
+        task_ids: Sequence[str | None] = [None] * len(urls)
+        try:
+            task_ids = await self.task_of_each(urls)
+        except NotFoundError as error:
+            self.forgotten = error
+        return deque(
+            asyncio.create_task(self._in_turn(url, task_id)) for url, task_id in zip(urls, task_ids, strict=True)
+        )
+
+    def release(self) -> None:
+        """Hold nothing of the budget any more."""
+        _release(self.shares)
+
+    async def _in_turn(self, url: str, task_id: str | None) -> tuple[Result, Share]:
+        async with self.client.concurrency.slots:
+            share = self.budget.enter()
+            self.shares.append(share)
+            result = await self._result(url, task_id, share)
+            share.settle(result.nbytes)
+            return result, share
+
+    async def _result(self, url: str, task_id: str | None, share: Share) -> Result:
         job_id = self.submission.job_id
+        if self.forgotten is not None:
+            return without_result(job_id, None, "expired", str(self.forgotten))
         if job_id is None or task_id is None:
             return without_result(job_id, None, "missing", f"job {job_id} has no task for this target")
         try:
-            task = await self.delivered.task(task_id) or await self._ended(job_id, task_id)
+            task = await self._delivered(task_id, share) or await self._ended(job_id, task_id, share)
         except NotFoundError as error:
             return without_result(job_id, task_id, "expired", str(error))
         except GoneError as error:
@@ -206,10 +318,16 @@ class _Job:
         self.read += 1
         return with_result(url, task)
 
-    async def _ended(self, job_id: str, task_id: str) -> TaskDetails:
+    async def _delivered(self, task_id: str, share: Share) -> TaskDetails | None:
+        task = await self.delivered.task(task_id)
+        if task is not None:
+            await share.admit(len(task.content or ""))
+        return task
+
+    async def _ended(self, job_id: str, task_id: str, share: Share) -> TaskDetails:
         polls = 0
         while True:
-            task = await self.client.get_task(job_id, task_id)
+            task = await self.client.get_task(job_id, task_id, admit=share.admit)
             if task.is_terminal or asyncio.get_running_loop().time() >= self.tasks_end_by:
                 return task
             await asyncio.sleep(_POLL.pause(polls))
@@ -252,28 +370,3 @@ class _Job:
             return (await self.delivered.task(task_id) or await self.client.get_task(job_id, task_id)).url
         except (NotFoundError, GoneError):
             return ""
-
-
-async def _results(job: _Job, urls: Sequence[str]) -> AsyncGenerator[tuple[str, Result], None]:
-    """What each URL came to, in their order: several fetched at once, few held at once."""
-    submission = job.submission
-    try:
-        task_ids = await job.task_of_each(urls)
-    except NotFoundError as error:
-        for url in urls:
-            yield url, without_result(submission.job_id, None, "expired", str(error))
-        return
-    waiting: deque[tuple[str, asyncio.Task[Result]]] = deque()
-    try:
-        for url, task_id in zip(urls, task_ids, strict=True):
-            waiting.append((url, asyncio.create_task(job.result(url, task_id))))
-            if len(waiting) >= job.client.max_concurrency:
-                first, task = waiting.popleft()
-                yield first, await task
-        while waiting:
-            first, task = waiting.popleft()
-            yield first, await task
-    finally:
-        for _, task in waiting:
-            task.cancel()
-        await asyncio.gather(*(task for _, task in waiting), return_exceptions=True)

@@ -24,22 +24,34 @@ def see_through(work: Callable[[], T], *, on_interrupt: Callable[[], object], gr
     before the interrupt is raised here. Work that takes longer goes on, at most until the process ends.
     """
     outcome: Future[T] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            outcome.set_exception(error)
-
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="scrapedo-work", daemon=True)
     try:
-        thread.start()
+        _start(work, outcome)
         return outcome.result()
     except BaseException:
         if not outcome.done():
             on_interrupt()
             wait([outcome], timeout=grace)
         raise
+
+
+def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Run `work` in a thread of its own beside the event loop. To cancel the future does not end it."""
+    outcome: Future[T] = Future()
+    _start(work, outcome)
+    return asyncio.wrap_future(outcome)
+
+
+def _start(work: Callable[[], T], outcome: Future[T]) -> None:
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+            outcome.set_exception(error)
+
+    outcome.set_running_or_notify_cancel()  # from now on it cannot be canceled
+    # A daemon: the process need not wait for a thread that nobody waits for any more.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="scrapedo-work", daemon=True)
+    thread.start()
 
 
 def run_through(main: Coroutine[Any, Any, T], *, grace: float) -> T:

@@ -181,6 +181,13 @@ class Ledger:
         """The submissions of a generation, by batch."""
         return self._select(_of(scope) & (table.c.generation == generation))
 
+    def standings(self, scope: Scope, generation: int) -> list[Standing]:
+        """Where the batches of a generation stand, by batch, without their targets."""
+        columns = [column for column in table.c if column.name not in _BULKY]
+        query = sa.select(*columns).where(_of(scope) & (table.c.generation == generation)).order_by(table.c.batch)
+        with self.engine.connect() as connection:
+            return [_standing(row) for row in connection.execute(query).mappings()]
+
     def unsettled_generations(self, account: str, datasets: Iterable[str]) -> dict[GenerationRecord, list[Standing]]:
         """The newest generation of each partition of these datasets, if there may be something to do about it.
 
@@ -502,8 +509,8 @@ def _use_wal(connection: Any) -> None:
     while True:
         try:
             connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError:
-            if time.monotonic() >= deadline:
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() >= deadline:
                 raise
             time.sleep(0.02)
         else:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from email.message import Message
+from functools import lru_cache
 from typing import Any
 
 from scrapedo_dagster.api.responses import TaskDetails
@@ -18,21 +19,34 @@ _TEXTUAL = ("json", "xml", "javascript", "ecmascript", "x-www-form-urlencoded", 
 
 @dataclass(frozen=True)
 class Result:
-    """What one target came to. `task` has the columns of `tasks` that do not depend on the target's place."""
+    """What one target came to.
+
+    `task` has the columns of `tasks` that do not depend on the target's place, but for the digest, and `content` those
+    of `contents`, `text` in UTF-8: where it is the content, both are one object.
+    """
 
     task: Row
     content: Row | None = None
+
+    @property
+    def nbytes(self) -> int:
+        """Of its content."""
+        if self.content is None:
+            return 0
+        content, text = self.content["content"], self.content["text"]
+        return len(content) + (0 if text is None or text is content else len(text))
 
     @property
     def failed(self) -> bool:
         """Whether submitting the target again could bring more."""
         return bool(self.task["status"] != "success")
 
-    def placed(self, entries: Iterable[Entry], generation: int) -> Iterator[Row]:
-        """The rows of `tasks` for the entries with this target. It was paid once: the first has the credits."""
-        for number, entry in enumerate(entries):
-            placed = {"position": entry.position, "url": entry.url, "target_key": entry.key, "generation": generation}
-            yield {**self.task, **placed, **({"credits_used": 0} if number and self.task.get("credits_used") else {})}
+
+def placed(task: Row, entries: Iterable[Entry], generation: int) -> Iterator[Row]:
+    """The rows of `tasks` for the entries with the target of a result. It was paid once: the first has the credits."""
+    for number, entry in enumerate(entries):
+        place = {"position": entry.position, "url": entry.url, "target_key": entry.key, "generation": generation}
+        yield {**task, **place, **({"credits_used": 0} if number and task.get("credits_used") else {})}
 
 
 def without_result(job_id: str | None, task_id: str | None, status: str, reason: str) -> Result:
@@ -55,7 +69,6 @@ def with_result(url: str, task: TaskDetails) -> Result:
         "duration_ms": None if task.duration is None else round(task.duration.total_seconds() * 1000),
         "charset": charset,
         "content_length": None if content is None else len(content),
-        "content_sha256": None if content is None else hashlib.sha256(content).hexdigest(),
         "credits_used": task.credits_used,
         "remaining_credits": task.remaining_credits,
         "response_headers": list(task.response_headers.items()),
@@ -67,6 +80,12 @@ def with_result(url: str, task: TaskDetails) -> Result:
         return Result(row)
     text = _text(task, content, media_type, charset)
     return Result(row, {**described, "url": url, "content": content, "text": text})
+
+
+def add_digest(result: Result) -> None:
+    """Complete the row: this takes a while, and needs no interpreter lock, so that it is done in a thread."""
+    if result.content is not None:
+        result.task["content_sha256"] = hashlib.sha256(result.content["content"]).hexdigest()
 
 
 def _content(task: TaskDetails) -> tuple[bytes | None, str | None]:
@@ -85,22 +104,26 @@ def _content(task: TaskDetails) -> tuple[bytes | None, str | None]:
 
 
 def _media_type(headers: dict[str, str]) -> tuple[str | None, str | None]:
-    """Media type and charset from Content-Type, as the standard library's parser of such headers reads them."""
     value = next((value for name, value in headers.items() if name.lower() == "content-type"), None)
-    if not value:
-        return None, None
+    return _parsed(value) if value else (None, None)
+
+
+@lru_cache  # a site has few, and parsing takes longer than all else of a row
+def _parsed(content_type: str) -> tuple[str | None, str | None]:
+    """Media type and charset from Content-Type, as the standard library's parser of such headers reads them."""
     header = Message()
-    header["Content-Type"] = value
+    header["Content-Type"] = content_type
     return header.get_content_type(), header.get_content_charset()
 
 
-def _text(task: TaskDetails, content: bytes, media_type: str | None, charset: str | None) -> str | None:
-    """The content as text, or None where it is none or its charset is not known."""
+def _text(task: TaskDetails, content: bytes, media_type: str | None, charset: str | None) -> bytes | None:
+    """The content as text in UTF-8, or None where it is none or its charset is not known."""
     if not task.base64_encoded_content:
-        return task.content  # the service has decoded it, whatever the charset was
+        return content  # the service has decoded it, whatever the charset was
     if media_type is None or not (media_type.startswith("text/") or media_type.endswith(_TEXTUAL)):
         return None
     try:
-        return content.decode(charset or "utf-8")
-    except (UnicodeDecodeError, LookupError):
+        text = content.decode(charset or "utf-8").encode()
+    except (UnicodeError, LookupError):
         return None
+    return content if text == content else text

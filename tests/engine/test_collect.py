@@ -27,6 +27,7 @@ from scrapedo_dagster.api.retry import Backoff
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine import collect as collect_module
 from scrapedo_dagster.engine.bring_home import Homecoming
+from scrapedo_dagster.engine.budget import ByteBudget, Share
 from scrapedo_dagster.engine.collect import Tables, collect
 from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Submission
 from scrapedo_dagster.engine.parquet_part import PartWriter
@@ -99,8 +100,8 @@ class Changed(AsyncScrapeDoAsyncAPIClient):
     changes: dict[str, Any] = {}
     asked: list[str] = []
 
-    async def get_task(self, job_id: str, task_id: str) -> TaskDetails:
-        task = await super().get_task(job_id, task_id)
+    async def get_task(self, job_id: str, task_id: str, **options: Any) -> TaskDetails:
+        task = await super().get_task(job_id, task_id, **options)
         self.asked.append(task.url)
         for end, change in self.changes.items():
             if task.url.endswith(end):
@@ -424,28 +425,31 @@ def test_a_limit_on_the_size_of_files_that_the_system_enforces_is_survived(
     assert previous() == urls(3, 4, 5)
 
 
-def test_few_results_are_in_memory_at_once(
-    finish: Finish, collected: Collect, emulator: Emulator, token: str, monkeypatch: pytest.MonkeyPatch, site: Any
+class Measuring(ByteBudget):
+    """Remembers how much was held at most."""
+
+    most_held = 0
+
+    def _hold(self, share: Share, amount: int) -> None:
+        super()._hold(share, amount)
+        self.most_held = max(self.most_held, self.held)
+
+
+@pytest.mark.parametrize("most", [60_000, 1])
+def test_few_bytes_are_in_memory_at_once(
+    finish: Finish, collected: Collect, tables: Tables, monkeypatch: pytest.MonkeyPatch, site: Any, most: int
 ) -> None:
-    fetched, written = 0, 0
-    most = 0
-
-    class Counting(AsyncScrapeDoAsyncAPIClient):
-        async def get_task(self, job_id: str, task_id: str) -> TaskDetails:
-            nonlocal fetched, most
-            fetched += 1
-            most = max(most, fetched - written)
-            return await super().get_task(job_id, task_id)
-
-    def on_target() -> None:
-        nonlocal written
-        written += 1
-
-    submission = finish([f"{site.base_url}/2026-01-01/products/{1 + n % 8}?{n}" for n in range(60)])
-    client = Counting(token, base_url=emulator.base_url, max_concurrency=4)
-    collected(submission, client=client, on_target=on_target)
-    assert (fetched, written) == (60, 60)
-    assert most == 4
+    monkeypatch.setattr("scrapedo_dagster.engine.collect._CHUNK", 10_000)
+    budget = Measuring(most)
+    collected(finish([f"{site.base_url}/2026-01-01/products/{1 + n % 8}?{n}" for n in range(150)]), budget=budget)
+    tables.complete(1, [0])
+    sizes = [len(content) for content in tables.contents.dataset(["mon"]).to_table()["content"].to_pylist()]
+    assert len(sizes) == 150
+    assert budget.held == 0
+    # What is about to be passed on to be written may be too much: 10,000 bytes of content, each with its row.
+    about_to_leave = 10_000 / min(sizes) * (4000 + max(sizes))
+    assert budget.most_held < most + about_to_leave
+    assert 2 * (most + about_to_leave) < sum(4000 + size for size in sizes), "the test has too few results"
 
 
 def test_tasks_that_tell_no_url_are_matched_all_the_same(
