@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -14,11 +16,11 @@ from scrapedo_dagster.api.errors import (
     IncompleteListingError,
     JobTimeoutError,
     RateLimitError,
-    ScrapeDoError,
     ServerError,
     UnparsableResponseError,
 )
 from scrapedo_dagster.api.retry import Backoff
+from scrapedo_dagster.engine.budget import ByteBudget
 from scrapedo_dagster.engine.collect import Tables, collect
 from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.interrupts import run_through
@@ -31,6 +33,9 @@ _REPORT_EVERY = 5.0  # seconds between two reports of progress
 _POLL = Backoff(initial=1.0, maximum=30.0, multiplier=1.5)
 _PASSING = (APIConnectionError, IncompleteListingError, RateLimitError, ServerError, UnparsableResponseError)
 _DONE = frozenset({State.COLLECTED})
+_READY = frozenset({State.FINISHED, State.EXPIRED})
+_MOST_BATCHES = 16
+_TARGETS_TOGETHER = 5000
 
 
 class NothingSubmittedError(LedgerError):
@@ -55,6 +60,24 @@ class Progress:
         return f"{told}; {rate:.3g} per second, {left} left at this rate"
 
 
+@dataclass(frozen=True)
+class Situation:
+    """Where the batches of a generation stand. The rows of `ready` can be written now, and are not there."""
+
+    standings: list[Standing]
+    ready: list[Standing]
+
+    @property
+    def waiting(self) -> list[Standing]:
+        """Those whose jobs are under way."""
+        return [each for each in self.standings if each.state == State.SUBMITTED]
+
+    @property
+    def unsent(self) -> list[Standing]:
+        """Those of which it is not known that they were submitted."""
+        return [each for each in self.standings if each.state in UNSENT]
+
+
 @dataclass(frozen=True, eq=False)
 class Homecoming:
     """Brings generations of one partition home."""
@@ -70,12 +93,30 @@ class Homecoming:
         for problem in bring_home({self: generation}, job_timeout=job_timeout, poll=poll).values():
             raise problem
 
-    def advance(self, generation: int, report: Report) -> list[Submission]:
+    def look(self, generation: int, report: Report) -> Situation:
+        """Where its batches stand.
+
+        Raises:
+            NothingSubmittedError: nothing of it was submitted, or it was canceled.
+        """
+        standings = self.submitter.ledger.standings(self.submitter.scope, generation)
+        self._check(standings)
+        report.look_at(self.submitter.scope, standings)
+        collected = [each for each in standings if each.state in _DONE]
+        lost = self.tables.lost(collected) if collected else []
+        return Situation(standings, [each for each in standings if each.state in _READY or each in lost])
+
+    def advance(self, generation: int, report: Report, situation: Situation | None = None) -> list[Standing]:
         """Do all that can be done now. Returns the submissions that have to be waited for; none when it is home.
 
         These are jobs that have not ended, or else what is not sent yet.
 
         Home is: every target of the generation is a row, and the generation is the data of its partition.
+
+        Args:
+            generation: of its partition.
+            report: is told how far it is.
+            situation: what `look` has just returned, if it was called.
 
         Raises:
             NothingSubmittedError: nothing of it was submitted, or it was canceled.
@@ -83,23 +124,20 @@ class Homecoming:
         """
         ledger, scope = self.submitter.ledger, self.submitter.scope
         while True:
-            submissions = ledger.submissions(scope, generation)
-            self._check(submissions)
-            report.look_at(scope, submissions)
+            now = situation or self.look(generation, report)
+            situation = None
             # What is paid for comes first: a batch that cannot be sent must not keep the others from being collected.
-            ready = [each for each in submissions if self._is_ready(each)]
-            waiting = [each for each in submissions if each.state == State.SUBMITTED]
-            unsent = [each for each in submissions if each.state in UNSENT]
-            if ready:
-                run_through(self._collect(ready, submissions, report), grace=self.submitter.patience.grace)
-            elif unsent:
-                if not _look(self.watch(), waiting, report) and not self.submitter.advance(unsent):
-                    return waiting or unsent
-            elif waiting:
-                return waiting
+            if now.ready:
+                for problem in collect_together({self: now.ready}, report).values():
+                    raise problem
+            elif now.unsent:
+                if not _look(self.watch(), now.waiting, report) and not self._send(now.unsent):
+                    return now.waiting or now.unsent
+            elif now.waiting:
+                return now.waiting
             else:
                 break
-        self.tables.complete(generation, [each.batch for each in submissions])
+        self.tables.complete(generation, [each.batch for each in now.standings])
         ledger.completed(scope, generation)
         return []
 
@@ -107,59 +145,102 @@ class Homecoming:
         """What looks at its jobs, and those of other partitions of its account."""
         return Watch(self.submitter.ledger, self.submitter.client, self.inbox, self.submitter.log)
 
-    def _check(self, submissions: list[Submission]) -> None:
-        scope = self.submitter.scope
-        if not submissions:
-            raise NothingSubmittedError(f"Nothing was submitted for {scope}: materialise its jobs first.")
-        ended = [each for each in submissions if each.state in {State.CANCELED, State.FAILED}]
-        if ended:
-            raise NothingSubmittedError(
-                f"{len(ended)} of {len(submissions)} batches of {scope} were {ended[0].state.value} "
-                f"({ended[0].reason}): materialise its jobs again to submit its targets anew."
-            )
-
-    def _is_ready(self, submission: Submission) -> bool:
-        if submission.state in {State.FINISHED, State.EXPIRED}:
-            return True
-        return submission.state in _DONE and not self.tables.has(submission)
-
-    async def _collect(self, ready: list[Submission], all_of_them: list[Submission], report: Report) -> None:
-        """Collect each; those that cannot be do not keep the others from it."""
-        problems: list[ScrapeDoError] = []
-        async with self.async_client() as client:
-            for submission in ready:
-                try:
-                    await self._collect_one(client, submission, all_of_them, report)
-                except LostClaimError:
-                    # Another worker has recorded it, and our part has replaced its: write that as it was recorded.
-                    ledger = self.submitter.ledger
-                    now = ledger.submissions(submission.scope, submission.generation)
-                    await self._collect_one(client, ledger.get(submission.id), now, report)
-                except (ServerError, UnparsableResponseError) as error:
-                    problems.append(error)
-        if problems:
-            raise problems[0]
-
-    async def _collect_one(
-        self,
-        client: AsyncScrapeDoAsyncAPIClient,
-        submission: Submission,
-        all_of_them: list[Submission],
-        report: Report,
+    async def collect(
+        self, standing: Standing, client: AsyncScrapeDoAsyncAPIClient, budget: ByteBudget, report: Report
     ) -> None:
-        later = (each for each in all_of_them if each.attempt > submission.attempt)
+        """Write the rows of one batch; see `collect`."""
+        try:
+            await self._collect(standing, client, budget, report)
+        except LostClaimError:
+            # Another worker has recorded it, and our part has replaced its: write that as it was recorded.
+            await self._collect(standing, client, budget, report)
+
+    async def _collect(
+        self, standing: Standing, client: AsyncScrapeDoAsyncAPIClient, budget: ByteBudget, report: Report
+    ) -> None:
+        ledger = self.submitter.ledger
+        submission = await asyncio.to_thread(ledger.get, standing.id)
+        later: list[Submission] = []
+        if submission.state == State.COLLECTED:
+            found = await asyncio.to_thread(ledger.submissions, submission.scope, submission.generation)
+            later = [each for each in found if each.attempt > submission.attempt]
         await collect(
-            self.submitter.ledger,
+            ledger,
             client,
             self.tables,
             submission,
-            leave_out=frozenset(entry.position for each in later for entry in each.entries)
-            if submission.state == State.COLLECTED
-            else frozenset(),
+            leave_out=frozenset(entry.position for each in later for entry in each.entries),
             retries=self.retries,
             inbox=self.inbox,
+            budget=budget,
             on_target=partial(report.target_written, submission.scope),
         )
+
+    def _send(self, unsent: Sequence[Standing]) -> bool:
+        advanced = [self.submitter.advance([self.submitter.ledger.get(each.id)]) for each in unsent]
+        return any(advanced)
+
+    def _check(self, standings: list[Standing]) -> None:
+        scope = self.submitter.scope
+        if not standings:
+            raise NothingSubmittedError(f"Nothing was submitted for {scope}: materialise its jobs first.")
+        ended = [each for each in standings if each.state in {State.CANCELED, State.FAILED}]
+        if ended:
+            raise NothingSubmittedError(
+                f"{len(ended)} of {len(standings)} batches of {scope} were {ended[0].state.value} "
+                f"({ended[0].reason}): materialise its jobs again to submit its targets anew."
+            )
+
+
+def collect_together(ready: Mapping[Homecoming, Sequence[Standing]], report: Report) -> dict[Homecoming, Exception]:
+    """Collect batches of one account over one session. Returns what kept a partition from it.
+
+    A batch that cannot be read does not keep the others of its partition from being collected; any other problem does,
+    and no problem keeps other partitions from it.
+    """
+    if not any(ready.values()):
+        return {}
+    some = next(iter(ready))
+    return run_through(_collect_together(some.async_client, ready, report), grace=some.submitter.patience.grace)
+
+
+async def _collect_together(
+    connect: Callable[[], AsyncScrapeDoAsyncAPIClient],
+    ready: Mapping[Homecoming, Sequence[Standing]],
+    report: Report,
+) -> dict[Homecoming, Exception]:
+    problems: dict[Homecoming, Exception] = {}
+    stopped: set[Homecoming] = set()
+    budget = ByteBudget()
+    batches = iter([(home, each) for home, standings in ready.items() for each in standings])
+
+    async def collect_some(client: AsyncScrapeDoAsyncAPIClient) -> None:
+        for home, standing in batches:
+            if home in stopped:
+                continue
+            try:
+                await home.collect(standing, client, budget, report)
+            except Exception as problem:  # noqa: BLE001 - whatever it is, the other partitions are collected
+                problems.setdefault(home, problem)
+                if not isinstance(problem, ServerError | UnparsableResponseError):
+                    stopped.add(home)
+
+    async with connect() as client:
+        targets = [each.target_count for standings in ready.values() for each in standings]
+        at_once = _batches_at_once(client.max_concurrency, sum(targets) / len(targets))
+        collecting = [asyncio.create_task(collect_some(client)) for _ in range(at_once)]
+        try:
+            await asyncio.gather(*collecting)
+        finally:
+            for each in collecting:
+                each.cancel()
+            await asyncio.gather(*collecting, return_exceptions=True)
+    return problems
+
+
+def _batches_at_once(concurrency: int, targets: float) -> int:
+    """So many that the next one is being fetched while one is completed, and that small ones fill the connections."""
+    return min(_MOST_BATCHES, max(2, math.ceil(2 * concurrency / max(1.0, targets))))
 
 
 def bring_home(
@@ -184,15 +265,21 @@ def bring_home(
     left, problems, polls = list(generations), dict[Scope, Exception](), 0
     watch: Watch | None = None
     while True:
-        waiting: dict[Scope, list[Submission]] = {}
-        for each in left:
-            scope = each.submitter.scope
-            try:
-                waiting[scope] = each.advance(generations[each], report)
-                if not waiting[scope]:
-                    on_home(scope)
-            except Exception as error:  # noqa: BLE001 - whatever it is, the other partitions are brought home
-                problems[scope] = error
+        waiting: dict[Scope, list[Standing]] = {}
+        for group in _in_groups(left, generations, report, problems):
+            kept = collect_together({each: situation.ready for each, situation in group.items()}, report)
+            for each, situation in group.items():
+                scope = each.submitter.scope
+                try:
+                    if each in kept:
+                        raise kept[each]
+                    # What was collected has changed, and is looked at again.
+                    now = None if situation.ready else situation
+                    waiting[scope] = each.advance(generations[each], report, now)
+                    if not waiting[scope]:
+                        on_home(scope)
+                except Exception as error:  # noqa: BLE001 - whatever it is, the other partitions are brought home
+                    problems[scope] = error
         left = [each for each in left if waiting.get(each.submitter.scope)]
         if not left:
             return problems
@@ -210,7 +297,32 @@ def bring_home(
         polls += 1
 
 
-def _too_late(waiting: Sequence[Submission], job_timeout: timedelta, polls: int) -> Exception:
+def _in_groups(
+    left: Iterable[Homecoming],
+    generations: Mapping[Homecoming, int],
+    report: Report,
+    problems: dict[Scope, Exception],
+) -> Iterator[dict[Homecoming, Situation]]:
+    """Partitions that are collected together, with where their batches stand: many small ones, or few large ones.
+
+    Each group comes home before the next one is collected, so that what was done is seen, and is green, early.
+    """
+    group: dict[Homecoming, Situation] = {}
+    targets = 0
+    for each in left:
+        try:
+            group[each] = each.look(generations[each], report)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the other partitions are brought home
+            problems[each.submitter.scope] = error
+            continue
+        targets += sum(standing.target_count for standing in group[each].ready)
+        if targets >= _TARGETS_TOGETHER:
+            yield group
+            group, targets = {}, 0
+    yield group
+
+
+def _too_late(waiting: Sequence[Standing], job_timeout: timedelta, polls: int) -> Exception:
     first = waiting[0]
     if first.job_id is None:
         return LedgerError(
@@ -220,7 +332,7 @@ def _too_late(waiting: Sequence[Submission], job_timeout: timedelta, polls: int)
     return JobTimeoutError(first.job_id, last_status=None, elapsed=job_timeout.total_seconds(), attempts=polls)
 
 
-def _look(watch: Watch, waiting: Sequence[Submission], report: Report) -> bool:
+def _look(watch: Watch, waiting: Sequence[Standing], report: Report) -> bool:
     try:
         return bool(watch.look(waiting, on_ended=report.tasks_ended))
     except _PASSING:
@@ -238,7 +350,7 @@ class Report:
     started: float = field(default_factory=time.monotonic)
     last: float = field(default_factory=time.monotonic)
 
-    def look_at(self, scope: Scope, submissions: list[Submission]) -> None:
+    def look_at(self, scope: Scope, submissions: Sequence[Standing]) -> None:
         """Where a partition is, by the ledger."""
         self.targets[scope] = sum(each.target_count for each in submissions)
         self.written[scope] = sum(each.target_count for each in submissions if each.state in _DONE)

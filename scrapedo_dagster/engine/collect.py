@@ -32,7 +32,7 @@ from scrapedo_dagster.engine.budget import ByteBudget, Share
 from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.inbox_tasks import Delivered
 from scrapedo_dagster.engine.interrupts import in_thread
-from scrapedo_dagster.engine.ledger import Ledger, Submission
+from scrapedo_dagster.engine.ledger import Ledger, Standing, Submission
 from scrapedo_dagster.engine.parquet import ParquetTable
 from scrapedo_dagster.engine.parquet_part import PartWriter
 from scrapedo_dagster.engine.rows import Result, Row, add_digest, placed, with_result, without_result
@@ -79,13 +79,11 @@ class Tables:
         for table in (self.contents, self.tasks):
             table.remove_older_generations(self.partition, generation)
 
-    def has(self, submission: Submission) -> bool:
-        """Whether the rows of a submission are there."""
-        # Its part of `tasks` is committed after that of `contents`, and stands for both.
-        return any(
-            (part.generation, part.index) == (submission.generation, submission.batch)
-            for part in self.tasks.parts(self.partition)
-        )
+    def lost(self, collected: Sequence[Standing]) -> list[Standing]:
+        """Those of these submissions whose rows are not there."""
+        # A part of `tasks` is committed after that of `contents`, and stands for both.
+        parts = {(part.generation, part.index) for part in self.tasks.parts(self.partition)}
+        return [each for each in collected if (each.generation, each.batch) not in parts]
 
     def _generations(self) -> set[int]:
         parts = (part for table in (self.tasks, self.contents) for part in table.parts(self.partition))

@@ -115,7 +115,7 @@ class Submitter:
         """
         while True:
             newest = self.ledger.generation(self.scope)
-            if reuse_open_jobs and self._can_be_continued(newest, unfinished):
+            if newest and reuse_open_jobs and self._can_be_continued(newest, unfinished):
                 self._compare(newest, entries)
                 self.ledger.continued(self.scope, newest, run_id=self.run_id)
                 return Generation(newest, continued=True)

@@ -10,18 +10,11 @@ import pyarrow.compute as pc
 
 from scrapedo_dagster.engine.parquet import ParquetTable
 
+_FIRST = 5  # rows of a preview
 _WORST = 10  # failed targets and slowest targets that a summary names
 
-_COLUMNS = [
-    "position",
-    "url",
-    "status",
-    "status_code",
-    "duration_ms",
-    "content_length",
-    "credits_used",
-    "error_message",
-]
+_PREVIEW = ["position", "url", "status", "status_code", "content_type", "content_length"]
+_COLUMNS = [*_PREVIEW, "duration_ms", "credits_used", "error_message"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +29,7 @@ class Summary:
         statuses: (task status, the target's HTTP status or None) to the number of targets, most frequent first.
         failed: the first failed targets, as rows with url, status and error_message.
         slowest: the slowest targets, as rows with url and duration_ms.
+        first: the first targets, as rows with a few columns that tell most.
     """
 
     targets: int
@@ -45,6 +39,7 @@ class Summary:
     statuses: dict[tuple[str, int | None], int]
     failed: tuple[dict[str, Any], ...]
     slowest: tuple[dict[str, Any], ...]
+    first: tuple[dict[str, Any], ...] = ()
 
     @property
     def failures(self) -> int:
@@ -77,6 +72,7 @@ def summarize(tasks: ParquetTable, partition: str | None) -> Summary:
         statuses={(row["status"], row["status_code"]): row["count_all"] for row in by_count},
         failed=tuple(failed.slice(0, _WORST).to_pylist()),
         slowest=tuple(slowest.slice(0, _WORST).to_pylist()),
+        first=tuple(table.select(_PREVIEW).slice(0, _FIRST).to_pylist()),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,8 @@ import httpx
 import sqlalchemy as sa
 from pyarrow import fs
 from sqlalchemy.engine.default import DefaultDialect
+
+from scrapedo_dagster.api.aiohttp_transport import TruthfulAiohttpTransport
 
 _ON_THE_WAY = {
     "connection.connect_tcp.complete": "connected to",
@@ -33,10 +36,12 @@ class Points:
         self._deadly = deadly
         self._by = by
         self._passed: Counter[str] = Counter()
+        self._lock = threading.Lock()  # batches are written in threads
 
     def __call__(self, name: str) -> None:
-        self._passed[name] += 1
-        point = f"{name} #{self._passed[name]}"
+        with self._lock:
+            self._passed[name] += 1
+            point = f"{name} #{self._passed[name]}"
         os.write(self._trail, f"{point}\n".encode())
         if point == self._deadly:
             if self._by == "SIGKILL":
@@ -161,7 +166,7 @@ class WatchedTransport(httpx.HTTPTransport):
             self._point(f"{_ON_THE_WAY[event]} POST /jobs")
 
 
-class WatchedAsyncTransport(httpx.AsyncHTTPTransport):
+class WatchedAsyncTransport(TruthfulAiohttpTransport):
     """Requests of the asyncio client."""
 
     def __init__(self, point: Points) -> None:

@@ -364,7 +364,7 @@ def test_a_disk_that_is_full_leaves_the_previous_data_and_the_ledger_as_they_wer
     monkeypatch.undo()
     assert previous() == urls(1, 2)
     assert ledger.get(submission.id) == submission
-    assert not tables.has(submission)
+    assert tables.lost([submission]) == [submission]
     collected(submission)
     tables.complete(2, [0])
     assert previous() == urls(3, 4, 5)
