@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,7 +21,7 @@ from scrapedo_dagster.engine.ledger import GenerationRecord, LostClaimError, Sta
 from scrapedo_dagster.engine.settle import Patience, settle
 from scrapedo_dagster.engine.states import UNSENT, State
 from scrapedo_dagster.engine.watch import Watch
-from scrapedo_dagster.partition_ranges import ranges_of, run_request
+from scrapedo_dagster.partition_ranges import named, ranges_of, run_request
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.runs import Runs
 from scrapedo_dagster.truth import told_generations
@@ -30,7 +30,6 @@ _BUDGET = 20.0  # seconds of a tick: Dagster ends one after 60, with a message t
 _REQUEST_TIMEOUT = 5.0  # seconds
 _CANCEL_SECONDS = 5.0
 _RUNS_A_TICK = 5
-_SHOWN = 5  # partitions that one line of the log lists
 
 Found = dict[GenerationRecord, list[Standing]]
 Due = dict[str | None, GenerationRecord]
@@ -185,7 +184,7 @@ class CompletionTick:
     def _call_a_person(self, dataset: Dataset, given_up: Due) -> None:
         if given_up:
             self.context.log.error(
-                f"{dataset.name}: {ATTEMPTS} runs to collect {_named(given_up)} have failed, and no more are launched. "
+                f"{dataset.name}: {ATTEMPTS} runs to collect {named(given_up)} have failed, and no more are launched. "
                 f"Look at the last one, and materialise {dataset.tasks_key.to_user_string()!r} and "
                 f"{dataset.contents_key.to_user_string()!r} before the results expire."
             )
@@ -208,7 +207,7 @@ class CompletionTick:
             ranges = ranges_of(keys, dataset.partitions_def, self.context.instance) if keys else []
         if gone := due.keys() - {key for each in ranges for key in each}:
             self.context.log.error(
-                f"{dataset.name}: what was submitted for {_named(gone)} cannot be collected, since the dataset has no "
+                f"{dataset.name}: what was submitted for {named(gone)} cannot be collected, since the dataset has no "
                 "such partition any more. Add it again before its results expire."
             )
         return ranges
@@ -242,11 +241,6 @@ def _is_at_work(record: GenerationRecord, batches: Sequence[Standing], runs: Run
     return record.scope.partition in at_work or any(
         runs.brings_home(each.run_id) or (each.state in UNSENT and runs.is_active(each.run_id)) for each in batches
     )
-
-
-def _named(partitions: Collection[str | None]) -> str:
-    listed = ", ".join(repr(key) for key in sorted(partitions, key=str)[:_SHOWN])
-    return f"{len(partitions)} partitions ({listed}{', ...' if len(partitions) > _SHOWN else ''})"
 
 
 def _listed(partitions: Sequence[str | None]) -> str:

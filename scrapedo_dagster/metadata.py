@@ -9,14 +9,11 @@ import dagster as dg
 
 if TYPE_CHECKING:
     from scrapedo_dagster.engine.ledger import Submission
-    from scrapedo_dagster.engine.parquet import ParquetTable
+    from scrapedo_dagster.engine.parquet import CompleteGeneration, ParquetTable
     from scrapedo_dagster.engine.submit import Generation
     from scrapedo_dagster.engine.summary import Summary
 
 Metadata = dict[str, Any]
-
-_PREVIEW_ROWS = 5
-_PREVIEW_COLUMNS = ["position", "url", "status", "status_code", "content_type", "content_length"]
 
 
 def of_jobs(generation: Generation, submissions: Sequence[Submission]) -> Metadata:
@@ -48,9 +45,8 @@ def of_tasks(table: ParquetTable, partition: str | None, summary: Summary, submi
     statuses = [(status, code, count) for (status, code), count in summary.statuses.items()]
     failed = [(row["url"], row["status"], row["error_message"]) for row in summary.failed]
     slowest = [(row["url"], row["duration_ms"]) for row in summary.slowest]
-    preview = table.dataset(None if partition is None else [partition]).head(_PREVIEW_ROWS, columns=_PREVIEW_COLUMNS)
     return {
-        **_of_table(table, partition, summary.targets),
+        **_of_table(table, partition, table.current_generation(partition), summary.targets),
         "scrapedo/targets": summary.targets,
         "scrapedo/succeeded": summary.succeeded,
         "scrapedo/failed": summary.failures,
@@ -62,7 +58,7 @@ def of_tasks(table: ParquetTable, partition: str | None, summary: Summary, submi
         "scrapedo/slowest_targets": dg.MetadataValue.md(markdown(("target", "milliseconds"), slowest)),
         **({"scrapedo/submitted_by": dg.MetadataValue.dagster_run(submitted_by)} if submitted_by else {}),
         "scrapedo/preview": dg.MetadataValue.md(
-            markdown(_PREVIEW_COLUMNS, [tuple(row.values()) for row in preview.to_pylist()])
+            markdown(list(next(iter(summary.first), {})), [tuple(row.values()) for row in summary.first])
         ),
     }
 
@@ -71,14 +67,13 @@ def of_contents(table: ParquetTable, partition: str | None, summary: Summary) ->
     """Of a materialization of `[name, "contents"]`."""
     current = table.current_generation(partition)
     return {
-        **_of_table(table, partition, current.rows if current else 0),
+        **_of_table(table, partition, current, current.rows if current else 0),
         "scrapedo/bytes": summary.bytes,
         "scrapedo/file_bytes": current.bytes if current else 0,
     }
 
 
-def _of_table(table: ParquetTable, partition: str | None, rows: int) -> Metadata:
-    current = table.current_generation(partition)
+def _of_table(table: ParquetTable, partition: str | None, current: CompleteGeneration | None, rows: int) -> Metadata:
     row_count = "dagster/row_count" if partition is None else "dagster/partition_row_count"
     return {
         row_count: rows,

@@ -51,7 +51,7 @@ def submit_list(
         # Both before anything is submitted: whoever collects what a dead run has left needs them.
         context.instance.add_dynamic_partitions(dataset.name, [partition])
         tell_order(context, dataset, partition)
-        told = submit_partition(context, place, partition, entries, begun)
+        told = submit_partition(context.log.info, place, partition, entries, begun)
     context.log_event(dg.AssetMaterialization(dataset.jobs_key, partition=partition, metadata=told))
     return ScrapeDoHandle(dataset.name, partition, told["scrapedo/generation"])
 

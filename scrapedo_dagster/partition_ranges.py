@@ -1,9 +1,11 @@
 """Many partitions as few ranges, which is how Dagster runs many of them at once."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import product
 
 import dagster as dg
+
+_SHOWN = 5  # partitions that a message lists
 
 
 def ranges_of(
@@ -93,3 +95,9 @@ def partitions_of_run(
     if start is None or end is None:
         return [run.tags.get("dagster/partition")]
     return [*keys_between(start, end, partitions_def, instance)]
+
+
+def named(partitions: Collection[str | None]) -> str:
+    """How many they are, and the first few of them."""
+    listed = ", ".join(repr(key) for key in sorted(partitions, key=str)[:_SHOWN])
+    return f"{len(partitions)} partitions ({listed}{', ...' if len(partitions) > _SHOWN else ''})"

@@ -1,6 +1,8 @@
 """The two steps of a dataset: submit the targets of some partitions, and bring their results home."""
 
+import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 import dagster as dg
@@ -10,14 +12,17 @@ from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError, Progress, bring_home
 from scrapedo_dagster.engine.ledger import Scope
 from scrapedo_dagster.engine.submit import NotEnoughCreditsError
-from scrapedo_dagster.engine.summary import summarize
+from scrapedo_dagster.engine.summary import Summary, summarize
 from scrapedo_dagster.engine.targets import Batch, InvalidTargetsError, Target, entries_of
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.partition_context import partitions_of
+from scrapedo_dagster.partition_ranges import named
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.termination import StepContext, cancels_when_terminated
 from scrapedo_dagster.truth import PartitionTruth
 from scrapedo_dagster.workplace import Workplace, workplace
+
+_LINE_EVERY = 5.0  # seconds between two lines of the log about partitions
 
 Results = tuple[dg.MaterializeResult[None], ...]
 
@@ -33,11 +38,12 @@ def submit_step(
     partitions = partitions_of(context)
     # Not entered: what was submitted is canceled if a person terminates the run, and does not stand.
     truth = PartitionTruth(context, [dataset.jobs_key], partitions)
+    log = _sparingly(context.log.info, len(partitions))
     with cancels_when_terminated(context, scrape_do) as begun, workplace(dataset, scrape_do, storage, context) as place:
         for partition in partitions:
             try:
                 entries = checked(targets(partition), dataset.on_invalid_target)
-                told = submit_partition(context, place, partition, entries, begun)
+                told = submit_partition(log, place, partition, entries, begun)
             except Exception as problem:  # noqa: BLE001 - whatever it is, the other partitions are submitted
                 truth.failed(partition, problem)
             else:
@@ -57,8 +63,26 @@ def checked(targets: Iterable[str | Target], on_invalid: Literal["raise", "skip"
         raise dg.Failure(str(error), allow_retries=False) from error
 
 
+def _sparingly(log: Callable[[str], object], amount: int) -> Callable[[str], object]:
+    """Of the lines about so many partitions, log the first, the last, and one every few seconds.
+
+    Each line is an event that Dagster stores, which takes as long as all that is to be done for a small partition.
+    """
+    told, logged_at = 0, -_LINE_EVERY
+
+    def tell(line: str) -> None:
+        nonlocal told, logged_at
+        told += 1
+        now = time.monotonic()
+        if told == amount or now - logged_at >= _LINE_EVERY:
+            logged_at = now
+            log(line if amount == 1 else f"{line} That is {told} of {amount} partitions.")
+
+    return tell
+
+
 def submit_partition(
-    context: StepContext, place: Workplace, partition: str | None, entries: Batch, begun: set[Scope]
+    log: Callable[[str], object], place: Workplace, partition: str | None, entries: Batch, begun: set[Scope]
 ) -> metadata.Metadata:
     """Submit a partition, and say what was. It joins `begun` once there is something of it to cancel.
 
@@ -71,7 +95,7 @@ def submit_partition(
         raise dg.Failure(str(error), allow_retries=False) from error
     begun.add(place.scope(partition))
     told = metadata.of_jobs(generation, place.submitter(partition).submit(generation.number))
-    context.log.info(f"{place.scope(partition)}: submitted {told['scrapedo/submitted']} targets.")
+    log(f"{place.scope(partition)}: submitted {told['scrapedo/submitted']} targets.")
     return told
 
 
@@ -120,20 +144,27 @@ def collect_partitions(
     """
     dataset, ledger = place.dataset, place.scrape_do.ledger
     partition_of = {place.scope(partition): partition for partition in partitions}
+    generation_of = {scope: ledger.generation(scope) for scope in partition_of}
     begun.update(partition_of)
+    total = Total()
 
     def tell_home(scope: Scope) -> None:
-        done(partition_of[scope], _told_of_results(context, place, scope))
+        summary, told = _told_of_results(place, scope, generation_of[scope])
+        total.add(scope.partition, summary)
+        done(partition_of[scope], told)
 
     def log_progress(progress: Progress) -> None:
         context.log.info(f"{dataset.name}: {progress}")
 
     problems = bring_home(
-        {homecoming(place, partition): ledger.generation(scope) for scope, partition in partition_of.items()},
+        {homecoming(place, partition): generation_of[scope] for scope, partition in partition_of.items()},
         job_timeout=dataset.job_deadline,
         on_progress=log_progress,
         on_home=tell_home,
     )
+    if total.home:
+        log = context.log.warning if total.with_failures else context.log.info
+        log(f"{dataset.name if len(total.home) > 1 else place.scope(total.home[0])}: {total}")
     return {partition_of[scope]: _as_failure(problem) for scope, problem in problems.items()}
 
 
@@ -146,14 +177,39 @@ def _as_failure(problem: Exception) -> Exception:
     return failure
 
 
-def _told_of_results(context: StepContext, place: Workplace, scope: Scope) -> dict[dg.AssetKey, metadata.Metadata]:
+def _told_of_results(
+    place: Workplace, scope: Scope, generation: int
+) -> tuple[Summary, dict[dg.AssetKey, metadata.Metadata]]:
     dataset, ledger = place.dataset, place.scrape_do.ledger
     tables = dataset.tables(place.storage, scope.partition)
     summary = summarize(tables.tasks, scope.partition)
-    log = context.log.warning if summary.failures else context.log.info
-    log(f"{scope}: {summary.succeeded} of {summary.targets} targets succeeded, {summary.credits} credits.")
-    submitted_by = ledger.run_of(scope, ledger.generation(scope))
-    return {
+    submitted_by = ledger.run_of(scope, generation)
+    return summary, {
         dataset.tasks_key: metadata.of_tasks(tables.tasks, scope.partition, summary, submitted_by),
         dataset.contents_key: metadata.of_contents(tables.contents, scope.partition, summary),
     }
+
+
+@dataclass
+class Total:
+    """What the partitions of a step that have come home came to."""
+
+    home: list[str | None] = field(default_factory=list)
+    targets: int = 0
+    succeeded: int = 0
+    credits: int = 0
+    with_failures: list[str | None] = field(default_factory=list)
+
+    def add(self, partition: str | None, summary: Summary) -> None:
+        """One more."""
+        self.home.append(partition)
+        self.targets += summary.targets
+        self.succeeded += summary.succeeded
+        self.credits += summary.credits
+        if summary.failures:
+            self.with_failures.append(partition)
+
+    def __str__(self) -> str:
+        of_which = f" of {named(self.home)}" if len(self.home) > 1 else ""
+        failed = f"; some failed of {named(self.with_failures)}" if of_which and self.with_failures else ""
+        return f"{self.succeeded} of {self.targets} targets{of_which} succeeded, {self.credits} credits{failed}."
