@@ -17,9 +17,11 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import os
 import random
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -136,7 +138,7 @@ class Service(Control):
 
     def __init__(self, **settings: Any) -> None:
         command = [sys.executable, str(Path(__file__).resolve())]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
         super().__init__(f"http://127.0.0.1:{cast('IO[str]', self._process.stdout).readline().strip()}")
         self.set(**settings)
 
@@ -146,7 +148,7 @@ class Service(Control):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._process.kill()
+        cast("IO[str]", self._process.stdin).close()
         self._process.wait()
 
 
@@ -417,8 +419,15 @@ async def _serve() -> None:
     await server.serve_forever()
 
 
+def _end_with_parent() -> None:
+    """Wait until whoever started this process closes its end of the pipe, or is killed."""
+    sys.stdin.read()
+    os._exit(0)
+
+
 def main() -> None:
-    """Serve until killed. Prints the port."""
+    """Serve until standard input ends. Prints the port."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         import uvloop
     except ImportError:  # it has none for Windows
