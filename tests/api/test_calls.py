@@ -248,3 +248,15 @@ def test_both_clients_have_the_same_methods_with_the_same_parameters() -> None:
     asyncio_only = methods(AsyncScrapeDoAsyncAPIClient)
     asyncio_only["get_task"].remove("admit")  # many are fetched at once only there
     assert methods(ScrapeDoAsyncAPIClient) == asyncio_only
+
+
+def test_the_proxy_of_the_environment_is_used_and_its_exceptions_are_kept(
+    connect: Any, server: Any, reply: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.on("GET", "/me", reply.json({"ActiveJobs": 3}))
+    monkeypatch.setenv("HTTP_PROXY", server.url)
+    assert connect(base_url="http://service.invalid").get_user_info().active_jobs == 3
+    assert server.received("GET")[0].headers["host"] == "service.invalid"
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert connect().get_user_info().active_jobs == 3

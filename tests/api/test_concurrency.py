@@ -1,0 +1,114 @@
+"""The asyncio client asks for as much at once as the service bears."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, RetryPolicy
+from scrapedo_dagster.api.concurrency import AdaptiveConcurrency
+
+GOOD, BUSY = httpx.Response(200), httpx.Response(429)
+
+
+@pytest.fixture
+async def client(server: Any, token: str, quick: Any) -> AsyncIterator[Callable[..., AsyncScrapeDoAsyncAPIClient]]:
+    made = []
+
+    def client(**settings: Any) -> AsyncScrapeDoAsyncAPIClient:
+        settings = {"retry": RetryPolicy(attempts=3, backoff=quick), "timeout": 5.0, **settings}
+        made.append(AsyncScrapeDoAsyncAPIClient(token, base_url=server.url, **settings))
+        return made[-1]
+
+    yield client
+    for each in made:
+        await each.close()
+
+
+async def test_answers_429_and_timeouts_halve_it_and_good_ones_raise_it_by_one_a_round() -> None:
+    concurrency = AdaptiveConcurrency(32)
+    concurrency.heard(BUSY, halved=0)
+    assert (concurrency.now, concurrency.slots.total_tokens) == (16, 16)
+    concurrency.heard(httpx.ReadTimeout("late"), halved=1)
+    assert concurrency.now == 8
+    for _ in range(9):  # a little more than a round, since it grows meanwhile
+        concurrency.heard(GOOD, halved=2)
+    assert (concurrency.now, concurrency.slots.total_tokens) == (9, 9)
+    for _ in range(2000):
+        concurrency.heard(GOOD, halved=2)
+    assert concurrency.now == 32
+
+
+async def test_it_is_halved_once_for_all_that_was_sent_before_and_never_to_nothing() -> None:
+    concurrency = AdaptiveConcurrency(32)
+    for _ in range(32):
+        concurrency.heard(BUSY, halved=0)
+    assert concurrency.now == 16
+    for halved in range(1, 20):
+        concurrency.heard(BUSY, halved=halved)
+    assert concurrency.now == 1
+
+
+async def test_other_trouble_says_nothing_about_it() -> None:
+    concurrency = AdaptiveConcurrency(32)
+    concurrency.heard(BUSY, halved=0)
+    concurrency.heard(httpx.ConnectError("refused"), halved=1)
+    assert concurrency.now == 16
+
+
+async def test_the_client_hears_what_its_requests_came_to(client: Any, server: Any, reply: Any) -> None:
+    server.on("GET", "/me", reply.error(429), reply.json({}))
+    connected = client(max_concurrency=8)
+    await connected.get_user_info()
+    assert 4 < connected.concurrency._now < 4.5
+
+
+async def test_the_number_of_connections_is_that_of_requests_at_once(
+    client: Any, server: Any, reply: Any, task: Any
+) -> None:
+    connected = client(max_concurrency=4)
+    full = reply.once_in_flight(4, lambda request: reply.json(task(request.path.rpartition("/")[2], "https://a.b/")))
+    for number in range(40):
+        server.on("GET", f"/jobs/j1/t{number}", full)
+
+    async def fetch(number: int) -> str:
+        async with connected.concurrency.slots:
+            return (await connected.get_task("j1", f"t{number}")).task_id
+
+    assert await asyncio.gather(*map(fetch, range(40))) == [f"t{number}" for number in range(40)]
+    assert server.connections == 4
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"), [({}, 2), ({"Content_Encoding": "identity"}, None)], ids=["plain", "encoded"]
+)
+async def test_a_body_is_read_when_there_is_room_for_it(
+    client: Any, server: Any, reply: Any, encoding: dict[str, str], told: int | None
+) -> None:
+    server.on("GET", "/jobs/j1/t1", reply.error(503), reply.raw(200, b"{}", **encoding))
+    asked: list[int | None] = []
+
+    async def admit(length: int | None) -> None:
+        asked.append(length)
+
+    with pytest.raises(Exception, match="could not be read"):  # it has no id
+        await client(retry=RetryPolicy(attempts=2)).get_task("j1", "t1", admit=admit)
+    assert len(asked) == 2  # each attempt asks
+    assert asked[1] == told
+
+
+async def test_a_body_that_is_not_let_in_leaves_a_client_that_works(client: Any, server: Any, reply: Any) -> None:
+    server.on("GET", "/jobs/j1/t1", reply.raw(200, b"x" * 1_000_000))
+    server.on("GET", "/me", reply.json({"ActiveJobs": 7}))
+    connected = client(max_concurrency=1)
+
+    async def never(_length: int | None) -> None:
+        await asyncio.Event().wait()
+
+    with pytest.raises(asyncio.TimeoutError):
+        await asyncio.wait_for(connected.get_task("j1", "t1", admit=never), 0.2)
+    assert (await connected.get_user_info()).active_jobs == 7
