@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-import pwd
 import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 from uuid import uuid4
 
-import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -33,6 +27,7 @@ from scrapedo_dagster.engine.collect import Tables
 from scrapedo_dagster.engine.ledger import Ledger, account_of
 from scrapedo_dagster.engine.parquet import ParquetStore, ParquetTable
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
+from tests.postgres_server import NoPostgresError, postgres_schema, postgres_server
 
 _HERE = Path(__file__).parent
 _PATIENCE = 30.0  # seconds for a server to start or to stop
@@ -50,83 +45,17 @@ _OF_A_RUN = {
 }
 
 
-# --- a Postgres server
-
-
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """A SQLAlchemy URL of an empty database on a Postgres server that is there for this test session only."""
-    binaries = _postgres_binaries()
-    # A Postgres server refuses to run as root.
-    user = _somebody_else() if os.geteuid() == 0 else None
-    place = Path(tempfile.mkdtemp(prefix="scrapedo-postgres-"))
-    if user is not None:
-        os.chown(place, user.pw_uid, user.pw_gid)
-    rights: dict[str, Any] = {"cwd": place, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    if user is not None:
-        rights |= {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
-    try:
-        initdb = [binaries / "initdb", "-D", place / "data", "-U", "test", "-A", "trust", "-E", "UTF8"]
-        made = subprocess.run([*initdb, "--locale=C", "--no-sync"], check=False, text=True, **rights)
-        assert made.returncode == 0, made.stdout
-        port = _free_port()
-        settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": ""}
-        settings |= {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off", "max_connections": 50}
-        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        with (place / "log").open("w") as log:
-            server = subprocess.Popen(
-                [binaries / "postgres", "-D", place / "data", *options], **rights | {"stdout": log}
-            )
+    with ExitStack() as stack:
         try:
-            _wait_for_postgres(server, port, place / "log")
-            yield f"postgresql+psycopg://test@127.0.0.1:{port}/postgres"
-        finally:
-            server.send_signal(signal.SIGINT)  # without waiting for connections to be closed
-            server.wait(_PATIENCE)
-    finally:
-        shutil.rmtree(place)
-
-
-def _postgres_binaries() -> Path:
-    places = [Path(path).parent for path in [shutil.which("postgres")] if path is not None]
-    places += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    found = [place for place in places if (place / "postgres").exists() and (place / "initdb").exists()]
-    if not found:
-        _unavailable("there is no Postgres server: neither on PATH nor in /usr/lib/postgresql")
-    return found[0]
-
-
-def _somebody_else() -> pwd.struct_passwd:
-    found = [user for user in pwd.getpwall() if user.pw_name in {"postgres", "nobody"}]
-    if not found:
-        _unavailable("Postgres does not run as root, and there is no user postgres or nobody")
-    return max(found, key=lambda user: user.pw_name)
-
-
-def _unavailable(reason: str) -> NoReturn:
-    if os.environ.get("CI") == "true":
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-    return port
-
-
-def _wait_for_postgres(server: subprocess.Popen[Any], port: int, log: Path) -> None:
-    deadline = time.monotonic() + _PATIENCE
-    while True:
-        try:
-            psycopg.connect(f"host=127.0.0.1 port={port} user=test dbname=postgres").close()
-        except psycopg.OperationalError:
-            assert server.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
-            time.sleep(0.02)
-        else:
-            return
+            url = stack.enter_context(postgres_server())
+        except NoPostgresError as error:
+            if os.environ.get("CI") == "true":
+                pytest.fail(str(error))
+            pytest.skip(str(error))
+        yield url
 
 
 # --- workers
@@ -264,13 +193,6 @@ class Work:
             ledger.close()
 
 
-def _schema(url: str, name: str) -> str:
-    """A place of its own in a Postgres database, as good as a new one."""
-    with psycopg.connect(url.replace("+psycopg", ""), autocommit=True) as connection:
-        connection.execute(f'CREATE SCHEMA "{name}"')
-    return f"{url}?options=-csearch_path%3D{name}"
-
-
 def _tables(data: Path) -> Tables:
     store = ParquetStore(str(data))
     return Tables(
@@ -346,7 +268,7 @@ class Works:
         faults = {**faults, "targets": [{"match": "*/broken", "kind": "error"}]}
         settings = Settings(token=uuid4().hex, queue_seconds=0, processing_seconds=0, faults=Faults.parse(faults))
         emulator = Emulator(settings=settings).__enter__()
-        ledger = f"sqlite:///{place}/ledger.db" if postgres is None else _schema(postgres, place.name)
+        ledger = f"sqlite:///{place}/ledger.db" if postgres is None else postgres_schema(postgres, place.name)
         try:
             yield Work(self._forks, emulator, ledger, place, self.targets)
         finally:
