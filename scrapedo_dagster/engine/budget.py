@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-BYTES_IN_FLIGHT = 64 * 1024 * 1024
+BYTES_IN_FLIGHT = 32 * 1024 * 1024
 _UNKNOWN = 1024 * 1024  # bytes that are set aside for the first answer that does not tell its length
 _ROW = 4000  # bytes that a result takes besides its content
 

@@ -179,7 +179,8 @@ class Ledger:
 
     def submissions(self, scope: Scope, generation: int) -> list[Submission]:
         """The submissions of a generation, by batch."""
-        return self._select(_of(scope) & (table.c.generation == generation))
+        found = self._select(_of(scope) & (table.c.generation == generation))
+        return sorted(found, key=lambda each: each.batch)
 
     def standings(self, scope: Scope, generation: int) -> list[Standing]:
         """Where the batches of a generation stand, by batch, without their targets."""
@@ -440,6 +441,9 @@ class Ledger:
                 connection, submission, State.COLLECTED, collected_at=now, credits=credits_used, succeeded=succeeded
             )
             if again:
+                # Batches that end at the same time must not be given one number; this row is there once a generation.
+                whole = _of(submission.scope, generations) & (generations.c.generation == submission.generation)
+                connection.execute(sa.select(generations.c.generation).where(whole).with_for_update())
                 same = _of(submission.scope) & (table.c.generation == submission.generation)
                 last = connection.execute(sa.select(sa.func.max(table.c.batch)).where(same)).scalar_one()
                 row = _planned(
