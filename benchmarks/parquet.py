@@ -73,8 +73,8 @@ def ours(
         pq.ParquetWriter, parquet_part.ROW_GROUP_BYTES = writer, bound
 
 
-def with_pandas(meter: Meter, *, rows: int) -> dict[str, Any]:
-    """A DataFrame of the rows, and `to_parquet`."""
+def with_pandas(meter: Meter, *, rows: int, codec: str = "snappy") -> dict[str, Any]:
+    """A DataFrame of the rows, and `to_parquet`, which compresses with snappy by default."""
     import pandas as pd
     import pyarrow.parquet  # noqa: F401
 
@@ -82,7 +82,7 @@ def with_pandas(meter: Meter, *, rows: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="scrapedo-benchmark-") as directory:
         path = Path(directory) / "contents.parquet"
         with meter:
-            pd.DataFrame(given).to_parquet(path)
+            pd.DataFrame(given).to_parquet(path, compression=codec)
         with path.open("rb") as file:
             return _written(file, rows)
 
@@ -112,7 +112,8 @@ def measure(quick: bool) -> Section:
         writer.run(rows=amount)
         peer.run(rows=amount)
         variants = {name: partial(writer.run, rows=amount, **settings) for name, settings in VARIANTS.items()}
-        found = rounds(times, {**variants, "pandas": partial(peer.run, rows=amount)})
+        peers = {"pandas": partial(peer.run, rows=amount), "pandas, zstd": partial(peer.run, rows=amount, codec="zstd")}
+        found = rounds(times, {**variants, **peers})
     chosen = next(iter(VARIANTS))
     growth = {name: fresh(__file__, name, rows=amount) for name in ("ours", "with_pandas")}
     memory = {name: (each.peak - each.before,) for name, each in growth.items()}

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 CHART = ROOT / "docs" / "images" / "performance.png"
 INTRODUCTION = Path(__file__).parent / "introduction.md"
-BENCHMARKS = ("fetching", "sizes", "memory", "parquet", "whole", "imports")
+BENCHMARKS = ("fetching", "sizes", "memory", "parquet", "submitting", "ticks", "whole", "imports", "backfill")
 
 
 def page(sections: Sequence[Section], introduction: str) -> str:
