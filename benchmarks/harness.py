@@ -315,7 +315,7 @@ def main(measure: Callable[[bool], Section], bodies: Mapping[str, Body]) -> None
     parser.add_argument("--body", choices=list(bodies), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.body is None:
-        print(f"{machine()}\n\n{measure(arguments.quick)}")  # noqa: T201
+        print(f"{heading(arguments.quick)}\n\n{measure(arguments.quick)}")  # noqa: T201
         return
     told, sys.stdout = sys.stdout, sys.stderr  # what the body prints is no answer
     for line in sys.stdin:
@@ -323,6 +323,13 @@ def main(measure: Callable[[bool], Section], bodies: Mapping[str, Body]) -> None
         result = bodies[arguments.body](meter, **json.loads(line))
         measured = {"wall": meter.wall, "cpu": meter.cpu, "peak": meter.peak, "before": meter.before, "result": result}
         print(json.dumps(measured), file=told, flush=True)
+
+
+def heading(quick: bool) -> str:
+    """What stands above all figures."""
+    return machine() + (
+        "\nQuick: too few tasks and rounds to tell how fast it is, or what is reached." if quick else ""
+    )
 
 
 def machine() -> str:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import Curve, Section, machine
+from harness import Curve, Figure, Section, Target, heading, machine, median_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
@@ -21,7 +21,7 @@ BENCHMARKS = ("fetching", "sizes", "memory", "parquet", "submitting", "ticks", "
 def page(sections: Sequence[Section], introduction: str) -> str:
     """The page of the documentation."""
     targets = [(figure, target) for section in sections for figure in section.figures for target in figure.targets]
-    missed = [f"- {figure.name}: {target}." for figure, target in targets if not target.reached(figure)]
+    missed = [_missed(figure, target) for figure, target in targets if not target.reached(figure)]
     reached = f"{len(targets) - len(missed)} of {len(targets)} targets are reached"
     parts = [
         introduction.rstrip(),
@@ -32,6 +32,15 @@ def page(sections: Sequence[Section], introduction: str) -> str:
     for section in sections:
         parts += [f"## {section.title}", section.meaning, *(table.markdown() for table in section.all_tables)]
     return "\n\n".join(parts) + "\n"
+
+
+def _missed(figure: Figure, target: Target) -> str:
+    if target.of == "value":
+        return (
+            f"- {figure.name}: {median_of(figure.values)} {figure.unit}, and should be {target.word} {target.limit:g}."
+        )
+    found = f"{median_of(figure.ratios)} times {figure.peer}"
+    return f"- {figure.name}: {found}, and should be {target.word} {target.limit:g} times."
 
 
 def draw(curves: Sequence[Curve], path: Path) -> None:
@@ -46,6 +55,7 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
     panels = list(dict.fromkeys(curve.panel for curve in curves))
     figure, all_axes = plt.subplots(1, len(panels), figsize=(5 * len(panels), 4.2), layout="constrained", squeeze=False)
     for panel, axes in zip(panels, all_axes[0], strict=True):
+        highest = max(max(values) for curve in curves if curve.panel == panel for _, values in curve.points)
         for curve in curves:
             if curve.panel == panel:
                 xs = [x for x, _ in curve.points]
@@ -53,7 +63,7 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
                 below = [median(values) - min(values) for _, values in curve.points]
                 above = [max(values) - median(values) for _, values in curve.points]
                 axes.errorbar(xs, middle, (below, above), marker="o", markersize=4, capsize=2, label=curve.label)
-        axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y, xscale="log", ylim=(0, None))
+        axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.y, xscale="log", ylim=(0, 1.4 * highest))
         axes.set_xticks(ticks := sorted({x for curve in curves if curve.panel == panel for x, _ in curve.points}))
         axes.set_xticks([], minor=True)
         axes.set_xticklabels([f"{tick:,}" for tick in ticks])
@@ -71,7 +81,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.quick and arguments.save:
         sys.exit("--quick measures too little to be saved")
-    print(machine(), flush=True)  # noqa: T201
+    print(heading(arguments.quick), flush=True)  # noqa: T201
     sections = []
     for name in BENCHMARKS:
         began = time.monotonic()

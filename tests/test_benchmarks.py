@@ -122,7 +122,7 @@ def test_the_page_names_what_is_not_reached(tmp_path: Path) -> None:
     curves = (harness.Curve(panel, "ours", ((1, (1.0, 2.0)), (8, (5.0,)))),)
     section = harness.Section("Both", "What it means.", (fast, slow), curves=curves)
     page = run.page([section], "# Performance")
-    assert "1 of 2 targets are reached, all but:\n\n- slow: median at most 1.5." in page
+    assert "1 of 2 targets are reached, all but:\n\n- slow: 2 s, and should be at most 1.5." in page
     assert "ratio at least 4: reached" in page
     assert "3 - 5" in page
     run.draw(curves, tmp_path / "chart.png")

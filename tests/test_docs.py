@@ -23,6 +23,7 @@ EXECUTED_ELSEWHERE = {
     "emulator": "tests/test_readme.py",
     "ledger": "tests/test_readme.py",
     "ops": "tests/dagster/test_ops.py",
+    "performance": "tests/test_benchmarks.py",
     "webhooks": "tests/webhooks",
     "reference": "generated",
 }
