@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import dagster as dg
 
@@ -10,6 +10,7 @@ from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.bring_home import Homecoming
 from scrapedo_dagster.engine.ledger import Scope
+from scrapedo_dagster.engine.purse import Purse
 from scrapedo_dagster.engine.settle import Patience
 from scrapedo_dagster.engine.submit import Generation, Limits, Submitter
 from scrapedo_dagster.engine.targets import Batch
@@ -28,6 +29,7 @@ class Workplace:
     run: dg.DagsterRun
     instance: dg.DagsterInstance
     log: Callable[[str], None]
+    purse: Purse = field(default_factory=Purse)
 
     def scope(self, partition: str | None) -> Scope:
         """What the ledger calls a partition."""
@@ -45,6 +47,7 @@ class Workplace:
             limits=Limits(max_credits=self.dataset.max_credits, max_open_jobs=self.dataset.max_open_jobs),
             patience=Patience.with_requests_of(self.scrape_do.request_timeout),
             webhook=self.scrape_do.webhook,
+            purse=self.purse,
         )
 
     def begin(self, partition: str | None, entries: Batch) -> Generation:

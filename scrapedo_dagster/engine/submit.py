@@ -28,6 +28,7 @@ from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 from scrapedo_dagster.engine.inbox_address import Webhook, WebhookError
 from scrapedo_dagster.engine.interrupts import see_through
 from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Scope, Submission
+from scrapedo_dagster.engine.purse import Purse
 from scrapedo_dagster.engine.settle import Patience, settle
 from scrapedo_dagster.engine.states import UNSENT, State
 from scrapedo_dagster.engine.targets import Batch, batches_of
@@ -71,7 +72,7 @@ class Submitter:
 
     `options` are sent with every batch. `run_id` is that of the first run, for its retries too: they go on with what it
     has begun, also where all of that is collected. `log` gets a line for what a person should know. Each task is
-    delivered to `webhook` as it ends, if there is one.
+    delivered to `webhook` as it ends, if there is one. `purse` is the account's, for all partitions of a step.
     """
 
     ledger: Ledger
@@ -84,6 +85,7 @@ class Submitter:
     patience: Patience = field(default_factory=Patience)
     batch_size: int = 1000
     webhook: Webhook | None = None
+    purse: Purse = field(default_factory=Purse)
 
     def __post_init__(self) -> None:
         """Refuse two webhooks: a job has one.
@@ -203,7 +205,7 @@ class Submitter:
                 f"{targets} targets of {self.scope} cost about {estimate} credits and max_credits is "
                 f"{self.limits.max_credits}: nothing was submitted. List fewer targets or raise max_credits."
             )
-        available = self.client.get_user_info().available_credits if estimate else None
+        available = self.purse.set_aside(estimate, self.client)
         if available is not None and estimate > available:
             raise NotEnoughCreditsError(
                 f"{targets} targets of {self.scope} cost about {estimate} credits and the account has {available}: "
