@@ -189,6 +189,23 @@ def test_a_run_of_a_range_tells_each_partition_once_with_its_own_numbers(
     assert succeeded == {"a": 3, "b": 2, "c": 3, "d": 3}
 
 
+def test_many_partitions_cost_few_lines_of_the_log(shop: Shop, materialize: Run, instance: dg.DagsterInstance) -> None:
+    keys = [f"p{number:02}" for number in range(12)]
+    dataset = shop(
+        partitions_def=dg.StaticPartitionsDefinition(keys),
+        targets=lambda context: [f"http://x/{context.partition_key}"],
+    )
+    result = materialize(*dataset.assets, between=(keys[0], keys[-1]))
+    assert result.success
+    lines = [each.user_message for each in instance.all_logs(result.run_id) if each.dagster_event is None]
+    about = [line for line in lines if line.startswith("shop") and "written" not in line]
+    assert len(about) < 6
+    assert "shop, partition 'p11': submitted 1 targets. That is 12 of 12 partitions." in about
+    [total] = [line for line in about if "0 of 12 targets" in line]
+    assert "of 12 partitions ('p00', 'p01'" in total
+    assert "some failed of 12 partitions" in total
+
+
 def test_an_unpartitioned_dataset_is_told_once(shop: Shop, materialize: Run, events: Events) -> None:
     assert materialize(*shop(partitions_def=None).assets).success
     assert [events(f"shop/{table}") for table in ("jobs", "tasks", "contents")] == [{None: 1}] * 3
