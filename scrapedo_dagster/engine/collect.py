@@ -7,13 +7,15 @@ Results stream: the event loop fetches and decodes, a thread writes, and a `Byte
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 from queue import SimpleQueue
+from typing import Any
 
+import anyio
 import pyarrow as pa
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
@@ -135,7 +137,8 @@ async def collect(
     entries, rejected = _sorted_out(submission, leave_out)
     may_retry = submission.attempt < retries and submission.state != State.COLLECTED
     delivered = await asyncio.to_thread(Delivered.look, inbox, submission)
-    job = _Job(client, submission, delivered, budget or ByteBudget(), is_late=_is_late(ledger, submission))
+    is_late = await asyncio.to_thread(_is_late, ledger, submission)
+    job = _Job(client, submission, delivered, budget or ByteBudget(), is_late)
     came: list[tuple[str, Row]] = []
     again: list[Entry] = []
     chunks = _Chunks(asyncio.get_running_loop())
@@ -145,8 +148,7 @@ async def collect(
             for chunk in chunks:
                 for result in chunk:
                     add_digest(result)
-                contents = [result.content for result in chunk if result.content is not None]
-                contents_part.write(pa.Table.from_pylist(contents, schema=CONTENTS_SCHEMA))
+                contents_part.write(_contents([result.content for result in chunk if result.content is not None]))
             fetched = (row for url, task in came for row in placed(task, entries[url], submission.generation))
             rows = sorted([*rejected, *fetched], key=lambda row: int(row["position"]))
             tasks_part.write(pa.Table.from_pylist(rows, schema=TASKS_SCHEMA))
@@ -154,31 +156,38 @@ async def collect(
             _record(ledger, submission, rows, tuple(again))
         delivered.forget()
 
-    results = await job.results(list(entries))
+    task_ids = await job.task_of_each(list(entries))
     kept = in_thread(keep)
     try:
-        for url in entries:
-            result, share = await results.popleft()
-            if kept.done():
-                break  # it failed, as is raised below
-            if result.failed and may_retry:
-                again += entries[url]
-            else:
-                came.append((url, result.task))
-            chunks.add(result, share)
-            on_target()
+        async with aclosing(job.results(task_ids)) as results:
+            async for url, result, share in results:
+                if kept.done():
+                    break  # it failed, as is raised below
+                if result.failed and may_retry:
+                    again += entries[url]
+                else:
+                    came.append((url, result.task))
+                chunks.add(result, share)
+                on_target()
         if job.unreadable and not job.read:
             raise job.unreadable[0]
         chunks.end()
         await asyncio.shield(kept)
     except BaseException:
-        for each in results:
-            each.cancel()
         chunks.abandon()
-        await asyncio.gather(kept, *results, return_exceptions=True)
+        await asyncio.gather(kept, return_exceptions=True)
         raise
     finally:
-        job.release()
+        _release(job.shares)
+
+
+def _contents(rows: Sequence[Row]) -> pa.Table:
+    """The rows as a table; texts that are their contents are not copied, which would take longer than all else."""
+    columns = {name: [row[name] for row in rows] for name in CONTENTS_SCHEMA.names}
+    content = pa.array(columns.pop("content"), pa.large_binary())
+    if all(row["text"] is row["content"] for row in rows):
+        columns["text"] = content.cast(pa.large_string())
+    return pa.Table.from_pydict({**columns, "content": content}, schema=CONTENTS_SCHEMA)
 
 
 def _sorted_out(submission: Submission, leave_out: frozenset[int]) -> tuple[dict[str, list[Entry]], list[Row]]:
@@ -239,6 +248,10 @@ class _Chunks:
         self._next, self._bytes = [], 0
 
 
+def _give_back(slots: anyio.CapacityLimiter, borrower: object, _task: asyncio.Task[Any]) -> None:
+    slots.release_on_behalf_of(borrower)
+
+
 def _release(shares: Iterable[Share]) -> None:
     for share in shares:
         share.release()
@@ -260,7 +273,11 @@ def _is_late(ledger: Ledger, submission: Submission) -> bool:
 
 @dataclass
 class _Job:
-    """A job whose tasks are fetched, where they were not delivered. `read` counts those that were there."""
+    """A job whose tasks are fetched, where they were not delivered.
+
+    `read` counts those that were there; `forgotten` is set if the service has forgotten all of them, and nothing was
+    delivered.
+    """
 
     client: AsyncScrapeDoAsyncAPIClient
     submission: Submission
@@ -273,28 +290,37 @@ class _Job:
     unreadable: list[ScrapeDoError] = field(default_factory=list)
     tasks_end_by: float = field(default_factory=lambda: asyncio.get_running_loop().time() + _TASKS_END_WITHIN)
 
-    async def results(self, urls: Sequence[str]) -> deque[asyncio.Task[tuple[Result, Share]]]:
+    async def results(self, task_ids: Mapping[str, str | None]) -> AsyncGenerator[tuple[str, Result, Share], None]:
         """What each URL comes to, in their order, and what it holds of the budget."""
-        task_ids: Sequence[str | None] = [None] * len(urls)
+        fetching: asyncio.Queue[asyncio.Task[tuple[str, Result, Share]]] = asyncio.Queue()
+        fetcher = asyncio.create_task(self._fetch(task_ids, fetching))
         try:
-            task_ids = await self.task_of_each(urls)
-        except NotFoundError as error:
-            self.forgotten = error
-        return deque(
-            asyncio.create_task(self._in_turn(url, task_id)) for url, task_id in zip(urls, task_ids, strict=True)
-        )
+            for _ in task_ids:
+                yield await (await fetching.get())
+        finally:
+            left = [fetcher, *(fetching.get_nowait() for _ in range(fetching.qsize()))]
+            for each in left:
+                each.cancel()
+            await asyncio.gather(*left, return_exceptions=True)
 
-    def release(self) -> None:
-        """Hold nothing of the budget any more."""
-        _release(self.shares)
-
-    async def _in_turn(self, url: str, task_id: str | None) -> tuple[Result, Share]:
-        async with self.client.concurrency.slots:
+    async def _fetch(
+        self, task_ids: Mapping[str, str | None], fetching: asyncio.Queue[asyncio.Task[tuple[str, Result, Share]]]
+    ) -> None:
+        """Begin with each as soon as there is a slot for it."""
+        slots = self.client.concurrency.slots
+        for url, task_id in task_ids.items():
+            borrower = object()
+            await slots.acquire_on_behalf_of(borrower)
             share = self.budget.enter()
             self.shares.append(share)
-            result = await self._result(url, task_id, share)
-            share.settle(result.nbytes)
-            return result, share
+            task = asyncio.create_task(self._in_turn(url, task_id, share))
+            task.add_done_callback(partial(_give_back, slots, borrower))
+            fetching.put_nowait(task)
+
+    async def _in_turn(self, url: str, task_id: str | None, share: Share) -> tuple[str, Result, Share]:
+        result = await self._result(url, task_id, share)
+        share.settle(result.nbytes)
+        return url, result, share
 
     async def _result(self, url: str, task_id: str | None, share: Share) -> Result:
         job_id = self.submission.job_id
@@ -331,23 +357,23 @@ class _Job:
             await asyncio.sleep(_POLL.pause(polls))
             polls += 1
 
-    async def task_of_each(self, targets: Sequence[str]) -> list[str | None]:
-        """The ids of their tasks.
-
-        Raises:
-            NotFoundError: the service has forgotten the job, and nothing of it was delivered.
-        """
+    async def task_of_each(self, targets: Sequence[str]) -> dict[str, str | None]:
+        """The ids of their tasks."""
         submission = self.submission
         if not targets or submission.job_id is None:
-            return [None] * len(targets)
-        urls = await self._urls(submission.job_id)
+            return dict.fromkeys(targets)
+        try:
+            urls = await self._urls(submission.job_id)
+        except NotFoundError as error:
+            self.forgotten = error
+            return dict.fromkeys(targets)
         task_ids = list(urls)
         matched = match_tasks(submission.targets, list(urls.values()))
         task_of = {
             target: None if index is None else task_ids[index]
             for target, index in zip(submission.targets, matched, strict=True)
         }
-        return [task_of[target] for target in targets]
+        return {target: task_of[target] for target in targets}
 
     async def _urls(self, job_id: str) -> dict[str, str]:
         """The URL of each task, as the service echoes it; an empty text where nobody knows it any more."""
