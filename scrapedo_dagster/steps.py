@@ -146,7 +146,7 @@ def collect_partitions(
     partition_of = {place.scope(partition): partition for partition in partitions}
     generation_of = {scope: ledger.generation(scope) for scope in partition_of}
     begun.update(partition_of)
-    total = Total()
+    total = _Total()
 
     def tell_home(scope: Scope) -> None:
         summary, told = _told_of_results(place, scope, generation_of[scope])
@@ -191,7 +191,7 @@ def _told_of_results(
 
 
 @dataclass
-class Total:
+class _Total:
     """What the partitions of a step that have come home came to."""
 
     home: list[str | None] = field(default_factory=list)

@@ -338,10 +338,8 @@ class Ledger:
         self, key: sa.Column[Any], keys: Iterable[Any], as_seen: sa.ColumnElement[bool], values: dict[str, Any]
     ) -> set[Any]:
         """Change the rows with these keys that are as they were seen, in one transaction. Returns their keys."""
-        # In one order, so that two workers with the same rows wait for each other and do not deadlock.
-        seen = sa.select(key).where(as_seen & key.in_(list(keys))).order_by(key).with_for_update()
         with self.engine.begin() as connection:
-            ours = set(connection.execute(seen).scalars())
+            ours = set(connection.execute(_locked(key, as_seen & key.in_(list(keys)))).scalars())
             connection.execute(sa.update(key.table).where(as_seen & key.in_(ours)).values(values))
         return ours
 
@@ -349,6 +347,7 @@ class Ledger:
         """Another run goes on with a generation: from now on it is this run's."""
         with self.engine.begin() as connection:
             same = _of(scope) & (table.c.generation == generation)
+            connection.execute(_locked(table.c.id, same))
             connection.execute(sa.update(table).where(same).values(run_id=run_id))
 
     def claim(self, submission: Submission, *, run_id: str | None, fingerprint: str) -> Submission | None:
@@ -501,6 +500,11 @@ class Ledger:
             engine = sa.create_engine(self._url, pool_pre_ping=True)
         migrate(engine)
         return engine
+
+
+def _locked(key: sa.Column[Any], condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
+    """Lock rows in one order, so that two workers with the same ones wait for each other and do not deadlock."""
+    return sa.select(key).where(condition).order_by(key).with_for_update()
 
 
 def _parts(of: Sequence[Item]) -> Iterator[Sequence[Item]]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import sqlalchemy as sa
@@ -20,11 +22,11 @@ def database(request):
     return request.getfixturevalue("postgres") if request.param == "postgres" else None
 
 
-def submit(work):
+def submit(work, amount=AMOUNT):
     """A partition of many jobs, by the ledger."""
     ledger = Ledger(work.ledger_url)
     scope = Scope(account_of(work.emulator.token), "shop", "mon")
-    batches = [entries_of([f"https://shop.example/{number}"], "raise") for number in range(AMOUNT)]
+    batches = [entries_of([f"https://shop.example/{number}"], "raise") for number in range(amount)]
     assert ledger.plan(scope, 1, batches, fingerprint="f", run_id=None)
     job_id = sa.literal("job-") + sa.cast(table.c.batch, sa.String)
     with ledger.engine.begin() as connection:
@@ -70,3 +72,38 @@ def test_killed_anywhere_the_next_worker_records_the_rest(works, database):
             assert len(recorded(work)[0]) == left["submitted"], point
             assert work.states == {"finished": AMOUNT}, point
     assert after_death == {0, 500, AMOUNT}
+
+
+CHANGES = {
+    "record its jobs": lambda ledger, submissions: ledger.finished_together(submissions),
+    "go on with it": lambda ledger, submissions: ledger.continued(submissions[0].scope, 1, run_id="another"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", CHANGES)
+def test_many_rows_are_locked_in_one_order_so_that_workers_wait_and_do_not_deadlock(works, postgres, change):
+    with works.new(postgres) as work:
+        submit(work, amount=10)
+        # What Postgres does with small tables, or large updates.
+        ledger = Ledger(f"{work.ledger_url}%20-cenable_indexscan%3Doff%20-cenable_bitmapscan%3Doff")
+        submissions = ledger.find()
+        rows = [sa.select(table.c.id).where(table.c.id == submissions[batch].id) for batch in (0, 9)]
+        with ledger.engine.begin() as connection:  # a row that was changed is found behind the others
+            connection.execute(sa.update(table).where(table.c.batch == 0).values(run_id="first"))
+        with ThreadPoolExecutor(1) as pool:
+            with ledger.engine.begin() as connection:
+                connection.execute(rows[0].with_for_update())
+                changing = pool.submit(CHANGES[change], ledger, submissions)
+                wait_until_one_waits(connection)
+                connection.execute(rows[1].with_for_update(nowait=True))
+            changing.result(30)
+        ledger.close()
+
+
+def wait_until_one_waits(connection):
+    deadline = time.monotonic() + 20
+    waiting = sa.text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    while not connection.execute(waiting).scalar():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
