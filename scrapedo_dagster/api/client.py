@@ -21,6 +21,7 @@ import httpx
 from typing_extensions import Self
 
 from scrapedo_dagster._version import __version__
+from scrapedo_dagster.api import DEFAULT_BASE_URL
 from scrapedo_dagster.api.concurrency import AdaptiveConcurrency
 from scrapedo_dagster.api.errors import ScrapeDoError
 from scrapedo_dagster.api.operations import Listing, Operations
@@ -41,7 +42,6 @@ from scrapedo_dagster.api.transport import DEFAULT_TIMEOUT, Admit, AsyncSender, 
 T = TypeVar("T")
 OnPoll = Callable[[JobDetails], None]
 
-DEFAULT_BASE_URL = "https://q.scrape.do"
 TOKEN_VARIABLE = "SCRAPE_DO_API_KEY"  # noqa: S105 - the variable's name
 WAIT_TIMEOUT = timedelta(hours=1)
 WAIT_BACKOFF = Backoff(initial=1.0, maximum=30.0, multiplier=1.5)
