@@ -6,13 +6,16 @@ when a client is made: aiohttp takes a moment to load.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
-from typing import cast
+from collections.abc import AsyncIterator
+from typing import NoReturn, cast
 
 import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
+from httpx_aiohttp.transport import AiohttpResponseStream
+
+_FAILURES = (httpx.TransportError, aiohttp.ClientError)  # some of aiohttp's are not mapped to httpx's
+_CHUNK = 1024 * 1024  # bytes; most answers then pass through httpx in one piece
 
 
 class TruthfulAiohttpTransport(AiohttpTransport):
@@ -39,24 +42,28 @@ class TruthfulAiohttpTransport(AiohttpTransport):
             httpx.ConnectError, httpx.ConnectTimeout: it was not sent.
             httpx.TransportError: it may have been.
         """
-        with _truthful_errors():
+        try:
             response = await super().handle_async_request(request)
+        except _FAILURES as error:
+            _raise_truthfully(error)
         response.stream = _Body(response)
         return response
 
 
 class _Body(httpx.AsyncByteStream):
     def __init__(self, response: httpx.Response) -> None:
-        self._stream = cast("httpx.AsyncByteStream", response.stream)
+        self._stream = cast("AiohttpResponseStream", response.stream)
+        self._stream.CHUNK_SIZE = _CHUNK
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        with _truthful_errors():
+        try:
             async for chunk in self._stream:
                 yield chunk
+        except _FAILURES as error:
+            _raise_truthfully(error)
 
     async def aclose(self) -> None:
-        with _truthful_errors():
-            await self._stream.aclose()
+        await self._stream.aclose()
 
 
 async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -69,15 +76,14 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
         raise aiohttp.ClientPayloadError(str(error)) from error
 
 
-@contextmanager
-def _truthful_errors() -> Iterator[None]:
-    try:
-        yield
-    except (httpx.ConnectError, httpx.ConnectTimeout) as error:
-        cause = error.__cause__
-        is_late = isinstance(cause, aiohttp.ConnectionTimeoutError)
-        is_refused = isinstance(cause, aiohttp.ClientConnectorError)
-        kind = httpx.ConnectTimeout if is_late else httpx.ConnectError if is_refused else httpx.ReadError
-        raise kind(str(error)) from cause
-    except aiohttp.ClientError as error:  # one that is not mapped at all, such as for an answer that is not HTTP
-        raise httpx.RemoteProtocolError(str(error)) from error
+def _raise_truthfully(error: Exception) -> NoReturn:
+    """Raise what is known of the request, by the error of aiohttp where there is one."""
+    mapped = isinstance(error, httpx.TransportError)
+    cause = error.__cause__ if mapped else error
+    if isinstance(cause, aiohttp.ConnectionTimeoutError):
+        raise httpx.ConnectTimeout(str(error)) from cause
+    if isinstance(cause, aiohttp.ClientConnectorError):
+        raise httpx.ConnectError(str(error)) from cause
+    if mapped and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+        raise error
+    raise httpx.ReadError(str(error)) from cause
