@@ -7,7 +7,7 @@ from service import Service
 from variants import BODIES
 
 # Bytes of a page, tasks of the small and of the large partition, rounds.
-CASES = ((50_000, 1_000, 10_000, 2), (500_000, 1_000, 4_000, 1))
+CASES = ((50_000, 1_000, 10_000, 2), (500_000, 1_000, 3_000, 1))
 MEANING = """
 The most memory that a fresh process holds while it collects, with what Python and the libraries take (about half of
 it). It must not grow with the partition, nor with its pages. A partition of 100,000 tasks is measured in *End to end*.
@@ -18,7 +18,7 @@ def measure(quick: bool) -> Section:
     """A small and a large partition of pages of each size, and the SDK with pandas on the small one."""
     figures: list[Figure] = []
     with Service() as service:
-        for size, small, large, times in [(50_000, 500, 2_000, 1)] if quick else CASES:
+        for size, small, large, times in [(50_000, 300, 1_200, 1)] if quick else CASES:
             service.set(size=size)
 
             def run(name: str, tasks: int, size: int = size):

@@ -40,7 +40,6 @@ class Order:
     size: int
     concurrency: int = 64
     latency: float = 0.0
-    check: bool = True
 
     def begin(self) -> None:
         """Nothing counted, and from now on with latency."""
@@ -59,8 +58,7 @@ class Order:
         """Where the results go. At the end of the block it must hold them all."""
         with tempfile.TemporaryDirectory(prefix="scrapedo-benchmark-") as directory:
             yield Path(directory)
-            if self.check:
-                check(Path(directory), self.tasks, self.size)
+            check(Path(directory), self.tasks, self.size)
 
 
 def check(directory: Path, tasks: int, size: int) -> None:
@@ -242,6 +240,7 @@ def same_work(meter: Meter, **order: Any) -> dict[str, Any]:
     thread while fetching goes on.
     """
     import aiohttp
+    import pyarrow.parquet  # noqa: F401
 
     from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 
