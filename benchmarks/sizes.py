@@ -11,10 +11,10 @@ from variants import BODIES
 
 # Name, bytes, base64, tasks, and the peers with the ratio to each that is to be reached, or none.
 CASES: tuple[tuple[str, int, bool, int, dict[str, float | None]], ...] = (
-    ("1 KB", 1_000, False, 1_000, {"sdk": None}),
+    ("1 KB", 1_000, False, 500, {"sdk": None}),
     ("50 KB", 50_000, False, 1_000, {"sdk": 1.5, "same_work": 0.85}),
-    ("50 KB in base64", 50_000, True, 1_000, {"same_work": None}),
-    ("500 KB", 500_000, False, 300, {"sdk": 3.0, "same_work": 0.85}),
+    ("50 KB in base64", 50_000, True, 500, {"same_work": None}),
+    ("500 KB", 500_000, False, 200, {"sdk": 3.0, "same_work": 0.85}),
 )
 NAMES = {"sdk": "SDK", "same_work": "same work"}
 MEANING = """
