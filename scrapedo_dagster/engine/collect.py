@@ -7,6 +7,7 @@ Results stream: the event loop fetches and decodes, a thread writes, and a `Byte
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
@@ -182,12 +183,16 @@ async def collect(
 
 
 def _contents(rows: Sequence[Row]) -> pa.Table:
-    """The rows as a table; texts that are their contents are not copied, which would take longer than all else."""
-    columns = {name: [row[name] for row in rows] for name in CONTENTS_SCHEMA.names}
-    content = pa.array(columns.pop("content"), pa.large_binary())
+    """The rows as a table. To copy contents takes long: they are copied once, and others may run meanwhile."""
+    columns: dict[str, Any] = {name: [row[name] for row in rows] for name in CONTENTS_SCHEMA.names}
+    contents = columns["content"]
+    ends = pa.array([0, *itertools.accumulate(map(len, contents))], pa.int64()).buffers()[1]
+    # Python joins large bytes without its lock, which Arrow holds where it makes an array of them.
+    data = pa.py_buffer(b"".join(contents))
+    columns["content"] = pa.Array.from_buffers(pa.large_binary(), len(contents), [None, ends, data])
     if all(row["text"] is row["content"] for row in rows):
-        columns["text"] = content.cast(pa.large_string())
-    return pa.Table.from_pydict({**columns, "content": content}, schema=CONTENTS_SCHEMA)
+        columns["text"] = columns["content"].cast(pa.large_string())
+    return pa.Table.from_pydict(columns, schema=CONTENTS_SCHEMA)
 
 
 def _sorted_out(submission: Submission, leave_out: frozenset[int]) -> tuple[dict[str, list[Entry]], list[Row]]:
