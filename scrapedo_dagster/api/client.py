@@ -377,7 +377,7 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
 
     async def _run_together(self, step: Together) -> list[Any]:
         async def run_or_error(operation: Operation[Any]) -> Any:
-            async with self.concurrency.slots:
+            async with self.concurrency:
                 try:
                     return await self._run(operation)
                 except ScrapeDoError as error:

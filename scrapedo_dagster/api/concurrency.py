@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cached_property
+import asyncio
+from collections import deque
+from types import TracebackType
 
-import anyio
 import httpx
 
 from scrapedo_dagster.api.retry import Outcome
@@ -13,24 +14,48 @@ from scrapedo_dagster.api.retry import Outcome
 class AdaptiveConcurrency:
     """`most` requests at once, and fewer while the service is too busy.
 
-    Additive increase, multiplicative decrease, as TCP does it: an answer 429 or a timeout halves the number, once for
-    all that were sent before; as many good answers as there are requests at once add one.
+    `async with` it to send one. Additive increase, multiplicative decrease, as TCP does it: an answer 429 or a timeout
+    halves the number, once for all that were sent before; as many good answers as there are requests at once add one.
     """
 
     def __init__(self, most: int) -> None:
         self.most = most
         self.halved = 0
         self._now = float(most)
+        self._used = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
 
     @property
     def now(self) -> int:
         """How many it is now: 1 to `most`."""
         return int(self._now)
 
-    @cached_property
-    def slots(self) -> anyio.CapacityLimiter:
-        """`async with` it to be one of them. Whoever asks first is served first."""
-        return anyio.CapacityLimiter(self.now)
+    async def acquire(self) -> None:
+        """Be one of them, when there is room. Whoever asks first is served first."""
+        if self._used < self.now and not self._waiting:
+            self._used += 1
+            return
+        waiting = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiting)
+        try:
+            await waiting
+        except asyncio.CancelledError:
+            if not waiting.cancelled():
+                self.release()  # it was served in the moment in which it was canceled
+            raise
+
+    def release(self) -> None:
+        """Be none of them any more."""
+        self._used -= 1
+        self._serve()
+
+    async def __aenter__(self) -> None:
+        await self.acquire()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
 
     def heard(self, outcome: Outcome, *, halved: int) -> None:
         """What came of a request. `halved` is what the attribute was when the request was sent."""
@@ -40,9 +65,14 @@ class AdaptiveConcurrency:
                 self._now = max(1.0, self._now / 2)
         elif isinstance(outcome, httpx.Response) and self._now < self.most:
             self._now = min(float(self.most), self._now + 1 / self._now)
-        else:
-            return
-        self.slots.total_tokens = self.now
+            self._serve()
+
+    def _serve(self) -> None:
+        while self._waiting and self._used < self.now:
+            waiting = self._waiting.popleft()
+            if not waiting.done():
+                self._used += 1
+                waiting.set_result(None)
 
 
 def _is_too_busy(outcome: Outcome) -> bool:

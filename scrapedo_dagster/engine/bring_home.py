@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -201,7 +203,21 @@ def collect_together(ready: Mapping[Homecoming, Sequence[Standing]], report: Rep
     if not any(ready.values()):
         return {}
     some = next(iter(ready))
-    return run_through(_collect_together(some.async_client, ready, report), grace=some.submitter.patience.grace)
+    with _collector_at_ease():
+        return run_through(_collect_together(some.async_client, ready, report), grace=some.submitter.patience.grace)
+
+
+@contextmanager
+def _collector_at_ease() -> Iterator[None]:
+    """Python's garbage collector looks at what there is now, such as all of Dagster, no more until the end.
+
+    Each request makes a hundred objects, so that it would look at everything every thousand requests.
+    """
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 async def _collect_together(

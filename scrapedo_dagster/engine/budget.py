@@ -34,6 +34,9 @@ class ByteBudget:
         return share
 
     async def _admit(self, share: Share, amount: int) -> None:
+        if not self._waiting and self.held - share.held + amount <= self.most:
+            self._hold(share, amount)
+            return
         waited_for = asyncio.get_running_loop().create_future()
         self._waiting[share] = (amount, waited_for)
         self._hold(share, 0)  # what was read before was of no use, if it is asked for again

@@ -12,11 +12,9 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mappin
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
 from queue import SimpleQueue
 from typing import Any
 
-import anyio
 import pyarrow as pa
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
@@ -253,10 +251,6 @@ class _Chunks:
         self._next, self._bytes = [], 0
 
 
-def _give_back(slots: anyio.CapacityLimiter, borrower: object, _task: asyncio.Task[Any]) -> None:
-    slots.release_on_behalf_of(borrower)
-
-
 def _release(shares: Iterable[Share]) -> None:
     for share in shares:
         share.release()
@@ -312,14 +306,13 @@ class _Job:
         self, task_ids: Mapping[str, str | None], fetching: asyncio.Queue[asyncio.Task[tuple[str, Result, Share]]]
     ) -> None:
         """Begin with each as soon as there is a slot for it."""
-        slots = self.client.concurrency.slots
+        slots = self.client.concurrency
         for url, task_id in task_ids.items():
-            borrower = object()
-            await slots.acquire_on_behalf_of(borrower)
+            await slots.acquire()
             share = self.budget.enter()
             self.shares.append(share)
             task = asyncio.create_task(self._in_turn(url, task_id, share))
-            task.add_done_callback(partial(_give_back, slots, borrower))
+            task.add_done_callback(lambda _: slots.release())
             fetching.put_nowait(task)
 
     async def _in_turn(self, url: str, task_id: str | None, share: Share) -> tuple[str, Result, Share]:

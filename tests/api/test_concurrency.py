@@ -32,12 +32,12 @@ async def client(server: Any, token: str, quick: Any) -> AsyncIterator[Callable[
 async def test_answers_429_and_timeouts_halve_it_and_good_ones_raise_it_by_one_a_round() -> None:
     concurrency = AdaptiveConcurrency(32)
     concurrency.heard(BUSY, halved=0)
-    assert (concurrency.now, concurrency.slots.total_tokens) == (16, 16)
+    assert concurrency.now == 16
     concurrency.heard(httpx.ReadTimeout("late"), halved=1)
     assert concurrency.now == 8
     for _ in range(9):  # a little more than a round, since it grows meanwhile
         concurrency.heard(GOOD, halved=2)
-    assert (concurrency.now, concurrency.slots.total_tokens) == (9, 9)
+    assert concurrency.now == 9
     for _ in range(2000):
         concurrency.heard(GOOD, halved=2)
     assert concurrency.now == 32
@@ -51,6 +51,38 @@ async def test_it_is_halved_once_for_all_that_was_sent_before_and_never_to_nothi
     for halved in range(1, 20):
         concurrency.heard(BUSY, halved=halved)
     assert concurrency.now == 1
+
+
+async def test_so_many_are_under_way_and_whoever_asks_first_is_served_first() -> None:
+    concurrency = AdaptiveConcurrency(4)
+    served: list[int] = []
+
+    async def ask(number: int) -> None:
+        await concurrency.acquire()
+        served.append(number)
+
+    asking = [asyncio.create_task(ask(number)) for number in range(10)]
+    await asyncio.sleep(0)
+    assert served == [0, 1, 2, 3]
+    concurrency.heard(BUSY, halved=0)
+    concurrency.release()
+    concurrency.release()
+    await asyncio.sleep(0)
+    assert served == [0, 1, 2, 3], "two are under way, which is as many as it may be now"
+    concurrency.release()
+    asking[4].cancel()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert served == [0, 1, 2, 3, 5], "one that was canceled when it was served passes it on"
+    for _ in range(2):
+        concurrency.heard(GOOD, halved=1)
+        concurrency.heard(GOOD, halved=1)
+    await asyncio.sleep(0)
+    assert served == [0, 1, 2, 3, 5, 6]
+    for each in asking:
+        each.cancel()
+    await asyncio.gather(*asking, return_exceptions=True)
+    assert concurrency._used == 3, "those that waited hold nothing"
 
 
 async def test_other_trouble_says_nothing_about_it() -> None:
@@ -76,7 +108,7 @@ async def test_the_number_of_connections_is_that_of_requests_at_once(
         server.on("GET", f"/jobs/j1/t{number}", full)
 
     async def fetch(number: int) -> str:
-        async with connected.concurrency.slots:
+        async with connected.concurrency:
             return (await connected.get_task("j1", f"t{number}")).task_id
 
     assert await asyncio.gather(*map(fetch, range(40))) == [f"t{number}" for number in range(40)]
