@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import itertools
 
-BYTES_IN_FLIGHT = 32 * 1024 * 1024
-_UNKNOWN = 1024 * 1024  # bytes that are set aside for the first answer that does not tell its length
+BYTES_IN_FLIGHT = 16 * 1024 * 1024
+_UNKNOWN = 256 * 1024  # bytes that are set aside for the first answers, where they do not tell their length
+_FORGOTTEN = 0.98  # of what is set aside for later ones, with each result: a page that was long says little of others
 _ROW = 4000  # bytes that a result takes besides its content
 
 
@@ -22,7 +23,7 @@ class ByteBudget:
         self.most = most
         self.held = 0
         self._leaving = 0
-        self._largest = _UNKNOWN
+        self._largest = float(_UNKNOWN)
         self._numbers = itertools.count()
         self._coming: dict[Share, None] = {}  # in their order
         self._waiting: dict[Share, tuple[int, asyncio.Future[None]]] = {}
@@ -72,12 +73,12 @@ class Share:
         self._leaving = 0
 
     async def admit(self, amount: int | None) -> None:
-        """Wait until so many bytes of content may be read; None: as many as the largest so far had."""
-        await self._budget._admit(self, _ROW + (self._budget._largest if amount is None else amount))
+        """Wait until so many bytes of content may be read; None: about as many as the largest lately had."""
+        await self._budget._admit(self, _ROW + (int(self._budget._largest) if amount is None else amount))
 
     def settle(self, amount: int) -> None:
         """It came, and has so many bytes of content."""
-        self._budget._largest = max(self._budget._largest, amount)
+        self._budget._largest = max(self._budget._largest * _FORGOTTEN, amount)
         self._budget._hold(self, _ROW + amount)
 
     def take(self) -> None:

@@ -46,7 +46,7 @@ _MOST_CREDITS = 2**31 - 1  # that the ledger holds; the service may say anything
 _LATE = timedelta(days=2)  # of the 3 days that results are kept
 _TASKS_END_WITHIN = 30.0  # seconds after the job; how the service orders the two is not documented
 _POLL = Backoff(initial=0.5, maximum=5.0)
-_CHUNK = 4 * 1024 * 1024  # bytes of results that the thread is given at once
+_CHUNK = 2 * 1024 * 1024  # bytes of results that the thread is given at once
 
 
 @dataclass(frozen=True)

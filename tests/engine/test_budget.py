@@ -69,12 +69,16 @@ async def test_those_behind_do_not_pass_one_that_waits() -> None:
     assert [each.done() for each in waiting] == [True, False, False]
 
 
-async def test_an_answer_of_unknown_length_is_taken_to_be_as_long_as_the_longest() -> None:
+async def test_an_answer_of_unknown_length_is_taken_to_be_as_long_as_the_longest_lately() -> None:
     budget = ByteBudget()
-    known, unknown = budget.enter(), budget.enter()
+    known, unknown, small, later = (budget.enter() for _ in range(4))
     known.settle(5_000_000)
     await unknown.admit(None)
     assert unknown.held == ROW + 5_000_000
+    for _ in range(500):
+        small.settle(1000)
+    await later.admit(None)
+    assert later.held == ROW + 1000
 
 
 async def test_one_that_asks_again_has_what_it_asks_for_and_not_both() -> None:
