@@ -24,7 +24,7 @@ most. *Same work* is a streaming loop written by hand on bare aiohttp that parse
 two tables, without ledger, order or syncing. *SDK* is the public SDK's `submit_and_wait`, which fetches one task at a
 time, and pandas `to_parquet`; *SDK loop* is the SDK's asyncio client by hand with 32 at once, and pandas. At latency,
 the most that can be had is requests at once / latency: 1,280 tasks a second for 64 at 50 ms. It is rates that are
-compared: the slow peers fetch fewer tasks (the SDK 20 at 50 ms, 4 at 200 ms). All runs but those of 10,000 tasks take
+compared: the slow peers fetch fewer tasks (the SDK 12 at 50 ms, 3 at 200 ms). All runs but those of 10,000 tasks take
 half a second to a second, in which the last requests and syncing count more than in a long one; the latency of the one
 request for the job is taken off.
 """.strip().replace("\n", " ")
@@ -77,13 +77,13 @@ def _cell(values: tuple[float, ...]) -> str:
 
 def _grid(run: Run, rounds: int, latency: float, steps: tuple[int, ...]) -> dict[tuple[str, int], tuple[float, ...]]:
     """Tasks a second of each round, by variant and requests at once."""
-    deep = {0.0: 0, 0.05: 10, 0.2: 4}[latency]  # requests one after another
-    amounts = {("ours", step): deep * step or 800 for step in steps}
+    deep = {0.0: 0, 0.05: 8, 0.2: 3}[latency]  # requests one after another
+    amounts = {("ours", step): deep * step or 600 for step in steps}
     # Fewer than 32 at once wait for the latency, and for nothing else.
-    amounts |= {("reading", step): deep * step or 800 for step in steps if step >= 32 or not latency}
+    amounts |= {("reading", step): deep * step or 600 for step in steps if step >= 32 or not latency}
     amounts["same_work", STATED] = amounts["ours", STATED]
-    amounts["sdk_loop", LOOP_CONCURRENCY] = deep * LOOP_CONCURRENCY or 500
-    amounts["sdk", 1] = {0.0: 500, 0.05: 20, 0.2: 4}[latency]
+    amounts["sdk_loop", LOOP_CONCURRENCY] = deep * LOOP_CONCURRENCY or 400
+    amounts["sdk", 1] = {0.0: 400, 0.05: 12, 0.2: 3}[latency]
     found: dict[tuple[str, int], tuple[float, ...]] = dict.fromkeys(amounts, ())
     for _ in range(rounds):
         for (name, step), tasks in amounts.items():

@@ -37,7 +37,7 @@ def measure(quick: bool) -> Section:
     """The difference of wall time, and of CPU time."""
     if not quick:
         fresh(__file__, "ours")  # the files are in the system's cache then
-    found = rounds(1 if quick else 7, {name: partial(fresh, __file__, name) for name in ("dagster", "ours")})
+    found = rounds(1 if quick else 5, {name: partial(fresh, __file__, name) for name in ("dagster", "ours")})
     wall = {name: tuple(each.wall for each in all_of_them) for name, all_of_them in found.items()}
     cpu = {name: tuple(each.cpu for each in all_of_them) for name, all_of_them in found.items()}
     over = [tuple(a - b for a, b in zip(each["ours"], each["dagster"], strict=True)) for each in (wall, cpu)]

@@ -7,7 +7,7 @@ from service import Service
 from variants import BODIES
 
 # Bytes of a page, tasks of the small and of the large partition, rounds.
-CASES = ((50_000, 1_000, 10_000, 2), (500_000, 1_000, 3_000, 1))
+CASES = ((50_000, 1_000, 10_000, 1), (500_000, 1_000, 3_000, 1))
 MEANING = """
 The most memory that a fresh process holds while it collects, with what Python and the libraries take (about half of
 it). It must not grow with the partition, nor with its pages. A partition of 100,000 tasks is measured in *End to end*.

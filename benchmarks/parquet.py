@@ -107,7 +107,7 @@ def _written(file: Any, rows: int) -> dict[str, Any]:
 
 def measure(quick: bool) -> Section:
     """Ours beside pandas, then codecs and row groups."""
-    amount, times = (200, 1) if quick else (800, 5)
+    amount, times = (200, 1) if quick else (500, 5)
     first = rounds(times, {name: partial(fresh, __file__, name, rows=2 * amount) for name in ("ours", "with_pandas")})
     with ExitStack() as stack:
         writer = stack.enter_context(Worker(__file__, "ours"))

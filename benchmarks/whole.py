@@ -14,7 +14,7 @@ from service import Service
 from variants import BODIES
 
 SIZE = 5_000
-CASES = ((1_000, 5), (10_000, 3), (100_000, 1))  # targets, rounds
+CASES = ((1_000, 5), (10_000, 2), (100_000, 1))  # targets, rounds
 PEER_UP_TO = 10_000
 MEANING = """
 A partition from its list of targets to its complete Parquet: plan, claim and submit in jobs of 1,000, see that they
