@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import heapq
+import itertools
 from types import TracebackType
 
 import httpx
@@ -23,20 +24,21 @@ class AdaptiveConcurrency:
         self.halved = 0
         self._now = float(most)
         self._used = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap
+        self._numbers = itertools.count()
 
     @property
     def now(self) -> int:
         """How many it is now: 1 to `most`."""
         return int(self._now)
 
-    async def acquire(self) -> None:
-        """Be one of them, when there is room. Whoever asks first is served first."""
+    async def acquire(self, turn: int = 0) -> None:
+        """Be one of them, when there is room. The lowest turn is served first, and in one turn whoever asked first."""
         if self._used < self.now and not self._waiting:
             self._used += 1
             return
         waiting = asyncio.get_running_loop().create_future()
-        self._waiting.append(waiting)
+        heapq.heappush(self._waiting, (turn, next(self._numbers), waiting))
         try:
             await waiting
         except asyncio.CancelledError:
@@ -69,7 +71,7 @@ class AdaptiveConcurrency:
 
     def _serve(self) -> None:
         while self._waiting and self._used < self.now:
-            waiting = self._waiting.popleft()
+            _, _, waiting = heapq.heappop(self._waiting)
             if not waiting.done():
                 self._used += 1
                 waiting.set_result(None)

@@ -148,17 +148,17 @@ class Homecoming:
         return Watch(self.submitter.ledger, self.submitter.client, self.inbox, self.submitter.log)
 
     async def collect(
-        self, standing: Standing, client: AsyncScrapeDoAsyncAPIClient, budget: ByteBudget, report: Report
+        self, standing: Standing, client: AsyncScrapeDoAsyncAPIClient, budget: ByteBudget, turn: int, report: Report
     ) -> None:
         """Write the rows of one batch; see `collect`."""
         try:
-            await self._collect(standing, client, budget, report)
+            await self._collect(standing, client, budget, turn, report)
         except LostClaimError:
             # Another worker has recorded it, and our part has replaced its: write that as it was recorded.
-            await self._collect(standing, client, budget, report)
+            await self._collect(standing, client, budget, turn, report)
 
     async def _collect(
-        self, standing: Standing, client: AsyncScrapeDoAsyncAPIClient, budget: ByteBudget, report: Report
+        self, standing: Standing, client: AsyncScrapeDoAsyncAPIClient, budget: ByteBudget, turn: int, report: Report
     ) -> None:
         ledger = self.submitter.ledger
         submission = await asyncio.to_thread(ledger.get, standing.id)
@@ -175,6 +175,7 @@ class Homecoming:
             retries=self.retries,
             inbox=self.inbox,
             budget=budget,
+            turn=turn,
             on_target=partial(report.target_written, submission.scope),
         )
 
@@ -228,14 +229,14 @@ async def _collect_together(
     problems: dict[Homecoming, Exception] = {}
     stopped: set[Homecoming] = set()
     budget = ByteBudget()
-    batches = iter([(home, each) for home, standings in ready.items() for each in standings])
+    batches = enumerate([(home, each) for home, standings in ready.items() for each in standings])
 
     async def collect_some(client: AsyncScrapeDoAsyncAPIClient) -> None:
-        for home, standing in batches:
+        for turn, (home, standing) in batches:
             if home in stopped:
                 continue
             try:
-                await home.collect(standing, client, budget, report)
+                await home.collect(standing, client, budget, turn, report)
             except Exception as problem:  # noqa: BLE001 - whatever it is, the other partitions are collected
                 problems.setdefault(home, problem)
                 if not isinstance(problem, ServerError | UnparsableResponseError):

@@ -46,6 +46,7 @@ _MOST_CREDITS = 2**31 - 1  # that the ledger holds; the service may say anything
 _LATE = timedelta(days=2)  # of the 3 days that results are kept
 _TASKS_END_WITHIN = 30.0  # seconds after the job; how the service orders the two is not documented
 _POLL = Backoff(initial=0.5, maximum=5.0)
+_AHEAD = 16  # targets of a batch that wait for a slot
 _CHUNK = 2 * 1024 * 1024  # bytes of results that the thread is given at once
 
 
@@ -108,6 +109,7 @@ async def collect(
     retries: int = 0,
     inbox: Inbox | None = None,
     budget: ByteBudget | None = None,
+    turn: int = 0,
     on_target: Callable[[], None] = lambda: None,
 ) -> None:
     """Write the rows of one finished or expired submission, and record it as collected.
@@ -127,6 +129,7 @@ async def collect(
         inbox: where tasks may have been delivered. They are not fetched, also where the service no longer has them, and
             are removed from it once the submission is recorded.
         budget: of the batches that are collected at the same time, which come in its order; by default of this one.
+        turn: of the batches that are collected at the same time, the lowest is fetched first.
         on_target: called after each target.
 
     Raises:
@@ -137,7 +140,7 @@ async def collect(
     may_retry = submission.attempt < retries and submission.state != State.COLLECTED
     delivered = await asyncio.to_thread(Delivered.look, inbox, submission)
     is_late = await asyncio.to_thread(_is_late, ledger, submission)
-    job = _Job(client, submission, delivered, budget or ByteBudget(), is_late)
+    job = _Job(client, submission, delivered, budget or ByteBudget(), turn, is_late)
     came: list[tuple[str, Row]] = []
     again: list[Entry] = []
     chunks = _Chunks(asyncio.get_running_loop())
@@ -282,6 +285,7 @@ class _Job:
     submission: Submission
     delivered: Delivered
     budget: ByteBudget
+    turn: int
     is_late: bool
     read: int = 0
     forgotten: NotFoundError | None = None
@@ -305,20 +309,24 @@ class _Job:
     async def _fetch(
         self, task_ids: Mapping[str, str | None], fetching: asyncio.Queue[asyncio.Task[tuple[str, Result, Share]]]
     ) -> None:
-        """Begin with each as soon as there is a slot for it."""
-        slots = self.client.concurrency
+        """Begin with each as soon as there is a slot for it. A few wait for one, so that none is ever idle."""
+        ahead = asyncio.Semaphore(_AHEAD)
         for url, task_id in task_ids.items():
-            await slots.acquire()
+            await ahead.acquire()
+            fetching.put_nowait(asyncio.create_task(self._in_turn(url, task_id, ahead)))
+
+    async def _in_turn(self, url: str, task_id: str | None, ahead: asyncio.Semaphore) -> tuple[str, Result, Share]:
+        slots = self.client.concurrency
+        await slots.acquire(self.turn)
+        try:
+            ahead.release()
             share = self.budget.enter()
             self.shares.append(share)
-            task = asyncio.create_task(self._in_turn(url, task_id, share))
-            task.add_done_callback(lambda _: slots.release())
-            fetching.put_nowait(task)
-
-    async def _in_turn(self, url: str, task_id: str | None, share: Share) -> tuple[str, Result, Share]:
-        result = await self._result(url, task_id, share)
-        share.settle(result.nbytes)
-        return url, result, share
+            result = await self._result(url, task_id, share)
+            share.settle(result.nbytes)
+            return url, result, share
+        finally:
+            slots.release()
 
     async def _result(self, url: str, task_id: str | None, share: Share) -> Result:
         job_id = self.submission.job_id

@@ -85,6 +85,23 @@ async def test_so_many_are_under_way_and_whoever_asks_first_is_served_first() ->
     assert concurrency._used == 3, "those that waited hold nothing"
 
 
+async def test_the_lowest_turn_is_served_first() -> None:
+    concurrency = AdaptiveConcurrency(1)
+    served: list[tuple[int, str]] = []
+
+    async def ask(turn: int, name: str) -> None:
+        await concurrency.acquire(turn)
+        served.append((turn, name))
+        concurrency.release()
+
+    await concurrency.acquire(9)
+    asking = [asyncio.create_task(ask(turn, name)) for turn, name in [(2, "a"), (1, "b"), (2, "c"), (1, "d")]]
+    await asyncio.sleep(0)
+    concurrency.release()
+    await asyncio.gather(*asking)
+    assert served == [(1, "b"), (1, "d"), (2, "a"), (2, "c")]
+
+
 async def test_other_trouble_says_nothing_about_it() -> None:
     concurrency = AdaptiveConcurrency(32)
     concurrency.heard(BUSY, halved=0)
