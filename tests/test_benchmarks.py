@@ -12,6 +12,8 @@ from scrape_do.async_api import ScrapeDoAsyncAPIClient as PublicClient
 
 from scrapedo_dagster.api import JobRequest, JobsQuery, ScrapeDoAsyncAPIClient
 
+pytestmark = pytest.mark.slow  # they start processes
+
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
 SIZE = 1_000
 
