@@ -126,6 +126,7 @@ class AsyncSender:
                 await response.aclose()
         except httpx.RequestError as error:
             error.request = request
+            error.__cause__ = error.__context__ = None  # aiohttp's show the headers of the request; its words are here
             return _without_token(error)
         return response
 

@@ -16,6 +16,7 @@ import pytest
 from scrapedo_dagster.api import (
     APIConnectionError,
     APIStatusError,
+    AsyncScrapeDoAsyncAPIClient,
     AuthenticationError,
     BadRequestError,
     GoneError,
@@ -39,6 +40,7 @@ from scrapedo_dagster.api import (
     UnparsableResponseError,
     errors,
 )
+from scrapedo_dagster.api.steps import Call
 
 REQUEST = JobRequest(targets=["https://example.com/a"])
 JOB = JobDetails.model_validate({"JobID": "j1", "Status": "error", "TaskIDs": ["t1"]})
@@ -321,3 +323,17 @@ def test_request_that_httpx_keeps_has_no_token_any_more(connect: Any, token: str
     raised_by(lambda: connect(transport=Keeping()).get_job("j1"))
     assert len(kept) == 3
     assert all(token not in str(error.request.headers.raw) for error in kept)
+
+
+async def test_what_a_sender_returns_in_place_of_an_answer_shows_no_token(
+    server: Any, token: str, everything_an_error_tells: Any
+) -> None:
+    def no_http(connection: Any, request: Any) -> bool:
+        connection.sendall(b"this is not HTTP\r\n\r\n")
+        return False
+
+    server.on("GET", "/me", no_http)
+    async with AsyncScrapeDoAsyncAPIClient(token, base_url=server.url) as client:
+        outcome = await client._http.send(Call("GET", "/api/v1/me", "the account"))
+    assert isinstance(outcome, httpx.ReadError)
+    assert token not in everything_an_error_tells(outcome)
