@@ -77,10 +77,12 @@ def sweep(works, server, scenario, is_chosen):
             if found := problems_of(work, files):
                 problems[point] = [*found, work.log]
     # How often a job is asked for differs from run to run; and, since batches are written in threads, how many
-    # connections to the ledger that takes, and how often a file meets a cleaner before it is locked. Nothing else.
+    # connections to the ledger that takes, and how often a file meets a cleaner before it is locked, is removed and
+    # opened anew. Nothing else.
     assert {point.partition(" ")[2].partition(" #")[0] for point in not_reached} <= {
         "GET /jobs/*",
         "open part",
+        "unlink part",
         "to the ledger",
     }
     seconds = (time.monotonic() - began) / max(len(chosen), 1)
