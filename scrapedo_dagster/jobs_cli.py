@@ -128,8 +128,8 @@ def cancel(
 ) -> None:
     """Cancel submissions at Scrape.do and in the ledger.
 
-    What their jobs have already done is billed. A partition with a canceled submission is not collected any more:
-    materialising its jobs again submits all of its targets anew.
+    What their jobs have already done is billed. A partition with a canceled submission is not collected until its jobs
+    are materialised again: that keeps what had ended, and submits the rest.
     """
     if bool(submission_ids) == bool(dataset) or (partition is not None and not dataset):
         raise click.UsageError("give either ids, or --dataset (and --partition)")
@@ -238,8 +238,9 @@ def _warn_of_siblings(ledger: Ledger, chosen: Sequence[Submission], as_json: boo
         if others and any(each.state == State.CANCELED for each in submissions):
             listed = " ".join(str(each.id) for each in others)
             click.echo(
-                f"Warning: {scope}, generation {generation} has other open submissions, which will not be collected "
-                f"now that it is canceled in part: scrapedo-dagster jobs cancel {listed}",
+                f"Warning: {scope}, generation {generation} has other open submissions, which are not collected until "
+                "its jobs are materialised again, now that it is canceled in part: "
+                f"scrapedo-dagster jobs cancel {listed}",
                 err=True,
             )
 

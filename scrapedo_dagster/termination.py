@@ -107,7 +107,10 @@ _BY_HAND = "`scrapedo-dagster jobs list` shows them and `scrapedo-dagster jobs c
 def _told(outcomes: list[Outcome]) -> str:
     canceled = sum(each.fate == Fate.CANCELED for each in outcomes)
     left = [each for each in outcomes if each.fate == Fate.LEFT]
-    told = f"{canceled} Scrape.do jobs were canceled. What they had already done is billed."
+    told = (
+        f"{canceled} Scrape.do jobs were canceled. What they had already done is billed, and is kept if the jobs are "
+        "materialised again within three days."
+    )
     if not left:
         return told
     listed = "; ".join(

@@ -26,7 +26,7 @@ from scrapedo_dagster.engine.budget import ByteBudget
 from scrapedo_dagster.engine.collect import Tables, collect
 from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.interrupts import run_through
-from scrapedo_dagster.engine.ledger import LedgerError, LostClaimError, Scope, Standing, Submission
+from scrapedo_dagster.engine.ledger import LedgerError, LostClaimError, Scope, Standing
 from scrapedo_dagster.engine.states import UNSENT, State
 from scrapedo_dagster.engine.submit import Submitter
 from scrapedo_dagster.engine.watch import Watch
@@ -162,16 +162,12 @@ class Homecoming:
     ) -> None:
         ledger = self.submitter.ledger
         submission = await asyncio.to_thread(ledger.get, standing.id)
-        later: list[Submission] = []
-        if submission.state == State.COLLECTED:
-            found = await asyncio.to_thread(ledger.submissions, submission.scope, submission.generation)
-            later = [each for each in found if each.attempt > submission.attempt]
         await collect(
             ledger,
             client,
             self.tables,
             submission,
-            leave_out=frozenset(entry.position for each in later for entry in each.entries),
+            leave_out=await asyncio.to_thread(ledger.submitted_again, submission),
             retries=self.retries,
             inbox=self.inbox,
             budget=budget,
@@ -191,7 +187,7 @@ class Homecoming:
         if ended:
             raise NothingSubmittedError(
                 f"{len(ended)} of {len(standings)} batches of {scope} were {ended[0].state.value} "
-                f"({ended[0].reason}): materialise its jobs again to submit its targets anew."
+                f"({ended[0].reason}): materialise its jobs again to go on with what was not done."
             )
 
 

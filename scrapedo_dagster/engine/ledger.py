@@ -182,6 +182,17 @@ class Ledger:
         found = self._select(_of(scope) & (table.c.generation == generation))
         return sorted(found, key=lambda each: each.batch)
 
+    def submitted_again(self, submission: Submission) -> frozenset[int]:
+        """The positions of its generation that were planned once more, after its own attempt: their rows are there."""
+        later = (
+            _of(submission.scope)
+            & (table.c.generation == submission.generation)
+            & (table.c.attempt > submission.attempt)
+        )
+        with self.engine.connect() as connection:
+            found = connection.execute(sa.select(table.c.entries).where(later)).scalars()
+            return frozenset(Entry(*entry).position for entries in found for entry in entries)
+
     def standings(self, scope: Scope, generation: int) -> list[Standing]:
         """Where the batches of a generation stand, by batch, without their targets."""
         columns = [column for column in table.c if column.name not in _BULKY]
@@ -404,9 +415,19 @@ class Ledger:
 
     def finished(self, submission: Held) -> Held:
         """Its job has ended, in whatever status; or it has nothing to send."""
-        if submission.state == State.PLANNED and submission.target_count:
+        if submission.state == State.CANCELED or (submission.state == State.PLANNED and submission.target_count):
             raise _illegal(submission, State.FINISHED)  # they would never be sent
         return self._move(submission, State.FINISHED, finished_at=self.now())
+
+    def resumed(self, submission: Submission, again: Batch) -> Submission:
+        """It was canceled, and is gone on with. What was not done is planned as a new batch in the same moment."""
+        if submission.state != State.CANCELED:
+            raise _illegal(submission, State.FINISHED)
+        now = self.now()
+        with self.engine.begin() as connection:
+            moved = self._move_on(connection, submission, State.FINISHED, reason=None)
+            self._plan_again(connection, submission, again, now)
+        return moved
 
     def finished_together(self, submissions: Sequence[Held]) -> list[Held]:
         """The jobs of all these have ended. Returns those that no other worker had moved.
@@ -439,24 +460,29 @@ class Ledger:
             moved = self._move_on(
                 connection, submission, State.COLLECTED, collected_at=now, credits=credits_used, succeeded=succeeded
             )
-            if again:
-                # Batches that end at the same time must not be given one number; this row is there once a generation.
-                whole = _of(submission.scope, generations) & (generations.c.generation == submission.generation)
-                connection.execute(sa.select(generations.c.generation).where(whole).with_for_update())
-                same = _of(submission.scope) & (table.c.generation == submission.generation)
-                last = connection.execute(sa.select(sa.func.max(table.c.batch)).where(same)).scalar_one()
-                row = _planned(
-                    submission.scope,
-                    submission.generation,
-                    last + 1,
-                    submission.attempt + 1,
-                    again,
-                    submission.fingerprint,
-                    submission.run_id,
-                    now,
-                )
-                connection.execute(sa.insert(table), [row])
+            self._plan_again(connection, submission, again, now)
         return moved
+
+    def _plan_again(self, connection: sa.Connection, submission: Submission, again: Batch, now: datetime) -> None:
+        """Plan some entries of a submission as a new batch, if there are any."""
+        if not again:
+            return
+        # Batches that end at the same time must not be given one number; this row is there once a generation.
+        whole = _of(submission.scope, generations) & (generations.c.generation == submission.generation)
+        connection.execute(sa.select(generations.c.generation).where(whole).with_for_update())
+        same = _of(submission.scope) & (table.c.generation == submission.generation)
+        last = connection.execute(sa.select(sa.func.max(table.c.batch)).where(same)).scalar_one()
+        row = _planned(
+            submission.scope,
+            submission.generation,
+            last + 1,
+            submission.attempt + 1,
+            again,
+            submission.fingerprint,
+            submission.run_id,
+            now,
+        )
+        connection.execute(sa.insert(table), [row])
 
     def _move(self, submission: Held, to: State, **values: Any) -> Held:
         try:

@@ -12,6 +12,7 @@ class State(str, Enum):
     planned -> submitting -> submitted -> finished -> collected
                  |-> uncertain -> submitted (adopted) | planned (certainly not there)
     any of the first five -> canceled | failed | expired;    expired -> collected
+    canceled -> finished: it is gone on with, and what of it was not done is planned as another batch
     ```
     """
 
@@ -38,7 +39,7 @@ FOLLOWERS: dict[State, frozenset[State]] = {
     State.FINISHED: frozenset({State.COLLECTED, *_ENDS}),
     State.EXPIRED: frozenset({State.COLLECTED}),
     State.COLLECTED: frozenset(),
-    State.CANCELED: frozenset(),
+    State.CANCELED: frozenset({State.FINISHED}),
     State.FAILED: frozenset(),
 }
 

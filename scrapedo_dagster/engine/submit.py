@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -27,11 +27,12 @@ from scrapedo_dagster.api.responses import JobCreationResponse
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 from scrapedo_dagster.engine.inbox_address import Webhook, WebhookError
 from scrapedo_dagster.engine.interrupts import see_through
-from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Scope, Submission
+from scrapedo_dagster.engine.ledger import RETENTION, Ledger, LostClaimError, Scope, Submission
 from scrapedo_dagster.engine.purse import Purse
+from scrapedo_dagster.engine.resume import left_to_do
 from scrapedo_dagster.engine.settle import Patience, settle
 from scrapedo_dagster.engine.states import UNSENT, State
-from scrapedo_dagster.engine.targets import Batch, batches_of
+from scrapedo_dagster.engine.targets import Batch, Entry, batches_of
 from scrapedo_dagster.engine.watch import refresh
 
 _ATTEMPTS = 5  # at submitting a batch that provably did not arrive
@@ -112,14 +113,20 @@ class Submitter:
             unfinished: a generation whose files are not the data of the partition yet. It counts as open also when all
                 of it is collected: its worker died before it could say so.
 
+        A generation that was canceled is continued while Scrape.do keeps its results, if it has these very targets and
+        options: who canceled it may have wanted others.
+
         Raises:
-            NotEnoughCreditsError: a new generation would cost too much.
+            NotEnoughCreditsError: a new generation, or the rest of a canceled one, would cost too much.
+            ScrapeDoError: the service could not be asked how much of a canceled generation is done.
         """
         while True:
             newest = self.ledger.generation(self.scope)
-            if newest and reuse_open_jobs and self._can_be_continued(newest, unfinished):
-                self._compare(newest, entries)
+            if newest and reuse_open_jobs and self._can_be_continued(newest, unfinished, entries):
+                # First: what a run has that was terminated is canceled by whoever sees it.
                 self.ledger.continued(self.scope, newest, run_id=self.run_id)
+                self._resume(newest)
+                self._compare(newest, entries)
                 return Generation(newest, continued=True)
             self._check_credits(entries)
             number = max(newest, above) + 1
@@ -143,8 +150,12 @@ class Submitter:
             if self.advance(unsent):
                 pauses = 0
                 continue
-            time.sleep(Backoff(initial=self.patience.pause, maximum=_LONGEST_PAUSE).pause(pauses))
+            self._pause(pauses)
             pauses += 1
+
+    def _pause(self, pauses: int) -> None:
+        """Before the next look at what others are doing, or at what cannot be told yet."""
+        time.sleep(Backoff(initial=self.patience.pause, maximum=_LONGEST_PAUSE).pause(pauses))
 
     def advance(self, unsent: Sequence[Submission]) -> bool:
         """Do for each what can be done now. False if that is nothing for any.
@@ -198,7 +209,7 @@ class Submitter:
         return self.ledger.count(self.scope.account, _ON_THE_WAY) < self.limits.max_open_jobs
 
     def _check_credits(self, entries: Batch) -> None:
-        targets = len({entry.url for entry in entries if entry.rejected is None})
+        targets = len(_targets_in(entries))
         estimate = targets * credits_per_target(self.options)
         if self.limits.max_credits is not None and estimate > self.limits.max_credits:
             raise NotEnoughCreditsError(
@@ -212,20 +223,57 @@ class Submitter:
                 "nothing was submitted. List fewer targets or add credits."
             )
 
-    def _can_be_continued(self, generation: int, unfinished: int | None) -> bool:
+    def _can_be_continued(self, generation: int, unfinished: int | None, entries: Batch) -> bool:
         submissions = self.ledger.submissions(self.scope, generation)
-        stopped = any(each.state in {State.CANCELED, State.FAILED} for each in submissions)
-        is_open = generation == unfinished or any(each.is_open for each in submissions)
+        states = {each.state for each in submissions}
+        if State.CANCELED in states and not self._is_same_work(submissions, entries):
+            return False
+        stopped = State.FAILED in states
+        is_open = State.CANCELED in states or generation == unfinished or any(each.is_open for each in submissions)
         # A run that died after everything was collected, and before Dagster knew, is retried: it has paid already.
         is_ours = self.run_id is not None and all(each.run_id == self.run_id for each in submissions)
         # Without targets nothing was paid, and there is nothing to go on with: the list may have been mended since.
         has_targets = any(each.targets for each in submissions)
         return has_targets and (is_open or is_ours) and not stopped
 
+    def _is_same_work(self, submissions: Sequence[Submission], entries: Batch) -> bool:
+        """Whether what was canceled is wanted again, as it was."""
+        canceled = f"{self.scope}: generation {submissions[0].generation} was canceled, and is not continued, since"
+        if self.ledger.now() - submissions[0].planned_at >= RETENTION:
+            self.log(f"{canceled} Scrape.do keeps results for three days. All targets are submitted anew.")
+        elif _targets_of(submissions) != _targets_in(entries):
+            self.log(f"{canceled} it has other targets than are listed now. These are submitted anew.")
+        elif any(each.fingerprint != self.fingerprint for each in submissions):
+            self.log(f"{canceled} it was submitted with other options. All targets are submitted anew.")
+        else:
+            return True
+        return False
+
+    def _resume(self, generation: int) -> None:
+        """Go on with what was canceled of a generation, if anything was."""
+        pauses = 0
+        while canceled := [
+            each for each in self.ledger.submissions(self.scope, generation) if each.state == State.CANCELED
+        ]:
+            left = [left_to_do(self.ledger, self.client, each, self.patience) for each in canceled]
+            if None in left:
+                self._pause(pauses)
+                pauses += 1
+                continue
+            again = [entry for batch in left for entry in batch or ()]
+            self._check_credits(tuple(again))
+            for submission, batch in zip(canceled, left, strict=True):
+                with suppress(LostClaimError):  # another worker goes on with it as well
+                    self.ledger.resumed(submission, batch or ())
+            self.log(
+                f"{self.scope}: generation {generation} was canceled, and goes on. {len(_targets_in(again))} of its "
+                "targets were not done, and are submitted again."
+            )
+
     def _compare(self, generation: int, entries: Batch) -> None:
         """Say it when the open generation has other targets than those that are listed now."""
-        going_on = {url for each in self.ledger.submissions(self.scope, generation) for url in each.targets}
-        listed = {entry.url for entry in entries if entry.rejected is None}
+        going_on = _targets_of(self.ledger.submissions(self.scope, generation))
+        listed = _targets_in(entries)
         if going_on != listed:
             self.log(
                 f"{self.scope}: generation {generation} is still open and goes on with its {len(going_on)} targets, of "
@@ -326,6 +374,14 @@ class _Sending:
         self.submitter.log(
             f"Batch {claimed.batch} of {claimed.scope} was submitted once too often; job {job_id} {fate}."
         )
+
+
+def _targets_of(submissions: Iterable[Submission]) -> set[str]:
+    return {url for each in submissions for url in each.targets}
+
+
+def _targets_in(entries: Iterable[Entry]) -> set[str]:
+    return {entry.url for entry in entries if entry.rejected is None}
 
 
 def credits_per_target(options: ScrapeOptions) -> int:

@@ -40,6 +40,7 @@ TRANSITIONS: dict[str, tuple[State, Transition]] = {
     "finished": (State.FINISHED, lambda ledger, each: ledger.finished(each)),
     "expired": (State.EXPIRED, lambda ledger, each: ledger.expired(each, "why")),
     "canceled": (State.CANCELED, lambda ledger, each: ledger.canceled(each, "why")),
+    "resumed": (State.FINISHED, lambda ledger, each: ledger.resumed(each, each.entries)),
     "collected": (State.COLLECTED, lambda ledger, each: ledger.collected(each, credits_used=3, succeeded=2)),
 }
 
@@ -82,7 +83,12 @@ def in_state(ledger: Ledger, plan: Callable[..., list[Submission]]) -> Callable[
 
 
 # Narrower than FOLLOWERS: a claim is made once and renewed by who has it; a batch with targets has to be sent.
-ONLY_FROM = {"claim": {State.PLANNED}, "renew": {State.SUBMITTING}, "finished": {State.SUBMITTED}}
+ONLY_FROM = {
+    "claim": {State.PLANNED},
+    "renew": {State.SUBMITTING},
+    "finished": {State.SUBMITTED},
+    "resumed": {State.CANCELED},
+}
 ALL = [(state, name) for state in State for name in TRANSITIONS]
 LEGAL = [
     (state, name)
@@ -123,7 +129,8 @@ def test_what_is_paid_for_is_never_planned_again() -> None:
     assert not reached & (sendable | {State.UNCERTAIN})
     assert set(FOLLOWERS) == set(State)
     assert {State.COLLECTED, State.CANCELED, State.FAILED} == set(State) - OPEN
-    assert all(not FOLLOWERS[state] for state in set(State) - OPEN)
+    assert FOLLOWERS[State.CANCELED] == {State.FINISHED}, "what was not done of it becomes another batch"
+    assert all(not FOLLOWERS[state] for state in set(State) - OPEN - {State.CANCELED})
     assert UNSENT < OPEN
 
 

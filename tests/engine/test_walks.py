@@ -51,7 +51,11 @@ PARTITIONS = ["mon", "tue"]
 # Where a worker may die: before or after a request, and before or after the ledger learns of it.
 DEATHS = [
     None,
-    *(f"{when} {what}" for what in ("plan", "create_job", "submitting", "submitted") for when in ("before", "after")),
+    *(
+        f"{when} {what}"
+        for what in ("plan", "create_job", "submitting", "submitted", "resumed")
+        for when in ("before", "after")
+    ),
 ]
 DEATHS_AT_HOME = [
     None,
@@ -146,6 +150,10 @@ class WalkLedger(Ledger):
         moved = super().collected(*args, **kwargs)
         self.mortal.pass_by("after collected")
         return moved
+
+    def resumed(self, *args: Any, **kwargs: Any) -> Any:
+        with self.mortal.during("resumed"):
+            return super().resumed(*args, **kwargs)
 
 
 class WalkClient(ScrapeDoAsyncAPIClient):
@@ -273,6 +281,15 @@ class Walk(RuleBasedStateMachine):
     )
     def submit(self, partition: str, numbers: list[int], death: str | None) -> None:
         self.materialize(partition, numbers, death)
+
+    @rule(partition=st.sampled_from(PARTITIONS), death=st.sampled_from(DEATHS))
+    def submit_the_same(self, partition: str, death: str | None) -> None:
+        """What is open, and what was canceled, is gone on with."""
+        newest = self.ledger.submissions(self.scope(partition), self.ledger.generation(self.scope(partition)))
+        numbers = [int(url.rpartition("/")[2]) for batch in newest if not batch.attempt for url in batch.targets]
+        self.materialize(partition, numbers, death)
+        canceled = [each for each in newest if each.state == State.CANCELED]
+        self.done["resumed"] += any(self.ledger.get(each.id).state == State.FINISHED for each in canceled)
 
     # No rule has a precondition: what the ledger holds depends on time, and hypothesis needs the same walk twice.
     @rule(partition=st.sampled_from(PARTITIONS), retries=st.integers(0, 1), death=st.sampled_from(DEATHS_AT_HOME))
@@ -427,3 +444,4 @@ def test_long_walks(walk: Callable[..., Counter[str]]) -> None:
     done = walk(examples=int(os.environ.get("SCRAPEDO_WALKS", "25")), steps=40)
     assert done["brought"] >= 20
     assert done["canceled"] >= 5
+    assert done["resumed"] >= 5
