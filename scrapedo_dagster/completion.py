@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,11 +15,11 @@ import dagster as dg
 
 from scrapedo_dagster.api import ScrapeDoAsyncAPIClient, ScrapeDoError
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.engine.cancel import CANCELABLE, Fate, cancel_all
-from scrapedo_dagster.engine.due import ATTEMPTS, Need, delay_after, in_turn, may_be_lost, need_of
-from scrapedo_dagster.engine.ledger import GenerationRecord, LostClaimError, Standing
+from scrapedo_dagster.engine.cancel import Fate, cancel_all
+from scrapedo_dagster.engine.due import ATTEMPTS, Need, delay_after, in_turn, is_near_expiry, may_be_lost, need_of
+from scrapedo_dagster.engine.ledger import GenerationRecord, LostClaimError, Scope, Standing
 from scrapedo_dagster.engine.settle import Patience, settle
-from scrapedo_dagster.engine.states import UNSENT, State
+from scrapedo_dagster.engine.states import CANCELABLE, UNSENT, State
 from scrapedo_dagster.engine.watch import Watch
 from scrapedo_dagster.partition_ranges import named, ranges_of, run_request
 from scrapedo_dagster.resource import ScrapeDoResource
@@ -78,46 +78,57 @@ class CompletionTick:
         cursor = _Cursor.read(self.context.cursor)
         with self.scrape_do.hasty_client(_REQUEST_TIMEOUT) as client:
             found = self._found()
+            self._cancel_what_nobody_wants(client, found, runs)
             if found:
-                self._cancel_what_was_terminated(client, found, runs)
                 self._settle(client, found, runs)
                 cursor = self._look(client, found, cursor)
         # The runs first: one that ends while we look counts as being at work, and is done by the next tick.
         runs = Runs(self.context.instance)
-        requests = self._requests(self._found(), runs)
+        found = self._found()
+        requests = self._requests(found, runs)
         waiting = sum(each.state == State.SUBMITTED for batches in found.values() for each in batches)
         return dg.SensorResult(
             run_requests=requests,
             cursor=cursor.written(),
-            skip_reason=None if requests else f"Nothing to collect; {waiting} jobs were open.",
+            skip_reason=None if requests else f"Nothing to collect; {waiting} jobs are open.",
         )
 
     def _found(self) -> Found:
         return self.scrape_do.ledger.unsettled_generations(self.scrape_do.account, self.datasets)
 
-    def _cancel_what_was_terminated(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: Runs) -> None:
-        """Terminate does not reach a run between two steps, nor one whose process gets no signal."""
-        run_of = {
-            record: next((each.run_id for each in batches if each.state in CANCELABLE), None)
-            for record, batches in found.items()
+    def _cancel_what_nobody_wants(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: Runs) -> None:
+        """Terminate does not reach a run between two steps, nor one without a signal, nor always all jobs in its time.
+
+        And a worker may die before it has canceled what its new generation replaces.
+        """
+        ledger, account = self.scrape_do.ledger, self.scrape_do.account
+        open_ones = [each for batches in found.values() for each in batches if each.state in CANCELABLE]
+        left = self._of_ended_runs([*open_ones, *ledger.left_of_stopped(account, self.datasets)], runs)
+        terminated = runs.terminated({run_id for each in left.values() if (run_id := each[0].run_id)})
+        wanted_no_more = {
+            "its run was terminated": {of: each for of, each in left.items() if each[0].run_id in terminated},
+            "a newer generation was begun": self._of_ended_runs(ledger.superseded(account, self.datasets), runs),
         }
-        terminated = runs.terminated({run_id for run_id in run_of.values() if run_id and not runs.is_active(run_id)})
-        for record in (record for record, run_id in run_of.items() if run_id in terminated):
-            if self._has_tidied_enough():
-                return
-            ledger = self.scrape_do.ledger
-            outcomes = cancel_all(
-                ledger,
-                client,
-                [each for each in ledger.submissions(record.scope, record.number) if each.state in CANCELABLE],
-                reason="the run was terminated",
-                seconds=_CANCEL_SECONDS,
-            )
-            left = sum(each.fate == Fate.LEFT for each in outcomes)
-            self.context.log.warning(
-                f"{record.scope}: its run was terminated; {len(outcomes) - left} of its open jobs were ended, and "
-                f"{left} are left for the next tick."
-            )
+        for reason, generations in wanted_no_more.items():
+            for (scope, _), batches in generations.items():
+                if self._has_tidied_enough():
+                    return
+                outcomes = cancel_all(
+                    ledger, client, [ledger.get(each.id) for each in batches], reason=reason, seconds=_CANCEL_SECONDS
+                )
+                still = sum(each.fate == Fate.LEFT for each in outcomes)
+                self.context.log.warning(
+                    f"{scope}: {reason}; {len(outcomes) - still} of its open jobs were ended, and {still} are left for "
+                    "the next tick."
+                )
+
+    def _of_ended_runs(self, batches: Iterable[Standing], runs: Runs) -> dict[tuple[Scope, int], list[Standing]]:
+        """By generation; without those at which a run may be."""
+        found: dict[tuple[Scope, int], list[Standing]] = {}
+        for each in batches:
+            if not runs.is_active(each.run_id):
+                found.setdefault((each.scope, each.generation), []).append(each)
+        return found
 
     def _settle(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: Runs) -> None:
         """Find out what became of submissions whose run died while it sent them."""
@@ -131,7 +142,9 @@ class CompletionTick:
                 continue
             with suppress(LostClaimError):
                 try:
-                    settled = settle(ledger, client, ledger.get(each.id), patience)
+                    settled = settle(
+                        ledger, client, ledger.get(each.id), patience, deadline=self.deadline - _BUDGET / 2
+                    )
                 except ScrapeDoError as error:
                     self.context.log.warning(f"{each.scope}: Scrape.do could not be asked ({error}).")
                     return
@@ -142,17 +155,23 @@ class CompletionTick:
     def _look(self, client: ScrapeDoAsyncAPIClient, found: Found, cursor: _Cursor) -> _Cursor:
         """Look at open jobs. Returns how far it came, so that the next tick begins with the others."""
         looked: list[Standing] = []
+        ended: list[Standing] = []
         batches = [each for of_generation in found.values() for each in of_generation]
-        turn = in_turn(batches, cursor.looked_through, self.scrape_do.ledger.now())
+        now = self.scrape_do.ledger.now()
+        turn = in_turn(batches, cursor.looked_through, now)
         watch = Watch(
             self.scrape_do.ledger, client, self.scrape_do.inbox, self.context.log.warning, cursor.all_looked_at
         )
         try:
-            watch.look(turn, on_looked=looked.append, deadline=self.deadline)
+            ended = watch.look(turn, on_looked=looked.append, deadline=self.deadline)
         except ScrapeDoError as error:
             self.context.log.warning(f"Scrape.do could not be asked ({error}); the next tick asks again.")
-        if len(looked) < len(turn):
-            self.context.log.info(f"Looked at {len(looked)} of {len(turn)} open jobs; the others come next.")
+        if turn:
+            near = sum(is_near_expiry(each, now) for each in turn)
+            self.context.log.info(
+                f"Looked at {len(looked)} of {len(turn)} open jobs: {len(ended)} have ended, {near} are near expiry."
+                + (" The others come next." if len(looked) < len(turn) else "")
+            )
         return _Cursor(looked[-1].id if looked else cursor.looked_through, watch.looked_at)
 
     def _requests(self, found: Found, runs: Runs) -> list[dg.RunRequest]:
@@ -183,9 +202,10 @@ class CompletionTick:
 
     def _call_a_person(self, dataset: Dataset, given_up: Due) -> None:
         if given_up:
+            which = named(given_up) if len(given_up) > 1 else _listed([*given_up])
             self.context.log.error(
-                f"{dataset.name}: {ATTEMPTS} runs to collect {named(given_up)} have failed, and no more are launched. "
-                f"Look at the last one, and materialise {dataset.tasks_key.to_user_string()!r} and "
+                f"{dataset.name}: {ATTEMPTS} runs to collect {which} have failed, and no more are launched before the "
+                f"last day. Look at the last one, and materialise {dataset.tasks_key.to_user_string()!r} and "
                 f"{dataset.contents_key.to_user_string()!r} before the results expire."
             )
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from scrapedo_dagster.engine.states import OPEN, State
+from scrapedo_dagster.engine.states import CANCELABLE, OPEN, State
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -133,7 +133,7 @@ def cancel(
     """
     if bool(submission_ids) == bool(dataset) or (partition is not None and not dataset):
         raise click.UsageError("give either ids, or --dataset (and --partition)")
-    from scrapedo_dagster.engine.cancel import CANCELABLE, Fate, Outcome, cancel_all
+    from scrapedo_dagster.engine.cancel import Fate, Outcome, cancel_all
 
     with _opened(ledger_url) as ledger, _client(base_url) as (client, account):
         if dataset:

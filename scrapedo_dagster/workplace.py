@@ -16,6 +16,7 @@ from scrapedo_dagster.engine.submit import Generation, Limits, Submitter
 from scrapedo_dagster.engine.targets import Batch
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.resource import ScrapeDoResource
+from scrapedo_dagster.truth import told_generations
 
 
 @dataclass(frozen=True)
@@ -57,8 +58,21 @@ class Workplace:
             entries,
             reuse_open_jobs=self.dataset.reuse_open_jobs,
             above=tables.newest_generation(),
-            unfinished=tables.unfinished_generation(),
+            unfinished=tables.unfinished_generation() or self._untold_generation(partition),
         )
+
+    def _untold_generation(self, partition: str | None) -> int | None:
+        """The newest generation, if the run that submitted it died before it could tell Dagster so."""
+        ledger, scope = self.scrape_do.ledger, self.scope(partition)
+        newest = ledger.generation(scope)
+        if (
+            not newest
+            or told_generations(self.instance, self.dataset.jobs_key, [partition]).get(partition, 0) >= newest
+        ):
+            return None
+        # Another Dagster than this one, or one that forgets, may have been told.
+        run_id = ledger.run_of(scope, newest)
+        return newest if run_id and self.instance.has_run(run_id) else None
 
     def homecoming(self, partition: str | None) -> Homecoming:
         """What brings a partition home."""

@@ -16,13 +16,10 @@ from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import NotAcceptableError, NotFoundError
 from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Scope, Submission
 from scrapedo_dagster.engine.settle import Patience, settle
-from scrapedo_dagster.engine.states import UNSENT, State
+from scrapedo_dagster.engine.states import CANCELABLE, State
 
 _AT_ONCE = 16
 _LOOK_EVERY = 0.5  # seconds between two looks for a submission that is on no list yet
-
-CANCELABLE = UNSENT | {State.SUBMITTED}
-"""What is there to be stopped: a job that goes on, or may."""
 
 
 class Fate(str, Enum):

@@ -15,6 +15,9 @@ NEAR_EXPIRY = timedelta(days=1)
 ATTEMPTS = 12
 """Collecting runs that are asked for before a person has to look: over about eight hours."""
 
+LAST_ATTEMPTS = 36
+"""All that are asked for, if nobody has looked and the results are about to be deleted: one an hour of the last day."""
+
 _FIRST_DELAY = timedelta(minutes=1)
 _LONGEST_DELAY = timedelta(hours=1)
 _UNENDED = {State.SUBMITTING, State.UNCERTAIN, State.SUBMITTED}  # what is not known to be a job is settled first
@@ -23,7 +26,6 @@ _UNENDED = {State.SUBMITTING, State.UNCERTAIN, State.SUBMITTED}  # what is not k
 class Need(Enum):
     """What a generation needs."""
 
-    NOTHING = "nothing"
     WAITING = "its jobs have to end"
     COLLECTING = "a run has to bring it home"
     LATER = "a collecting run has failed and the next one is not due yet"
@@ -34,7 +36,7 @@ def need_of(record: GenerationRecord, batches: Sequence[Standing], now: datetime
     """What a generation needs that no run is working on."""
     if record.completed_at is None and not _can_be_collected(batches, now):
         return Need.WAITING
-    if record.collect_attempts >= ATTEMPTS:
+    if record.collect_attempts >= (LAST_ATTEMPTS if may_be_lost(batches, now) else ATTEMPTS):
         return Need.PERSON
     if record.collect_after is not None and now < record.collect_after:
         return Need.LATER

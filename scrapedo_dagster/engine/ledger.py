@@ -25,11 +25,11 @@ from scrapedo_dagster.engine.ledger_place import parse_url
 from scrapedo_dagster.engine.ledger_tables import generations
 from scrapedo_dagster.engine.ledger_tables import submissions as table
 from scrapedo_dagster.engine.migrate import migrate
-from scrapedo_dagster.engine.states import FOLLOWERS, OPEN, State
+from scrapedo_dagster.engine.states import CANCELABLE, FOLLOWERS, OPEN, State
 from scrapedo_dagster.engine.targets import Batch, Entry
 
 _GENERATION = ("account", "dataset", "partition", "generation")
-_BULKY = {"entries", "task_ids", "fingerprint"}
+_SLIM = [column for column in table.c if column.name not in {"entries", "task_ids", "fingerprint"}]
 _UNASKED = "of a run that nobody asked the ledger for"
 _AT_ONCE = 500  # rows that one statement names: a SQLite of old takes 999 parameters
 _BUSY_SECONDS = 60  # to wait for another process that is writing to a SQLite ledger
@@ -195,8 +195,7 @@ class Ledger:
 
     def standings(self, scope: Scope, generation: int) -> list[Standing]:
         """Where the batches of a generation stand, by batch, without their targets."""
-        columns = [column for column in table.c if column.name not in _BULKY]
-        query = sa.select(*columns).where(_of(scope) & (table.c.generation == generation)).order_by(table.c.batch)
+        query = sa.select(*_SLIM).where(_of(scope) & (table.c.generation == generation)).order_by(table.c.batch)
         with self.engine.connect() as connection:
             return [_standing(row) for row in connection.execute(query).mappings()]
 
@@ -206,34 +205,41 @@ class Ledger:
         That is: it is not complete, or Dagster is not known to have been told that it is; and nothing of it was
         canceled. Each with where its batches stand.
         """
-        newer, stopped = generations.alias(), table.alias()
-        has_newer = sa.exists().where(
-            *(newer.c[name] == generations.c[name] for name in ("account", "dataset", "partition")),
-            newer.c.generation > generations.c.generation,
-        )
-        has_stopped = sa.exists().where(
-            *(stopped.c[name] == generations.c[name] for name in _GENERATION),
-            stopped.c.state.in_([State.CANCELED.value, State.FAILED.value]),
-        )
         unsettled = sa.and_(
             generations.c.account == account,
             generations.c.dataset.in_(list(datasets)),
             generations.c.completed_at.is_(None) | generations.c.collect_key.is_not(None),
-            ~has_newer,
-            ~has_stopped,
+            ~_has_newer(generations),
+            ~_has_stopped(generations),
         )
-        same = sa.and_(*(table.c[name] == generations.c[name] for name in _GENERATION))
-        query = sa.select(generations).where(unsettled)
-        columns = [column for column in table.c if column.name not in _BULKY]
-        batches = sa.select(*columns).join(generations, same).where(unsettled).order_by(table.c.batch)
         with self.engine.connect() as connection:
-            records = [_generation(row) for row in connection.execute(query).mappings()]
-            standings = [_standing(row) for row in connection.execute(batches).mappings()]
+            records = [
+                _generation(row) for row in connection.execute(sa.select(generations).where(unsettled)).mappings()
+            ]
+            standings = [each for some in _alike(records) for each in _standings_of(connection, some)]
         found: dict[tuple[Scope, int], list[Standing]] = {}
         for each in standings:
             found.setdefault((each.scope, each.generation), []).append(each)
         # Postgres may see what was settled between the two queries: no batch comes with such a record.
         return {each: found[each.scope, each.number] for each in records if (each.scope, each.number) in found}
+
+    def left_of_stopped(self, account: str, datasets: Iterable[str]) -> list[Standing]:
+        """What may still go on of generations of which something was canceled."""
+        return self._going_on(account, datasets, _has_stopped(table))
+
+    def superseded(self, account: str, datasets: Iterable[str]) -> list[Standing]:
+        """What may still go on of generations in whose place newer ones were begun: nobody collects it."""
+        return self._going_on(account, datasets, _has_newer(table))
+
+    def _going_on(self, account: str, datasets: Iterable[str], why: sa.ColumnElement[bool]) -> list[Standing]:
+        going_on = sa.and_(
+            table.c.account == account,
+            table.c.state.in_([state.value for state in CANCELABLE]),
+            table.c.dataset.in_(list(datasets)),
+            why,
+        )
+        with self.engine.connect() as connection:
+            return [_standing(row) for row in connection.execute(sa.select(*_SLIM).where(going_on)).mappings()]
 
     def find(self, *, account: str | None = None, states: Iterable[State] | None = None) -> list[Submission]:
         """Submissions of all partitions, oldest first."""
@@ -327,22 +333,13 @@ class Ledger:
 
         `values` are by the number of runs that were asked for.
         """
-        alike: dict[tuple[str, str, int, int], list[GenerationRecord]] = {}
-        for each in records:
-            of = (each.scope.account, each.scope.dataset, each.number, each.collect_attempts)
-            alike.setdefault(of, []).append(each)
         changed: list[GenerationRecord] = []
-        for (account, dataset, number, attempts), group in alike.items():
-            as_seen = (
-                (generations.c.account == account)
-                & (generations.c.dataset == dataset)
-                & (generations.c.generation == number)
-                & (generations.c.collect_attempts == attempts)
-            )
-            for some in _parts(group):
-                record_of = {json.dumps(each.scope.partition): each for each in some}
-                ours = self._swap(generations.c.partition, record_of, as_seen, values(attempts))
-                changed += [each for partition, each in record_of.items() if partition in ours]
+        for some in _alike(records):
+            attempts = some[0].collect_attempts
+            as_seen = _alike_in(generations, some) & (generations.c.collect_attempts == attempts)
+            record_of = {json.dumps(each.scope.partition): each for each in some}
+            ours = self._swap(generations.c.partition, record_of, as_seen, values(attempts))
+            changed += [each for partition, each in record_of.items() if partition in ours]
         return changed
 
     def _swap(
@@ -355,11 +352,14 @@ class Ledger:
         return ours
 
     def continued(self, scope: Scope, generation: int, *, run_id: str | None) -> None:
-        """Another run goes on with a generation: from now on it is this run's."""
+        """Another run goes on with a generation: from now on it is this run's, and collecting it is tried anew."""
+        anew = {"collect_attempts": 0, "collect_after": None}
         with self.engine.begin() as connection:
             same = _of(scope) & (table.c.generation == generation)
             connection.execute(_locked(table.c.id, same))
             connection.execute(sa.update(table).where(same).values(run_id=run_id))
+            whole = _of(scope, generations) & (generations.c.generation == generation)
+            connection.execute(sa.update(generations).where(whole).values(anew))
 
     def claim(self, submission: Submission, *, run_id: str | None, fingerprint: str) -> Submission | None:
         """Take a planned submission in order to submit it. None if another worker was faster."""
@@ -531,6 +531,43 @@ class Ledger:
 def _locked(key: sa.Column[Any], condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
     """Lock rows in one order, so that two workers with the same ones wait for each other and do not deadlock."""
     return sa.select(key).where(condition).order_by(key).with_for_update()
+
+
+def _has_newer(of: sa.Table) -> sa.ColumnElement[bool]:
+    newer = generations.alias()
+    return sa.exists().where(
+        *(newer.c[name] == of.c[name] for name in ("account", "dataset", "partition")),
+        newer.c.generation > of.c.generation,
+    )
+
+
+def _has_stopped(of: sa.Table) -> sa.ColumnElement[bool]:
+    stopped = table.alias()
+    return sa.exists().where(
+        *(stopped.c[name] == of.c[name] for name in _GENERATION),
+        stopped.c.state.in_([State.CANCELED.value, State.FAILED.value]),
+    )
+
+
+def _alike(records: Iterable[GenerationRecord]) -> Iterator[Sequence[GenerationRecord]]:
+    """Groups in which all but the partition is the same, and of which one statement can name all."""
+    groups: dict[tuple[str, str, int, int], list[GenerationRecord]] = {}
+    for each in records:
+        of = (each.scope.account, each.scope.dataset, each.number, each.collect_attempts)
+        groups.setdefault(of, []).append(each)
+    return (some for group in groups.values() for some in _parts(group))
+
+
+def _alike_in(of: sa.Table, records: Sequence[GenerationRecord]) -> sa.ColumnElement[bool]:
+    """What is the same of all of them. Postgres joins badly as long as it has no statistics; this needs no join."""
+    [(account, dataset, number)] = {(each.scope.account, each.scope.dataset, each.number) for each in records}
+    return (of.c.account == account) & (of.c.dataset == dataset) & (of.c.generation == number)
+
+
+def _standings_of(connection: sa.Connection, records: Sequence[GenerationRecord]) -> Iterator[Standing]:
+    partitions = [json.dumps(each.scope.partition) for each in records]
+    same = _alike_in(table, records) & table.c.partition.in_(partitions)
+    return map(_standing, connection.execute(sa.select(*_SLIM).where(same).order_by(table.c.batch)).mappings())
 
 
 def _parts(of: Sequence[Item]) -> Iterator[Sequence[Item]]:

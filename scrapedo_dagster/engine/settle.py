@@ -6,6 +6,7 @@ That it is *not* there is concluded only from complete listings, and only once t
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -47,10 +48,21 @@ class Patience:
         return cls(lease=max(cls.lease, longest), settle_after=max(cls.settle_after, longest))
 
 
+class _OutOfTimeError(Exception):
+    """The deadline came while the list was read."""
+
+
 def settle(
-    ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: Submission, patience: Patience
+    ledger: Ledger,
+    client: ScrapeDoAsyncAPIClient,
+    submission: Submission,
+    patience: Patience,
+    *,
+    deadline: float | None = None,
 ) -> Submission | None:
     """Find out what became of it: adopted as submitted, planned again, or None where it cannot be told yet.
+
+    That is so, too, where the list is too long to be read until `deadline`, in seconds of `time.monotonic`.
 
     Raises:
         ScrapeDoError: the service could not be asked. Nothing is concluded.
@@ -58,29 +70,34 @@ def settle(
     """
     # Asked before the listing: what arrives after this moment may be missing from it.
     settled_at = ledger.now()
-    for job in _candidates(ledger, client, submission):
-        if _same_targets(submission.targets, _urls_of(client, job)):
-            if _is_being_sent_elsewhere(ledger, submission, patience):
-                return None
-            try:
-                return ledger.submitted(submission, job.job_id, job.task_ids)
-            except LostClaimError:
-                if ledger.get(submission.id).state != submission.state:
-                    raise
-                # The job is another submission's by now; there may be a second one with these targets.
+    try:
+        for job in _candidates(ledger, client, submission, deadline):
+            if _same_targets(submission.targets, _urls_of(client, job)):
+                if _is_being_sent_elsewhere(ledger, submission, patience):
+                    return None
+                try:
+                    return ledger.submitted(submission, job.job_id, job.task_ids)
+                except LostClaimError:
+                    if ledger.get(submission.id).state != submission.state:
+                        raise
+                    # The job is another submission's by now; there may be a second one with these targets.
+    except _OutOfTimeError:
+        return None
     if submission.claimed_at is None or settled_at - submission.claimed_at < patience.settle_after:
         return None
     return ledger.release(submission, "its submission did not arrive at Scrape.do")
 
 
-def _candidates(ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: Submission) -> Iterator[JobDetails]:
+def _candidates(
+    ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: Submission, deadline: float | None
+) -> Iterator[JobDetails]:
     """The jobs it may have become, each with its tasks: first the likely ones, then all others that are kept."""
     known = ledger.known_jobs(submission.scope.account)
     since = _claimed_by_the_services_clock(ledger, client, submission)
     # A service that does not tell when running jobs began leaves them out of a listing by time, so that only the
     # listing of everything can say that a job is not there.
     for query in (JobsQuery(start_from=since), JobsQuery()):
-        listed = list(client.iter_jobs(query))
+        listed = list(_until(deadline, client.iter_jobs(query)))
         for job in reversed(listed):
             began_before = job.start_time is not None and since is not None and job.start_time < since
             if job.job_id in known or began_before or not _may_have(len(submission.targets), job):
@@ -90,6 +107,13 @@ def _candidates(ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: Subm
                 yield client.get_job(job.job_id)
             except NotFoundError:
                 continue  # it expired while we looked
+
+
+def _until(deadline: float | None, jobs: Iterable[JobDetails]) -> Iterator[JobDetails]:
+    for job in jobs:
+        if deadline is not None and time.monotonic() >= deadline:
+            raise _OutOfTimeError
+        yield job
 
 
 def _claimed_by_the_services_clock(

@@ -46,5 +46,8 @@ FOLLOWERS: dict[State, frozenset[State]] = {
 UNSENT = frozenset({State.PLANNED, State.SUBMITTING, State.UNCERTAIN})
 """It is not known to be a job yet."""
 
+CANCELABLE = UNSENT | {State.SUBMITTED}
+"""What is there to be stopped: a job that goes on, or may."""
+
 OPEN = UNSENT | {State.SUBMITTED, State.FINISHED, State.EXPIRED}
 """Its outcome is not in Parquet yet: a generation with such a submission is continued, not begun anew."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
@@ -25,19 +25,22 @@ from scrapedo_dagster.api.errors import (
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.responses import JobCreationResponse
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
+from scrapedo_dagster.engine.cancel import Fate, cancel_all
+from scrapedo_dagster.engine.continuing import Wish, decide, targets_in
 from scrapedo_dagster.engine.inbox_address import Webhook, WebhookError
 from scrapedo_dagster.engine.interrupts import see_through
-from scrapedo_dagster.engine.ledger import RETENTION, Ledger, LostClaimError, Scope, Submission
+from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Scope, Submission
 from scrapedo_dagster.engine.purse import Purse
 from scrapedo_dagster.engine.resume import left_to_do
 from scrapedo_dagster.engine.settle import Patience, settle
-from scrapedo_dagster.engine.states import UNSENT, State
-from scrapedo_dagster.engine.targets import Batch, Entry, batches_of
+from scrapedo_dagster.engine.states import CANCELABLE, UNSENT, State
+from scrapedo_dagster.engine.targets import Batch, batches_of
 from scrapedo_dagster.engine.watch import refresh
 
 _ATTEMPTS = 5  # at submitting a batch that provably did not arrive
 _BACKOFF = Backoff()
 _LONGEST_RETRY_AFTER = 120.0  # seconds that a claim is kept for; within its lease
+_CANCEL_SECONDS = 5.0  # that a new generation waits for the old one to be canceled
 _LONGEST_PAUSE = 15.0  # seconds between two looks at what others are doing, or at what cannot be told yet
 _ON_THE_WAY = (State.SUBMITTING, State.UNCERTAIN, State.SUBMITTED)
 
@@ -114,26 +117,33 @@ class Submitter:
                 of it is collected: its worker died before it could say so.
 
         A generation that was canceled is continued while Scrape.do keeps its results, if it has these very targets and
-        options: who canceled it may have wanted others.
+        options. One that is given up for a new one is canceled, as far as it is still going on.
 
         Raises:
             NotEnoughCreditsError: a new generation, or the rest of a canceled one, would cost too much.
+            OtherWorkError: what was not sent of the open generation would be sent with options for other targets.
             ScrapeDoError: the service could not be asked how much of a canceled generation is done.
         """
+        wish = Wish(entries, self.fingerprint, self.run_id, reuse_open_jobs, unfinished)
         while True:
             newest = self.ledger.generation(self.scope)
-            if newest and reuse_open_jobs and self._can_be_continued(newest, unfinished, entries):
+            submissions = self.ledger.submissions(self.scope, newest)
+            decision = decide(submissions, wish, self.ledger.now())
+            if decision.why:
+                self.log(f"{self.scope}: {decision.why}")
+            if decision.continues:
                 # First: what a run has that was terminated is canceled by whoever sees it.
                 self.ledger.continued(self.scope, newest, run_id=self.run_id)
                 self._resume(newest)
-                self._compare(newest, entries)
                 return Generation(newest, continued=True)
             self._check_credits(entries)
             number = max(newest, above) + 1
             batches = batches_of(entries, self.batch_size)
             if self.ledger.plan(self.scope, number, batches, fingerprint=self.fingerprint, run_id=self.run_id):
+                self._give_up(submissions, number)
                 return Generation(number, continued=False)
-            reuse_open_jobs = True  # another worker has begun it at the same time: go on with that one
+            # Another worker has begun it at the same time: go on with that one.
+            wish = replace(wish, reuse_open_jobs=True)
 
     def submit(self, generation: int) -> list[Submission]:
         """Bring every batch of a generation to Scrape.do, and return them all. Other workers may be at it too.
@@ -209,7 +219,7 @@ class Submitter:
         return self.ledger.count(self.scope.account, _ON_THE_WAY) < self.limits.max_open_jobs
 
     def _check_credits(self, entries: Batch) -> None:
-        targets = len(_targets_in(entries))
+        targets = len(targets_in(entries))
         estimate = targets * credits_per_target(self.options)
         if self.limits.max_credits is not None and estimate > self.limits.max_credits:
             raise NotEnoughCreditsError(
@@ -222,32 +232,6 @@ class Submitter:
                 f"{targets} targets of {self.scope} cost about {estimate} credits and the account has {available}: "
                 "nothing was submitted. List fewer targets or add credits."
             )
-
-    def _can_be_continued(self, generation: int, unfinished: int | None, entries: Batch) -> bool:
-        submissions = self.ledger.submissions(self.scope, generation)
-        states = {each.state for each in submissions}
-        if State.CANCELED in states and not self._is_same_work(submissions, entries):
-            return False
-        stopped = State.FAILED in states
-        is_open = State.CANCELED in states or generation == unfinished or any(each.is_open for each in submissions)
-        # A run that died after everything was collected, and before Dagster knew, is retried: it has paid already.
-        is_ours = self.run_id is not None and all(each.run_id == self.run_id for each in submissions)
-        # Without targets nothing was paid, and there is nothing to go on with: the list may have been mended since.
-        has_targets = any(each.targets for each in submissions)
-        return has_targets and (is_open or is_ours) and not stopped
-
-    def _is_same_work(self, submissions: Sequence[Submission], entries: Batch) -> bool:
-        """Whether what was canceled is wanted again, as it was."""
-        canceled = f"{self.scope}: generation {submissions[0].generation} was canceled, and is not continued, since"
-        if self.ledger.now() - submissions[0].planned_at >= RETENTION:
-            self.log(f"{canceled} Scrape.do keeps results for three days. All targets are submitted anew.")
-        elif _targets_of(submissions) != _targets_in(entries):
-            self.log(f"{canceled} it has other targets than are listed now. These are submitted anew.")
-        elif any(each.fingerprint != self.fingerprint for each in submissions):
-            self.log(f"{canceled} it was submitted with other options. All targets are submitted anew.")
-        else:
-            return True
-        return False
 
     def _resume(self, generation: int) -> None:
         """Go on with what was canceled of a generation, if anything was."""
@@ -266,19 +250,26 @@ class Submitter:
                 with suppress(LostClaimError):  # another worker goes on with it as well
                     self.ledger.resumed(submission, batch or ())
             self.log(
-                f"{self.scope}: generation {generation} was canceled, and goes on. {len(_targets_in(again))} of its "
+                f"{self.scope}: generation {generation} was canceled, and goes on. {len(targets_in(again))} of its "
                 "targets were not done, and are submitted again."
             )
 
-    def _compare(self, generation: int, entries: Batch) -> None:
-        """Say it when the open generation has other targets than those that are listed now."""
-        going_on = _targets_of(self.ledger.submissions(self.scope, generation))
-        listed = _targets_in(entries)
-        if going_on != listed:
+    def _give_up(self, submissions: Sequence[Submission], number: int) -> None:
+        """Cancel what goes on of an older generation, which nobody will collect."""
+        left = [each for each in submissions if each.state in CANCELABLE]
+        outcomes = cancel_all(
+            self.ledger,
+            self.client,
+            left,
+            reason=f"generation {number} was begun in its place",
+            seconds=_CANCEL_SECONDS,
+            patience=self.patience,
+        )
+        if outcomes:
+            still = [each for each in outcomes if each.fate == Fate.LEFT]
             self.log(
-                f"{self.scope}: generation {generation} is still open and goes on with its {len(going_on)} targets, of "
-                f"which {len(going_on & listed)} are listed now; {len(listed - going_on)} new ones wait for the next "
-                "generation."
+                f"{self.scope}: {len(outcomes) - len(still)} batches of generation {left[0].generation} were given up"
+                + (f", and {len(still)} may still go on: `scrapedo-dagster jobs cancel`." if still else ".")
             )
 
     def options_of(self, submission: Submission) -> ScrapeOptions:
@@ -374,14 +365,6 @@ class _Sending:
         self.submitter.log(
             f"Batch {claimed.batch} of {claimed.scope} was submitted once too often; job {job_id} {fate}."
         )
-
-
-def _targets_of(submissions: Iterable[Submission]) -> set[str]:
-    return {url for each in submissions for url in each.targets}
-
-
-def _targets_in(entries: Iterable[Entry]) -> set[str]:
-    return {entry.url for entry in entries if entry.rejected is None}
 
 
 def credits_per_target(options: ScrapeOptions) -> int:

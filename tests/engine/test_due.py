@@ -10,7 +10,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapedo_dagster.engine.due import ATTEMPTS, NEAR_EXPIRY, Need, delay_after, in_turn, is_near_expiry, need_of
+from scrapedo_dagster.engine.due import (
+    ATTEMPTS,
+    LAST_ATTEMPTS,
+    NEAR_EXPIRY,
+    Need,
+    delay_after,
+    in_turn,
+    is_near_expiry,
+    need_of,
+)
 from scrapedo_dagster.engine.ledger import RETENTION, GenerationRecord, Scope, Standing
 from scrapedo_dagster.engine.states import State
 
@@ -110,6 +119,15 @@ def test_twelve_failed_runs_take_more_than_seven_hours_and_then_a_person_has_to_
         now += timedelta(minutes=1)
     assert launched == ATTEMPTS == 12
     assert timedelta(hours=6) < now - NOW < timedelta(hours=9)
+
+
+def test_when_nobody_has_looked_it_is_tried_every_hour_of_the_last_day() -> None:
+    given_up = replace(RECORD, collect_attempts=ATTEMPTS, collect_after=NOW)
+    late = [batch(State.FINISHED, age=timedelta(days=2, hours=1))]
+    assert need_of(given_up, [batch(State.FINISHED)], NOW) is Need.PERSON
+    assert need_of(given_up, late, NOW) is Need.COLLECTING
+    assert need_of(replace(given_up, collect_after=NOW + delay_after(ATTEMPTS)), late, NOW) is Need.LATER
+    assert need_of(replace(given_up, collect_attempts=LAST_ATTEMPTS), late, NOW) is Need.PERSON
 
 
 @pytest.mark.parametrize(("age", "near"), [(timedelta(days=1, hours=23), False), (timedelta(days=2, hours=1), True)])
