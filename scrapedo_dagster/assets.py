@@ -184,6 +184,7 @@ def build_scrape_do_assets(
         max_open_jobs=max_open_jobs,
         reuse_open_jobs=reuse_open_jobs,
         retry_failed_targets=retry_failed_targets,
+        min_success_ratio=min_success_ratio,
     )
     shared: dict[str, Any] = {
         "partitions_def": partitions_def,
@@ -206,7 +207,7 @@ def build_scrape_do_assets(
     return ScrapeDoDataset(
         dataset=dataset,
         assets=assets,
-        asset_checks=build_checks(dataset, min_success_ratio),
+        asset_checks=build_checks(dataset),
         jobs=jobs,
         schedules=build_schedules(jobs[0], dataset, schedule),
     )

@@ -31,6 +31,7 @@ class Dataset:
     max_open_jobs: int | None = None
     reuse_open_jobs: bool = True
     retry_failed_targets: int = 0
+    min_success_ratio: float = 0.9
 
     @property
     def submit_job_name(self) -> str:

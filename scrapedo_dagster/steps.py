@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import dagster as dg
 
 from scrapedo_dagster import metadata
+from scrapedo_dagster.checks import evaluations
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError, Progress, bring_home
 from scrapedo_dagster.engine.ledger import Scope
@@ -112,7 +114,8 @@ def collect_step(
 ) -> Results:
     """Bring every partition of the step home, waiting for its jobs where they have not ended."""
     partitions = partitions_of(context)
-    truth = PartitionTruth(context, [dataset.tasks_key, dataset.contents_key], partitions)
+    evaluate = partial(evaluations, dataset, scrape_do=scrape_do, storage=storage)
+    truth = PartitionTruth(context, [dataset.tasks_key, dataset.contents_key], partitions, evaluate)
     with (
         cancels_when_terminated(context, scrape_do) as begun,
         truth,
