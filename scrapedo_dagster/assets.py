@@ -110,14 +110,15 @@ def build_scrape_do_assets(
     Materialising `jobs` again once everything was collected is a new scrape, and paid.
 
     Args:
-        name: the dataset's name: letters, digits and underscores. It is the first part of the asset keys.
+        name: the dataset's name: letters, digits and underscores. It is the first part of the asset keys. Jobs, steps
+            and the sensor are named after it, so that a code location has one dataset of a name, whatever its prefix.
         targets: what to scrape: a function of the context that returns the targets of `context.partition_key`, a list,
             a file, or an upstream asset. Each target is a URL, or a `Target` with a key of yours.
         partitions_def: any of Dagster's, or none.
         options: how the targets are scraped.
         description: of the assets.
         translator: changes the keys and specs of the assets.
-        key_prefix: comes before the name in the asset keys.
+        key_prefix: comes before the name in the asset keys, and in the ledger. Change it when no jobs are open.
         group_name: of the assets; by default the name.
         owners: of the assets.
         tags: of the assets.

@@ -168,7 +168,7 @@ def _judge(
 
     table = dataset.tables(storage, partition).tasks
     current = table.current_generation(partition)
-    scope = Scope(scrape_do.account, dataset.name, partition)
+    scope = Scope(scrape_do.account, dataset.ledger_name, partition)
     generation = current.generation if current else scrape_do.ledger.generation(scope)
     submissions = scrape_do.ledger.submissions(scope, generation)
     positions = {entry.position for each in submissions for entry in each.entries}

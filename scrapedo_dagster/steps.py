@@ -157,7 +157,7 @@ def collect_partitions(
         done(partition_of[scope], told)
 
     def log_progress(progress: Progress) -> None:
-        context.log.info(f"{dataset.name}: {progress}")
+        context.log.info(f"{dataset.ledger_name}: {progress}")
 
     problems = bring_home(
         {homecoming(place, partition): generation_of[scope] for scope, partition in partition_of.items()},
@@ -167,7 +167,7 @@ def collect_partitions(
     )
     if total.home:
         log = context.log.warning if total.with_failures else context.log.info
-        log(f"{dataset.name if len(total.home) > 1 else place.scope(total.home[0])}: {total}")
+        log(f"{dataset.ledger_name if len(total.home) > 1 else place.scope(total.home[0])}: {total}")
     return {partition_of[scope]: _as_failure(problem) for scope, problem in problems.items()}
 
 
