@@ -126,7 +126,7 @@ def test_an_unpartitioned_dataset_is_brought_home(
     assert tick(dataset).run_requests == []
 
 
-def test_multi_partitions_are_brought_home_by_a_run_for_each_row(
+def test_multi_partitions_are_brought_home_by_a_run_for_all_combinations(
     shop: Shop, materialize: Run, tick: Tick, collect: Run, ended: Ended, events: Events
 ) -> None:
     day = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-01-05")
@@ -135,10 +135,23 @@ def test_multi_partitions_are_brought_home_by_a_run_for_each_row(
     assert materialize(dataset.assets[0], between=("2026-01-01|x", "2026-01-02|y")).success
     ended()
     found = tick(dataset)
-    assert asked_for(found) == [("2026-01-01|x", "2026-01-01|y"), ("2026-01-02|x", "2026-01-02|y")]
+    assert asked_for(found) == [("2026-01-01|x", "2026-01-02|y")]
     assert all(collect(request, dataset).success for request in found.run_requests)
     assert events("shop/tasks") == {f"2026-01-0{day}|{site}": 1 for day in (1, 2) for site in "xy"}
     assert tick(dataset).run_requests == []
+
+
+def test_one_key_of_a_dimension_is_brought_home_without_the_others(
+    shop: Shop, materialize: Run, tick: Tick, collect: Run, ended: Ended, events: Events
+) -> None:
+    day = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-01-05")
+    both = dg.MultiPartitionsDefinition({"day": day, "site": dg.StaticPartitionsDefinition(["x", "y", "z"])})
+    dataset = shop(partitions_def=both)
+    assert materialize(dataset.assets[0], between=("2026-01-01|y", "2026-01-03|y")).success
+    ended()
+    [request] = tick(dataset).run_requests
+    assert collect(request, dataset).success
+    assert events("shop/tasks") == {f"2026-01-0{day}|y": 1 for day in (1, 2, 3)}
 
 
 def test_dynamic_partitions_are_brought_home_and_one_that_is_gone_is_named(
