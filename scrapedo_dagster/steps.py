@@ -11,8 +11,9 @@ import dagster as dg
 from scrapedo_dagster import metadata
 from scrapedo_dagster.checks import evaluations
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError, Progress, bring_home
+from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError, bring_home
 from scrapedo_dagster.engine.ledger import Scope
+from scrapedo_dagster.engine.progress import Progress
 from scrapedo_dagster.engine.submit import NotEnoughCreditsError
 from scrapedo_dagster.engine.summary import Summary, summarize
 from scrapedo_dagster.engine.targets import Batch, InvalidTargetsError, Target, entries_of

@@ -16,7 +16,7 @@ import pytest
 
 from scrapedo_dagster import ScrapeDoDataset, steps
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine import bring_home as bring_home_module
+from scrapedo_dagster.engine import progress
 from scrapedo_dagster.engine.collect import Tables
 from scrapedo_dagster.engine.ledger import Submission
 from scrapedo_dagster.truth import PartitionTruth
@@ -296,7 +296,7 @@ def test_a_hundred_waiting_partitions_are_polled_together_and_progress_is_logged
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bring_home_module, "_REPORT_EVERY", 0.2)
+    monkeypatch.setattr(progress, "_REPORT_EVERY", 0.2)
     keys = [f"p{number:03}" for number in range(100)]
     emulator.set_faults({"targets": [{"kind": "linger", "seconds": 1500, "match": "*of=p099"}]})  # three seconds here
     dataset = shop(partitions_def=dg.StaticPartitionsDefinition(keys))
@@ -310,8 +310,22 @@ def test_a_hundred_waiting_partitions_are_polled_together_and_progress_is_logged
     assert asked["list_jobs"] <= 6
     assert asked["get_job"] <= 100 + 20
     lines = [line for line in logged(instance, result).splitlines() if "targets written" in line]
-    assert any("per second" in line and "left at this rate" in line for line in lines)
+    assert all("of 300 targets written" in line and "per second" in line and "left" in line for line in lines)
     assert 2 <= len(lines) <= 60
+
+
+def test_progress_counts_a_target_that_is_retried_once(
+    shop: Shop, materialize: Run, emulator: Emulator, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_REPORT_EVERY", 0.0)
+    emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2?of=b"}]})
+    result = materialize(*shop(retry_failed_targets=1).assets, between=("a", "b"))
+    assert result.success
+    lines = [line for line in logged(instance, result).splitlines() if "targets written" in line]
+    written = [int(line.split()[1]) for line in lines]
+    assert all("of 6 targets written" in line for line in lines)
+    assert written == sorted(written)
+    assert written[-1] >= 5
 
 
 def test_a_partition_whose_jobs_do_not_end_keeps_no_other_from_coming_home(
