@@ -16,7 +16,6 @@ from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import (
     APIConnectionError,
     IncompleteListingError,
-    JobTimeoutError,
     RateLimitError,
     ServerError,
     UnparsableResponseError,
@@ -37,7 +36,12 @@ _PASSING = (APIConnectionError, IncompleteListingError, RateLimitError, ServerEr
 _DONE = frozenset({State.COLLECTED})
 _READY = frozenset({State.FINISHED, State.EXPIRED})
 _MOST_BATCHES = 16
+_SHOWN = 3  # jobs that one message lists
 _TARGETS_TOGETHER = 5000
+
+
+class NotInTimeError(LedgerError):
+    """A partition's jobs have not ended in time, or were not even submitted. Nothing is lost: they go on."""
 
 
 class NothingSubmittedError(LedgerError):
@@ -256,7 +260,7 @@ def bring_home(
 
     Args:
         generations: which generation, of each partition. What keeps one keeps none of the others.
-        job_timeout: for the whole wait; jobs go on after it, and their partition has a JobTimeoutError.
+        job_timeout: for the whole wait; jobs go on after it, and their partition has a NotInTimeError.
         on_progress: called every few seconds; more and more seldom while nothing moves.
         on_home: called with each partition that has come home.
         poll: seconds between two looks at what is still running.
@@ -293,9 +297,7 @@ def bring_home(
             polls = 0
             continue
         if time.monotonic() >= deadline:
-            return problems | {
-                scope: _too_late(found, job_timeout, polls + 1) for scope, found in waiting.items() if found
-            }
+            return problems | {scope: _too_late(found, job_timeout) for scope, found in waiting.items() if found}
         report.wait(min(poll.pause(polls), max(0.0, deadline - time.monotonic())))
         polls += 1
 
@@ -325,14 +327,20 @@ def _in_groups(
     yield group
 
 
-def _too_late(waiting: Sequence[Standing], job_timeout: timedelta, polls: int) -> Exception:
+def _too_late(waiting: Sequence[Standing], job_timeout: timedelta) -> NotInTimeError:
     first = waiting[0]
     if first.job_id is None:
-        return LedgerError(
+        return NotInTimeError(
             f"{len(waiting)} batches of {first.scope} were not submitted within {job_timeout}: too many other jobs of "
-            "the account were open, or another run was at it. Collect again later: that submits them."
+            "the account were open, or another run was at it. Materialise its tasks and contents again later: that "
+            "submits them."
         )
-    return JobTimeoutError(first.job_id, last_status=None, elapsed=job_timeout.total_seconds(), attempts=polls)
+    jobs = ", ".join(each.job_id or "" for each in waiting[:_SHOWN])
+    return NotInTimeError(
+        f"{len(waiting)} jobs of {first.scope} have not ended within {job_timeout}, and go on ({jobs}"
+        f"{', ...' if len(waiting) > _SHOWN else ''}). Once they have ended, the completion sensor has them collected; "
+        "or materialise its tasks and contents again, to wait for them."
+    )
 
 
 def _look(watch: Watch, waiting: Sequence[Standing], report: Report) -> bool:
