@@ -125,7 +125,8 @@ def build_scrape_do_assets(
         kinds: of the assets, besides `scrapedo` and `parquet`.
         pool: of the steps. It limits steps that run at once, not jobs at Scrape.do: see `max_open_jobs`.
         backfill_policy: by default one run for all partitions, as `dg launch --partition-range` needs it.
-        retry_policy: of the steps.
+        retry_policy: of the steps. In a run of several partitions, those that fail are not retried: the run names them,
+            to be materialised again, and the others are green.
         automation_condition: of `jobs`. The sensor does the rest.
         freshness_policy: of `tasks` and `contents`.
         schedule: True submits each partition once its time window has ended; a cron expression submits all partitions
