@@ -15,10 +15,12 @@ import dagster as dg
 import pytest
 
 from scrapedo_dagster import ScrapeDoDataset, steps
+from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine import progress
+from scrapedo_dagster.engine.cancel import cancel_all
 from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import Submission
+from scrapedo_dagster.engine.ledger import Ledger, Submission
 from scrapedo_dagster.truth import PartitionTruth
 
 pytestmark = pytest.mark.slow
@@ -209,6 +211,39 @@ def test_many_partitions_cost_few_lines_of_the_log(shop: Shop, materialize: Run,
 def test_an_unpartitioned_dataset_is_told_once(shop: Shop, materialize: Run, events: Events) -> None:
     assert materialize(*shop(partitions_def=None).assets).success
     assert [events(f"shop/{table}") for table in ("jobs", "tasks", "contents")] == [{None: 1}] * 3
+
+
+def test_targets_count_once_of_what_was_canceled_and_goes_on(
+    shop: Shop,
+    materialize: Run,
+    pages: Pages,
+    emulator: Emulator,
+    ledger: Ledger,
+    token: str,
+    instance: dg.DagsterInstance,
+) -> None:
+    emulator.set_faults({"targets": [{"kind": "linger", "match": "*/3?of=x"}]})
+    dataset = shop(targets=[*pages("x"), "nonsense"], on_invalid_target="skip", partitions_def=None)
+    assert materialize(dataset.assets[0]).success
+    deadline = time.monotonic() + 20
+    while sum(count.charged for count in emulator.targets().values()) < 2:
+        assert time.monotonic() < deadline, "the other targets do not end"
+        time.sleep(0.01)
+    with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url) as client:
+        cancel_all(ledger, client, ledger.find(), reason="a person", seconds=20)
+    emulator.set_faults({})
+    assert materialize(*dataset.assets).success
+    numbers = {}
+    for table in ("jobs", "tasks"):
+        [record] = instance.fetch_materializations(dg.AssetKey(["shop", table]), limit=1).records
+        numbers[table] = {name: value.value for name, value in record.asset_materialization.metadata.items()}
+    assert sorted(count.submitted for count in emulator.targets().values()) == [1, 1, 2]
+    jobs = numbers["jobs"]
+    assert [jobs[f"scrapedo/{name}"] for name in ("continued", "targets", "submitted", "rejected", "jobs")] == [
+        *(True, 4, 3, 1, 2),
+    ]
+    assert numbers["tasks"]["scrapedo/targets"] == numbers["tasks"]["dagster/row_count"] == 4
+    assert numbers["tasks"]["scrapedo/succeeded"] == 3
 
 
 # --- interrupts
