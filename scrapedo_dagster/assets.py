@@ -110,21 +110,23 @@ def build_scrape_do_assets(
     Materialising `jobs` again once everything was collected is a new scrape, and paid.
 
     Args:
-        name: the dataset's name: letters, digits and underscores. It is the first part of the asset keys.
+        name: the dataset's name: letters, digits and underscores. It is the first part of the asset keys. Jobs, steps
+            and the sensor are named after it, so that a code location has one dataset of a name, whatever its prefix.
         targets: what to scrape: a function of the context that returns the targets of `context.partition_key`, a list,
             a file, or an upstream asset. Each target is a URL, or a `Target` with a key of yours.
         partitions_def: any of Dagster's, or none.
         options: how the targets are scraped.
         description: of the assets.
         translator: changes the keys and specs of the assets.
-        key_prefix: comes before the name in the asset keys.
+        key_prefix: comes before the name in the asset keys, and in the ledger. Change it when no jobs are open.
         group_name: of the assets; by default the name.
         owners: of the assets.
         tags: of the assets.
         kinds: of the assets, besides `scrapedo` and `parquet`.
         pool: of the steps. It limits steps that run at once, not jobs at Scrape.do: see `max_open_jobs`.
         backfill_policy: by default one run for all partitions, as `dg launch --partition-range` needs it.
-        retry_policy: of the steps.
+        retry_policy: of the steps. In a run of several partitions, those that fail are not retried: the run names them,
+            to be materialised again, and the others are green.
         automation_condition: of `jobs`. The sensor does the rest.
         freshness_policy: of `tasks` and `contents`.
         schedule: True submits each partition once its time window has ended; a cron expression submits all partitions
@@ -184,6 +186,7 @@ def build_scrape_do_assets(
         max_open_jobs=max_open_jobs,
         reuse_open_jobs=reuse_open_jobs,
         retry_failed_targets=retry_failed_targets,
+        min_success_ratio=min_success_ratio,
     )
     shared: dict[str, Any] = {
         "partitions_def": partitions_def,
@@ -206,7 +209,7 @@ def build_scrape_do_assets(
     return ScrapeDoDataset(
         dataset=dataset,
         assets=assets,
-        asset_checks=build_checks(dataset, min_success_ratio),
+        asset_checks=build_checks(dataset),
         jobs=jobs,
         schedules=build_schedules(jobs[0], dataset, schedule),
     )

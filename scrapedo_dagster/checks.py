@@ -1,6 +1,6 @@
 """Asset checks of a dataset: is every target a row, did enough succeed, did anything expire, what did it cost."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -61,7 +61,7 @@ class _Check:
         )
 
 
-def _checks_of(dataset: Dataset, min_success_ratio: float) -> list[_Check]:
+def _checks_of(dataset: Dataset) -> list[_Check]:
     error, warn = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
     checks = [
         _Check(
@@ -75,9 +75,9 @@ def _checks_of(dataset: Dataset, min_success_ratio: float) -> list[_Check]:
         ),
         _Check(
             "enough_succeeded",
-            f"At least {min_success_ratio:.0%} of the targets succeeded.",
+            f"At least {dataset.min_success_ratio:.0%} of the targets succeeded.",
             warn,
-            lambda each: each.summary.success_ratio < min_success_ratio,
+            lambda each: each.summary.success_ratio < dataset.min_success_ratio,
             ("succeeded", "targets"),
             lambda each: (each.summary.succeeded, each.summary.targets),
             lambda judged: min((each.summary.success_ratio for each in judged), default=1.0),
@@ -108,26 +108,55 @@ def _checks_of(dataset: Dataset, min_success_ratio: float) -> list[_Check]:
     return checks
 
 
-def build_checks(dataset: Dataset, min_success_ratio: float) -> tuple[dg.AssetChecksDefinition, ...]:
+def build_checks(dataset: Dataset) -> tuple[dg.AssetChecksDefinition, ...]:
     """The checks of a dataset, as one step.
 
     They judge the partitions of their run, or all that are materialized when they are run alone. One that fails names
     the partitions.
     """
-    key, checks = dataset.tasks_key, _checks_of(dataset, min_success_ratio)
-    specs = [dg.AssetCheckSpec(each.name, asset=key, description=each.description) for each in checks]
+    specs = [
+        dg.AssetCheckSpec(each.name, asset=dataset.tasks_key, description=each.description)
+        for each in _checks_of(dataset)
+    ]
 
     @dg.multi_asset_check(name=f"{dataset.name}__checks", specs=specs)
     def evaluate(
         context: dg.AssetCheckExecutionContext, scrape_do: ScrapeDoResource, scrape_do_parquet: ParquetResource
     ) -> Iterator[dg.AssetCheckResult]:
-        judged = [
-            _judge(dataset, partition, scrape_do, scrape_do_parquet) for partition in _partitions_of(context, dataset)
-        ]
-        for check in checks:
-            yield check.result(key, judged)
+        yield from _results(dataset, _partitions_of(context, dataset), scrape_do, scrape_do_parquet)
 
     return (evaluate,)
+
+
+def evaluations(
+    dataset: Dataset,
+    partitions: Iterable[str | None],
+    scrape_do: ScrapeDoResource,
+    storage: ScrapeDoParquetIOManager,
+) -> list[dg.AssetCheckEvaluation]:
+    """What the checks say of these partitions, as the events that the step of checks would make of it."""
+    return [
+        dg.AssetCheckEvaluation(
+            asset_key=dataset.tasks_key,
+            check_name=result.check_name or "",
+            passed=result.passed,
+            metadata=result.metadata,
+            severity=result.severity,
+            blocking=False,
+        )
+        for result in _results(dataset, partitions, scrape_do, storage)
+    ]
+
+
+def _results(
+    dataset: Dataset,
+    partitions: Iterable[str | None],
+    scrape_do: ScrapeDoResource,
+    storage: ScrapeDoParquetIOManager,
+) -> Iterator[dg.AssetCheckResult]:
+    judged = [_judge(dataset, partition, scrape_do, storage) for partition in partitions]
+    for check in _checks_of(dataset):
+        yield check.result(dataset.tasks_key, judged)
 
 
 def _judge(
@@ -139,7 +168,7 @@ def _judge(
 
     table = dataset.tables(storage, partition).tasks
     current = table.current_generation(partition)
-    scope = Scope(scrape_do.account, dataset.name, partition)
+    scope = Scope(scrape_do.account, dataset.ledger_name, partition)
     generation = current.generation if current else scrape_do.ledger.generation(scope)
     submissions = scrape_do.ledger.submissions(scope, generation)
     positions = {entry.position for each in submissions for entry in each.entries}

@@ -23,7 +23,7 @@ from scrapedo_dagster.engine.states import CANCELABLE, UNSENT, State
 from scrapedo_dagster.engine.watch import Watch
 from scrapedo_dagster.partition_ranges import named, ranges_of, run_request
 from scrapedo_dagster.resource import ScrapeDoResource
-from scrapedo_dagster.runs import Runs
+from scrapedo_dagster.runs import DATASET_TAG, Runs
 from scrapedo_dagster.truth import told_generations
 
 _BUDGET = 20.0  # seconds of a tick: Dagster ends one after 60, with a message that misleads
@@ -69,7 +69,7 @@ class CompletionTick:
 
     context: dg.SensorEvaluationContext
     scrape_do: ScrapeDoResource
-    datasets: dict[str, Dataset]
+    datasets: dict[str, Dataset]  # by their names in the ledger
     deadline: float = field(default_factory=lambda: time.monotonic() + _BUDGET)
 
     def run(self) -> dg.SensorResult:
@@ -248,7 +248,7 @@ class CompletionTick:
     def _request(self, dataset: Dataset, partitions: Partitions, due: Due, key: str) -> dg.RunRequest:
         attempt = max(due[partition].collect_attempts for partition in partitions) + 1
         self.context.log.info(f"{dataset.name}: collecting {_listed(partitions)} (attempt {attempt}).")
-        tags = {"scrapedo/dataset": dataset.name, "scrapedo/attempt": str(attempt)}
+        tags = {DATASET_TAG: dataset.ledger_name, "scrapedo/attempt": str(attempt)}
         return run_request(dataset.collect_job_name, partitions, run_key=key, tags=tags)
 
     def _has_tidied_enough(self) -> bool:

@@ -31,6 +31,19 @@ class Dataset:
     max_open_jobs: int | None = None
     reuse_open_jobs: bool = True
     retry_failed_targets: int = 0
+    min_success_ratio: float = 0.9
+
+    @property
+    def ledger_name(self) -> str:
+        """What the ledger calls it: the name with what comes before it in the asset keys, such as `us/products`.
+
+        Two code locations may share a ledger, and tell their datasets of one name apart by a prefix alone. Where a
+        translator has taken the name out of the key of `tasks`, it is the name.
+        """
+        *path, _table = self.tasks_key.path
+        while path and path[-1] != self.name:
+            path.pop()
+        return dg.AssetKey(path).to_user_string() if path else self.name
 
     @property
     def submit_job_name(self) -> str:

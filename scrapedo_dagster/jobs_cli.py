@@ -68,7 +68,7 @@ def _service_option(command: F) -> F:
 
 @jobs.command("list")
 @_ledger_option
-@click.option("--dataset", help="Only of this dataset.")
+@click.option("--dataset", help="Only of this dataset: its name, after its key prefix if it has one (us/products).")
 @click.option("--partition", help="Only of this partition.")
 @click.option(
     "--state",

@@ -18,7 +18,8 @@ Metadata = dict[str, Any]
 
 def of_jobs(generation: Generation, submissions: Sequence[Submission]) -> Metadata:
     """Of a materialization of `[name, "jobs"]`."""
-    entries = [entry for submission in submissions for entry in submission.entries]
+    # What is submitted again, after a failure or after it was canceled, is in several batches.
+    entries = {entry.position: entry for submission in submissions for entry in submission.entries}.values()
     rows = [
         (
             each.batch,
@@ -33,7 +34,7 @@ def of_jobs(generation: Generation, submissions: Sequence[Submission]) -> Metada
         "scrapedo/generation": generation.number,
         "scrapedo/continued": generation.continued,
         "scrapedo/targets": len(entries),
-        "scrapedo/submitted": sum(len(each.targets) for each in submissions),
+        "scrapedo/submitted": len({url for each in submissions for url in each.targets}),
         "scrapedo/rejected": sum(entry.rejected is not None for entry in entries),
         "scrapedo/jobs": sum(each.job_id is not None for each in submissions),
         "scrapedo/job_ids": dg.MetadataValue.md(markdown(("batch", "job", "targets", "state", "submitted at"), rows)),

@@ -33,7 +33,7 @@ def build_scrape_targets(
     Raises:
         dg.DagsterInvalidDefinitionError: the name cannot be one.
     """
-    made = ad_hoc_dataset(check_name(dataset))
+    made = ad_hoc_dataset(check_name(dataset), min_success_ratio=min_success_ratio)
     jobs_spec, *result_specs = table_specs(dataset, description=_DESCRIPTION, group_name=dataset)
     shared = {
         "partitions_def": made.partitions_def,
@@ -45,7 +45,7 @@ def build_scrape_targets(
             jobs_spec.replace_attributes(partitions_def=made.partitions_def),
             results_asset(made, result_specs, shared, as_ordered),
         ),
-        asset_checks=build_checks(made, min_success_ratio),
+        asset_checks=build_checks(made),
         jobs=(_scrape_job(made, job_name), collect_job(made)),
         schedules=(),
     )

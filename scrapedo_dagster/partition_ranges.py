@@ -1,7 +1,7 @@
 """Many partitions as few ranges, which is how Dagster runs many of them at once."""
 
-from collections.abc import Collection, Mapping, Sequence
-from itertools import product
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import groupby, product
 
 import dagster as dg
 
@@ -14,20 +14,41 @@ def ranges_of(
     """The partitions as runs of neighbours in the order of their definition, longest first.
 
     A partition that the definition does not have any more is in none of them. A range of two dimensions spans all
-    combinations of both, so that each stays within one key of the first dimension.
+    combinations of both, as `run_request` has it: from its first combination to its last.
     """
-    ranges: list[list[str]] = []
-    previous: tuple[int, str] | None = None
-    for index, key in enumerate(_from_first_to_last(partitions, partitions_def, instance)):
-        if str(key) not in partitions:
-            continue
-        row = min(key.keys_by_dimension.items())[1] if isinstance(key, dg.MultiPartitionKey) else ""
-        if previous == (index - 1, row):
-            ranges[-1].append(str(key))
-        else:
-            ranges.append([str(key)])
-        previous = (index, row)
-    return sorted((tuple(each) for each in ranges), key=len, reverse=True)
+    if isinstance(partitions_def, dg.MultiPartitionsDefinition):
+        ranges = _rectangles(partitions, partitions_def, instance)
+    else:
+        ranges = _neighbours(partitions, _from_first_to_last(partitions, partitions_def, instance))
+    return sorted(ranges, key=len, reverse=True)
+
+
+def _neighbours(wanted: Collection[str], keys: Iterable[str]) -> list[tuple[str, ...]]:
+    """The keys that are wanted, as runs of neighbours."""
+    return [tuple(run) for is_wanted, run in groupby(keys, wanted.__contains__) if is_wanted]
+
+
+def _rectangles(
+    partitions: set[str], partitions_def: dg.MultiPartitionsDefinition, instance: dg.DagsterInstance
+) -> list[tuple[str, ...]]:
+    """For each key of the first dimension the runs of the second, as one where the next key has the same run."""
+    wanted: dict[str, set[str]] = {}
+    for partition in partitions:
+        row, _, column = partition.partition("|")
+        wanted.setdefault(row, set()).add(column)
+    rows, columns = (
+        _from_first_to_last(keys, each.partitions_def, instance)
+        for keys, each in zip((set(wanted), set().union(*wanted.values())), partitions_def.partitions_defs, strict=True)
+    )
+    found: list[tuple[list[str], tuple[str, ...]]] = []
+    above: dict[tuple[str, ...], list[str]] = {}
+    for row in rows:
+        above = {run: above.get(run, []) for run in _neighbours(wanted.get(row, ()), columns)}
+        for run, of_rows in above.items():
+            if not of_rows:
+                found.append((of_rows, run))
+            of_rows.append(row)
+    return [tuple("|".join(keys) for keys in product(*rectangle)) for rectangle in found]
 
 
 def _from_first_to_last(

@@ -10,6 +10,9 @@ from scrapedo_dagster.ops_orders import COLLECTS_TAG
 from scrapedo_dagster.partition_ranges import partitions_of_run
 from scrapedo_dagster.termination import was_terminated
 
+DATASET_TAG = "scrapedo/dataset"
+"""On a run that the completion sensor has asked for: the dataset, as the ledger calls it."""
+
 _FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 
 
@@ -55,7 +58,9 @@ class Runs:
         if run.asset_selection:  # a run in the process of who asks for it has an empty one
             return dataset.tasks_key in run.asset_selection
         if run.job_name in {dataset.submit_job_name, dataset.collect_job_name}:
-            return run.job_name == dataset.collect_job_name
+            # Another code location may have a job of this name, of a dataset with another prefix.
+            is_ours = run.tags.get(DATASET_TAG, dataset.ledger_name) == dataset.ledger_name
+            return is_ours and run.job_name == dataset.collect_job_name
         return dataset.tasks_key in self._planned_by(run.run_id)
 
     def _planned(self, run_id: str) -> set[dg.AssetKey | None]:

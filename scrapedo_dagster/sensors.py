@@ -49,6 +49,6 @@ def build_scrape_do_sensor(
     def completion(context: dg.SensorEvaluationContext, scrape_do: ScrapeDoResource) -> dg.SensorResult:
         from scrapedo_dagster.completion import CompletionTick  # not before the tick: it loads the whole engine
 
-        return CompletionTick(context, scrape_do, {each.name: each.dataset for each in datasets}).run()
+        return CompletionTick(context, scrape_do, {each.dataset.ledger_name: each.dataset for each in datasets}).run()
 
     return completion

@@ -3,14 +3,17 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Literal
 
 import dagster as dg
 
 from scrapedo_dagster import metadata
+from scrapedo_dagster.checks import evaluations
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError, Progress, bring_home
+from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError, bring_home
 from scrapedo_dagster.engine.ledger import Scope
+from scrapedo_dagster.engine.progress import Progress
 from scrapedo_dagster.engine.submit import NotEnoughCreditsError
 from scrapedo_dagster.engine.summary import Summary, summarize
 from scrapedo_dagster.engine.targets import Batch, InvalidTargetsError, Target, entries_of
@@ -112,7 +115,8 @@ def collect_step(
 ) -> Results:
     """Bring every partition of the step home, waiting for its jobs where they have not ended."""
     partitions = partitions_of(context)
-    truth = PartitionTruth(context, [dataset.tasks_key, dataset.contents_key], partitions)
+    evaluate = partial(evaluations, dataset, scrape_do=scrape_do, storage=storage)
+    truth = PartitionTruth(context, [dataset.tasks_key, dataset.contents_key], partitions, evaluate)
     with (
         cancels_when_terminated(context, scrape_do) as begun,
         truth,
@@ -154,7 +158,7 @@ def collect_partitions(
         done(partition_of[scope], told)
 
     def log_progress(progress: Progress) -> None:
-        context.log.info(f"{dataset.name}: {progress}")
+        context.log.info(f"{dataset.ledger_name}: {progress}")
 
     problems = bring_home(
         {homecoming(place, partition): generation_of[scope] for scope, partition in partition_of.items()},
@@ -164,7 +168,7 @@ def collect_partitions(
     )
     if total.home:
         log = context.log.warning if total.with_failures else context.log.info
-        log(f"{dataset.name if len(total.home) > 1 else place.scope(total.home[0])}: {total}")
+        log(f"{dataset.ledger_name if len(total.home) > 1 else place.scope(total.home[0])}: {total}")
     return {partition_of[scope]: _as_failure(problem) for scope, problem in problems.items()}
 
 

@@ -1,10 +1,11 @@
 """Tells Dagster partition by partition what a step has done, also when it failed in the middle.
 
 A step that succeeds has materialized all its partitions. One that fails in a run of many partitions would leave all of
-them red, so that what was done before is told by events of their own: exactly the others are red.
+them red, so that what was done before is told by events of their own: exactly the others are red. Dagster then skips
+the step of asset checks, so that what these say of the green partitions is told as well.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 
 import dagster as dg
@@ -22,6 +23,7 @@ class PartitionTruth:
         context: of the step.
         keys: the assets that the step materializes.
         partitions: those of the step.
+        evaluate: what the asset checks say of some partitions, if the assets of the step have any.
     """
 
     def __init__(
@@ -29,10 +31,12 @@ class PartitionTruth:
         context: dg.AssetExecutionContext,
         keys: Sequence[dg.AssetKey],
         partitions: Sequence[str | None],
+        evaluate: Callable[[Sequence[str | None]], Iterable[dg.AssetCheckEvaluation]] = lambda _partitions: (),
     ) -> None:
         self._context = context
         self._keys = keys
         self._partitions = partitions
+        self._evaluate = evaluate
         self._done: dict[str | None, dict[dg.AssetKey, Metadata]] = {}
         self._problems: dict[str | None, Exception] = {}
 
@@ -54,7 +58,10 @@ class PartitionTruth:
             dg.Failure: some partitions failed. The others are told, and are green.
         """
         if self._problems:
+            green = list(self._done)
             self._tell_done()
+            if green:
+                self._tell_checks(green)
             raise dg.Failure(self._told(), allow_retries=False) from next(iter(self._problems.values()))
         if len(self._partitions) == 1:
             [told] = self._done.values()
@@ -79,6 +86,18 @@ class PartitionTruth:
         for partition, of_assets in done.items():
             for key, metadata in of_assets.items():
                 self._context.log_event(dg.AssetMaterialization(asset_key=key, partition=partition, metadata=metadata))
+
+    def _tell_checks(self, partitions: Sequence[str | None]) -> None:
+        try:
+            evaluations = self._evaluate(partitions)
+        except Exception as problem:  # noqa: BLE001 - whatever it is, what failed before must not be lost
+            self._context.log.warning(
+                f"The asset checks of the {len(partitions)} other partitions could not be evaluated: execute them in "
+                f"the UI. {_worded(problem)}"
+            )
+        else:
+            for each in evaluations:
+                self._context.log_event(each)
 
     def _told(self) -> str:
         listed = "; ".join(f"{key!r}: {_worded(problem)}" for key, problem in list(self._problems.items())[:_SHOWN])

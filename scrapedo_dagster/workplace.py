@@ -34,7 +34,7 @@ class Workplace:
 
     def scope(self, partition: str | None) -> Scope:
         """What the ledger calls a partition."""
-        return Scope(self.scrape_do.account, self.dataset.name, None if partition is None else str(partition))
+        return Scope(self.scrape_do.account, self.dataset.ledger_name, None if partition is None else str(partition))
 
     def submitter(self, partition: str | None) -> Submitter:
         """What submits a partition."""

@@ -7,8 +7,8 @@ import gc
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 
@@ -16,7 +16,6 @@ from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import (
     APIConnectionError,
     IncompleteListingError,
-    JobTimeoutError,
     RateLimitError,
     ServerError,
     UnparsableResponseError,
@@ -27,39 +26,26 @@ from scrapedo_dagster.engine.collect import Tables, collect
 from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.interrupts import run_through
 from scrapedo_dagster.engine.ledger import LedgerError, LostClaimError, Scope, Standing
+from scrapedo_dagster.engine.progress import Progress, Report
 from scrapedo_dagster.engine.states import UNSENT, State
 from scrapedo_dagster.engine.submit import Submitter
 from scrapedo_dagster.engine.watch import Watch
 
-_REPORT_EVERY = 5.0  # seconds between two reports of progress
 _POLL = Backoff(initial=1.0, maximum=30.0, multiplier=1.5)
 _PASSING = (APIConnectionError, IncompleteListingError, RateLimitError, ServerError, UnparsableResponseError)
 _DONE = frozenset({State.COLLECTED})
 _READY = frozenset({State.FINISHED, State.EXPIRED})
 _MOST_BATCHES = 16
+_SHOWN = 3  # jobs that one message lists
 _TARGETS_TOGETHER = 5000
+
+
+class NotInTimeError(LedgerError):
+    """A partition's jobs have not ended in time, or were not even submitted. Nothing is lost: they go on."""
 
 
 class NothingSubmittedError(LedgerError):
     """There is nothing to collect: the targets of this partition were never submitted, or were canceled."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far it is. `ended` targets have ended at Scrape.do, `written` ones are in Parquet, after so many seconds."""
-
-    targets: int
-    ended: int
-    written: int
-    seconds: float
-
-    def __str__(self) -> str:
-        told = f"{self.written} of {self.targets} targets written, {self.ended} ended at Scrape.do"
-        if not self.written or not self.seconds:
-            return told
-        rate = self.written / self.seconds
-        left = timedelta(seconds=round((self.targets - self.written) / rate))
-        return f"{told}; {rate:.3g} per second, {left} left at this rate"
 
 
 @dataclass(frozen=True)
@@ -101,12 +87,15 @@ class Homecoming:
         Raises:
             NothingSubmittedError: nothing of it was submitted, or it was canceled.
         """
-        standings = self.submitter.ledger.standings(self.submitter.scope, generation)
-        self._check(standings)
-        report.look_at(self.submitter.scope, standings)
+        standings = self._standings(generation)
         collected = [each for each in standings if each.state in _DONE]
         lost = self.tables.lost(collected) if collected else []
+        report.look_at(self.submitter.scope, standings, lost)
         return Situation(standings, [each for each in standings if each.state in _READY or each in lost])
+
+    def count(self, generation: int, report: Report) -> None:
+        """Tell how many targets it has, before it is its turn."""
+        report.look_at(self.submitter.scope, self._standings(generation))
 
     def advance(self, generation: int, report: Report, situation: Situation | None = None) -> list[Standing]:
         """Do all that can be done now. Returns the submissions that have to be waited for; none when it is home.
@@ -179,8 +168,9 @@ class Homecoming:
         advanced = [self.submitter.advance([self.submitter.ledger.get(each.id)]) for each in unsent]
         return any(advanced)
 
-    def _check(self, standings: list[Standing]) -> None:
+    def _standings(self, generation: int) -> list[Standing]:
         scope = self.submitter.scope
+        standings = self.submitter.ledger.standings(scope, generation)
         if not standings:
             raise NothingSubmittedError(f"Nothing was submitted for {scope}: materialise its jobs first.")
         ended = [each for each in standings if each.state in {State.CANCELED, State.FAILED}]
@@ -189,6 +179,7 @@ class Homecoming:
                 f"{len(ended)} of {len(standings)} batches of {scope} were {ended[0].state.value} "
                 f"({ended[0].reason}): materialise its jobs again to go on with what was not done."
             )
+        return standings
 
 
 def collect_together(ready: Mapping[Homecoming, Sequence[Standing]], report: Report) -> dict[Homecoming, Exception]:
@@ -200,6 +191,7 @@ def collect_together(ready: Mapping[Homecoming, Sequence[Standing]], report: Rep
     if not any(ready.values()):
         return {}
     some = next(iter(ready))
+    report.fetching()
     with _collector_at_ease():
         return run_through(_collect_together(some.async_client, ready, report), grace=some.submitter.patience.grace)
 
@@ -268,8 +260,8 @@ def bring_home(
 
     Args:
         generations: which generation, of each partition. What keeps one keeps none of the others.
-        job_timeout: for the whole wait; jobs go on after it, and their partition has a JobTimeoutError.
-        on_progress: called every few seconds.
+        job_timeout: for the whole wait; jobs go on after it, and their partition has a NotInTimeError.
+        on_progress: called every few seconds; more and more seldom while nothing moves.
         on_home: called with each partition that has come home.
         poll: seconds between two looks at what is still running.
     """
@@ -277,6 +269,9 @@ def bring_home(
     deadline = time.monotonic() + job_timeout.total_seconds()
     left, problems, polls = list(generations), dict[Scope, Exception](), 0
     watch: Watch | None = None
+    for each, generation in generations.items():
+        with suppress(Exception):  # whatever it is, it comes again when it is this partition's turn
+            each.count(generation, report)
     while True:
         waiting: dict[Scope, list[Standing]] = {}
         for group in _in_groups(left, generations, report, problems):
@@ -302,11 +297,8 @@ def bring_home(
             polls = 0
             continue
         if time.monotonic() >= deadline:
-            return problems | {
-                scope: _too_late(found, job_timeout, polls + 1) for scope, found in waiting.items() if found
-            }
-        report.tell_if_due()
-        time.sleep(min(poll.pause(polls), max(0.0, deadline - time.monotonic())))
+            return problems | {scope: _too_late(found, job_timeout) for scope, found in waiting.items() if found}
+        report.wait(min(poll.pause(polls), max(0.0, deadline - time.monotonic())))
         polls += 1
 
 
@@ -335,14 +327,20 @@ def _in_groups(
     yield group
 
 
-def _too_late(waiting: Sequence[Standing], job_timeout: timedelta, polls: int) -> Exception:
+def _too_late(waiting: Sequence[Standing], job_timeout: timedelta) -> NotInTimeError:
     first = waiting[0]
     if first.job_id is None:
-        return LedgerError(
+        return NotInTimeError(
             f"{len(waiting)} batches of {first.scope} were not submitted within {job_timeout}: too many other jobs of "
-            "the account were open, or another run was at it. Collect again later: that submits them."
+            "the account were open, or another run was at it. Materialise its tasks and contents again later: that "
+            "submits them."
         )
-    return JobTimeoutError(first.job_id, last_status=None, elapsed=job_timeout.total_seconds(), attempts=polls)
+    jobs = ", ".join(each.job_id or "" for each in waiting[:_SHOWN])
+    return NotInTimeError(
+        f"{len(waiting)} jobs of {first.scope} have not ended within {job_timeout}, and go on ({jobs}"
+        f"{', ...' if len(waiting) > _SHOWN else ''}). Once they have ended, the completion sensor has them collected; "
+        "or materialise its tasks and contents again, to wait for them."
+    )
 
 
 def _look(watch: Watch, waiting: Sequence[Standing], report: Report) -> bool:
@@ -350,40 +348,3 @@ def _look(watch: Watch, waiting: Sequence[Standing], report: Report) -> bool:
         return bool(watch.look(waiting, on_ended=report.tasks_ended))
     except _PASSING:
         return False  # an incident at the service says nothing about the jobs: only the deadline ends the wait
-
-
-@dataclass
-class Report:
-    """Counts over all partitions, and tells at most every few seconds."""
-
-    tell: Callable[[Progress], None]
-    targets: dict[Scope, int] = field(default_factory=dict)
-    written: dict[Scope, int] = field(default_factory=dict)
-    ended: dict[str, int] = field(default_factory=dict)
-    started: float = field(default_factory=time.monotonic)
-    last: float = field(default_factory=time.monotonic)
-
-    def look_at(self, scope: Scope, submissions: Sequence[Standing]) -> None:
-        """Where a partition is, by the ledger."""
-        self.targets[scope] = sum(each.target_count for each in submissions)
-        self.written[scope] = sum(each.target_count for each in submissions if each.state in _DONE)
-        ended = {State.FINISHED, State.EXPIRED, State.COLLECTED}
-        self.ended |= {each.job_id or "": each.target_count for each in submissions if each.state in ended}
-
-    def tasks_ended(self, submission: Standing, amount: int) -> None:
-        """How far a job is, by the service."""
-        self.ended[submission.job_id or ""] = amount
-        self.tell_if_due()
-
-    def target_written(self, scope: Scope) -> None:
-        """A target of a batch that is being collected is a row."""
-        self.written[scope] += 1
-        self.tell_if_due()
-
-    def tell_if_due(self) -> None:
-        """Tell, unless that was done a moment ago."""
-        now = time.monotonic()
-        if now - self.last >= _REPORT_EVERY:
-            self.last = now
-            targets, ended, written = (sum(each.values()) for each in (self.targets, self.ended, self.written))
-            self.tell(Progress(targets, ended, written, now - self.started))

@@ -130,7 +130,7 @@ async def collect(
             are removed from it once the submission is recorded.
         budget: of the batches that are collected at the same time, which come in its order; by default of this one.
         turn: of the batches that are collected at the same time, the lowest is fetched first.
-        on_target: called after each target.
+        on_target: called after each target that becomes a row.
 
     Raises:
         ScrapeDoError: the service could not be asked; collect again.
@@ -169,8 +169,8 @@ async def collect(
                     again += entries[url]
                 else:
                     came.append((url, result.task))
+                    on_target()
                 chunks.add(result, share)
-                on_target()
         if job.unreadable and not job.read:
             raise job.unreadable[0]
         chunks.end()

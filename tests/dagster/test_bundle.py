@@ -53,6 +53,23 @@ def test_what_is_said_of_the_assets_arrives_at_all_three() -> None:
     assert shop(key_prefix="raw").dataset.tasks_key == dg.AssetKey(["raw", "shop", "tasks"])
 
 
+def test_the_ledger_knows_a_dataset_by_its_prefix_and_name() -> None:
+    def renamed(*path: str) -> ScrapeDoTranslator:
+        class Renaming(ScrapeDoTranslator):
+            def get_asset_spec(self, table: ScrapeDoTable) -> dg.AssetSpec:
+                return table.spec.replace_attributes(key=dg.AssetKey([*path, table.table]))
+
+        return Renaming()
+
+    assert shop().dataset.ledger_name == "shop"
+    assert shop(key_prefix="us").dataset.ledger_name == "us/shop"
+    assert shop(key_prefix=["raw", "shop"]).dataset.ledger_name == "raw/shop/shop"
+    assert shop(translator=renamed("us", "shop")).dataset.ledger_name == "us/shop"
+    assert shop(translator=renamed("us", "shop", "v2")).dataset.ledger_name == "us/shop"
+    assert shop(translator=renamed("SHOP")).dataset.ledger_name == "shop"
+    assert build_scrape_do_assets(name="tasks", targets=["https://x.example"]).dataset.ledger_name == "tasks"
+
+
 def test_kinds_are_added_to_ours() -> None:
     specs = specs_of(shop(kinds={"web"}))
     assert specs["jobs"].kinds == {"scrapedo", "web"}

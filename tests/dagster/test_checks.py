@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +13,7 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from scrapedo_dagster import ScrapeDoDataset
+from scrapedo_dagster import ScrapeDoDataset, checks
 from scrapedo_dagster.emulator import Emulator
 
 pytestmark = pytest.mark.slow
@@ -57,6 +58,52 @@ def test_a_good_partition_passes_every_check_in_the_run_that_collects_it(
     assert {each.metadata["scrapedo/partitions"].value for each in evaluations.values()} == {2}
     assert evaluations["credits_within_budget"].metadata["scrapedo/credits_within_budget"].value == 6
     assert evaluations["enough_succeeded"].metadata["scrapedo/enough_succeeded"].value == 1.0
+
+
+def test_partitions_that_come_home_are_checked_also_when_others_of_their_run_fail(
+    shop: Shop,
+    materialize: Run,
+    collect: Callable[..., dg.ExecuteInProcessResult],
+    instance: dg.DagsterInstance,
+    emulator: Emulator,
+    events: Callable[[str], Counter[str | None]],
+) -> None:
+    """Dagster skips the step of checks then, and an expired result in a green partition must not pass unseen."""
+    emulator.set_faults({"targets": [{"kind": "gone", "match": "*/1?of=c"}]})
+    dataset = shop(max_credits=100, min_success_ratio=0.5)
+    for key in "acd":
+        assert materialize(dataset.assets[0], partition_key=key).success
+    tags = {"dagster/asset_partition_range_start": "a", "dagster/asset_partition_range_end": "d"}
+    result = collect(dg.RunRequest(job_name="shop_collect", tags=tags), dataset)
+    assert not result.success
+    assert events("shop/tasks") == {"a": 1, "c": 1, "d": 1}
+    # As the UI shows them: of this run, none of them planned and never evaluated.
+    keys = [key for checks in dataset.asset_checks for key in checks.check_keys]
+    latest = instance.event_log_storage.get_latest_asset_check_execution_by_key(keys)
+    assert {key.name for key in latest} == NAMES
+    assert {each.run_id for each in latest.values()} == {result.run_id}
+    found = {key.name: each.evaluation for key, each in latest.items()}
+    passed = {name: each.passed for name, each in found.items()}
+    assert passed == {name: name != "nothing_expired" for name in NAMES}
+    assert found["nothing_expired"].severity == dg.AssetCheckSeverity.ERROR
+    assert "| c | 1 |" in failed_of(found["nothing_expired"])
+    assert {each.metadata["scrapedo/partitions"].value for each in found.values()} == {3}
+
+
+def test_checks_that_cannot_be_evaluated_hide_no_failed_partition(
+    shop: Shop, materialize: Run, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = shop()
+    assert materialize(dataset.assets[0], partition_key="a").success
+
+    def judge(*_: Any) -> None:
+        raise OSError("the bucket does not answer")
+
+    monkeypatch.setattr(checks, "_judge", judge)
+    result = materialize(*dataset.assets[1:], between=("a", "b"))
+    [failure] = [event for event in result.all_events if event.is_step_failure]
+    assert "'b': Nothing was submitted" in str(failure.step_failure_data.error_display_string)
+    assert any("OSError: the bucket does not answer" in each.user_message for each in instance.all_logs(result.run_id))
 
 
 def test_failed_targets_warn_below_the_ratio_and_name_their_partition(

@@ -15,10 +15,12 @@ import dagster as dg
 import pytest
 
 from scrapedo_dagster import ScrapeDoDataset, steps
+from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine import bring_home as bring_home_module
+from scrapedo_dagster.engine import progress
+from scrapedo_dagster.engine.cancel import cancel_all
 from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import Submission
+from scrapedo_dagster.engine.ledger import Ledger, Submission
 from scrapedo_dagster.truth import PartitionTruth
 
 pytestmark = pytest.mark.slow
@@ -211,6 +213,39 @@ def test_an_unpartitioned_dataset_is_told_once(shop: Shop, materialize: Run, eve
     assert [events(f"shop/{table}") for table in ("jobs", "tasks", "contents")] == [{None: 1}] * 3
 
 
+def test_targets_count_once_of_what_was_canceled_and_goes_on(
+    shop: Shop,
+    materialize: Run,
+    pages: Pages,
+    emulator: Emulator,
+    ledger: Ledger,
+    token: str,
+    instance: dg.DagsterInstance,
+) -> None:
+    emulator.set_faults({"targets": [{"kind": "linger", "match": "*/3?of=x"}]})
+    dataset = shop(targets=[*pages("x"), "nonsense"], on_invalid_target="skip", partitions_def=None)
+    assert materialize(dataset.assets[0]).success
+    deadline = time.monotonic() + 20
+    while sum(count.charged for count in emulator.targets().values()) < 2:
+        assert time.monotonic() < deadline, "the other targets do not end"
+        time.sleep(0.01)
+    with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url) as client:
+        cancel_all(ledger, client, ledger.find(), reason="a person", seconds=20)
+    emulator.set_faults({})
+    assert materialize(*dataset.assets).success
+    numbers = {}
+    for table in ("jobs", "tasks"):
+        [record] = instance.fetch_materializations(dg.AssetKey(["shop", table]), limit=1).records
+        numbers[table] = {name: value.value for name, value in record.asset_materialization.metadata.items()}
+    assert sorted(count.submitted for count in emulator.targets().values()) == [1, 1, 2]
+    jobs = numbers["jobs"]
+    assert [jobs[f"scrapedo/{name}"] for name in ("continued", "targets", "submitted", "rejected", "jobs")] == [
+        *(True, 4, 3, 1, 2),
+    ]
+    assert numbers["tasks"]["scrapedo/targets"] == numbers["tasks"]["dagster/row_count"] == 4
+    assert numbers["tasks"]["scrapedo/succeeded"] == 3
+
+
 # --- interrupts
 
 
@@ -296,7 +331,7 @@ def test_a_hundred_waiting_partitions_are_polled_together_and_progress_is_logged
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(bring_home_module, "_REPORT_EVERY", 0.2)
+    monkeypatch.setattr(progress, "_REPORT_EVERY", 0.2)
     keys = [f"p{number:03}" for number in range(100)]
     emulator.set_faults({"targets": [{"kind": "linger", "seconds": 1500, "match": "*of=p099"}]})  # three seconds here
     dataset = shop(partitions_def=dg.StaticPartitionsDefinition(keys))
@@ -310,8 +345,22 @@ def test_a_hundred_waiting_partitions_are_polled_together_and_progress_is_logged
     assert asked["list_jobs"] <= 6
     assert asked["get_job"] <= 100 + 20
     lines = [line for line in logged(instance, result).splitlines() if "targets written" in line]
-    assert any("per second" in line and "left at this rate" in line for line in lines)
+    assert all("of 300 targets written" in line and "per second" in line and "left" in line for line in lines)
     assert 2 <= len(lines) <= 60
+
+
+def test_progress_counts_a_target_that_is_retried_once(
+    shop: Shop, materialize: Run, emulator: Emulator, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "_REPORT_EVERY", 0.0)
+    emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2?of=b"}]})
+    result = materialize(*shop(retry_failed_targets=1).assets, between=("a", "b"))
+    assert result.success
+    lines = [line for line in logged(instance, result).splitlines() if "targets written" in line]
+    written = [int(line.split()[1]) for line in lines]
+    assert all("of 6 targets written" in line for line in lines)
+    assert written == sorted(written)
+    assert written[-1] >= 5
 
 
 def test_a_partition_whose_jobs_do_not_end_keeps_no_other_from_coming_home(
@@ -321,7 +370,10 @@ def test_a_partition_whose_jobs_do_not_end_keeps_no_other_from_coming_home(
     dataset = shop(job_deadline=timedelta(seconds=2))
     result = materialize(*dataset.assets, between=("a", "d"))
     assert "1 of 4 partitions failed" in failure_of(result)
-    assert "'a': JobTimeoutError" in failure_of(result)
+    [job] = [each for each in emulator.jobs() if "of=a" in each.targets[0]]
+    late = f"'a': NotInTimeError: 1 jobs of shop, partition 'a' have not ended within 0:00:02, and go on ({job.job_id})"
+    assert late in failure_of(result)
+    assert "materialise its tasks and contents again" in failure_of(result)
     assert events("shop/tasks") == one_each("bcd")
 
 
@@ -342,5 +394,7 @@ def test_a_partition_that_waits_for_its_turn_keeps_no_other_from_coming_home(
     emulator.set_faults({"targets": [{"kind": "linger", "match": "*of=stuck"}]})
     dataset = shop(max_open_jobs=1, job_deadline=timedelta(seconds=1))
     result = materialize(dataset.assets[1], between=("a", "b"))
-    assert "'a': LedgerError: 1 batches of shop, partition 'a' were not submitted within 0:00:01" in failure_of(result)
+    assert "'a': NotInTimeError: 1 batches of shop, partition 'a' were not submitted within 0:00:01" in failure_of(
+        result
+    )
     assert events("shop/tasks") == one_each("b")

@@ -8,9 +8,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pyarrow.parquet as pq
 import pytest
 
 from scrapedo_dagster import ScrapeDoDataset, steps
@@ -124,7 +126,7 @@ def test_an_unpartitioned_dataset_is_brought_home(
     assert tick(dataset).run_requests == []
 
 
-def test_multi_partitions_are_brought_home_by_a_run_for_each_row(
+def test_multi_partitions_are_brought_home_by_a_run_for_all_combinations(
     shop: Shop, materialize: Run, tick: Tick, collect: Run, ended: Ended, events: Events
 ) -> None:
     day = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-01-05")
@@ -133,10 +135,23 @@ def test_multi_partitions_are_brought_home_by_a_run_for_each_row(
     assert materialize(dataset.assets[0], between=("2026-01-01|x", "2026-01-02|y")).success
     ended()
     found = tick(dataset)
-    assert asked_for(found) == [("2026-01-01|x", "2026-01-01|y"), ("2026-01-02|x", "2026-01-02|y")]
+    assert asked_for(found) == [("2026-01-01|x", "2026-01-02|y")]
     assert all(collect(request, dataset).success for request in found.run_requests)
     assert events("shop/tasks") == {f"2026-01-0{day}|{site}": 1 for day in (1, 2) for site in "xy"}
     assert tick(dataset).run_requests == []
+
+
+def test_one_key_of_a_dimension_is_brought_home_without_the_others(
+    shop: Shop, materialize: Run, tick: Tick, collect: Run, ended: Ended, events: Events
+) -> None:
+    day = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-01-05")
+    both = dg.MultiPartitionsDefinition({"day": day, "site": dg.StaticPartitionsDefinition(["x", "y", "z"])})
+    dataset = shop(partitions_def=both)
+    assert materialize(dataset.assets[0], between=("2026-01-01|y", "2026-01-03|y")).success
+    ended()
+    [request] = tick(dataset).run_requests
+    assert collect(request, dataset).success
+    assert events("shop/tasks") == {f"2026-01-0{day}|y": 1 for day in (1, 2, 3)}
 
 
 def test_dynamic_partitions_are_brought_home_and_one_that_is_gone_is_named(
@@ -188,6 +203,41 @@ def test_one_sensor_brings_two_datasets_home(
     assert {request.job_name for request in found.run_requests} == {"one_collect", "two_collect"}
     assert all(collect(request, one, two).success for request in found.run_requests)
     assert (events("one/tasks"), events("two/tasks")) == ({"b": 1}, {None: 1})
+
+
+def test_datasets_of_one_name_and_different_prefixes_share_a_ledger_and_nothing_else(
+    shop: Shop,
+    pages: Callable[[str], list[str]],
+    materialize: Run,
+    tick: Tick,
+    collect: Run,
+    ended: Ended,
+    events: Events,
+    data: Path,
+) -> None:
+    """As two code locations have them."""
+    us, de = (shop(key_prefix=key, targets=pages(key), partitions_def=None) for key in ("us", "de"))
+    assert materialize(us.assets[0]).success
+    assert materialize(de.assets[0]).success
+    ended()
+    [of_us], [of_de] = tick(us).run_requests, tick(de).run_requests
+    assert collect(of_us, us).success
+    assert collect(of_de, de).success
+    assert (events("us/shop/tasks"), events("de/shop/tasks")) == ({None: 1}, {None: 1})
+    for key in ("us", "de"):
+        assert pq.read_table(data / key / "shop" / "tasks")["url"].to_pylist() == pages(key)
+    evaluated = materialize(*de.assets, *de.asset_checks).get_asset_check_evaluations()
+    assert all(each.passed for each in evaluated)
+
+
+def test_a_run_for_a_dataset_with_another_prefix_is_not_waited_for(
+    shop: Shop, materialize: Run, tick: Tick, ended: Ended, recorded: Callable[..., object]
+) -> None:
+    us, de = shop(key_prefix="us"), shop(key_prefix="de")
+    assert materialize(us.assets[0], partition_key="b").success
+    ended()
+    recorded(de, "shop_collect", Status.STARTED, tags={"scrapedo/dataset": "de/shop"})
+    assert asked_for(tick(us)) == [("b", "b")]
 
 
 def test_rows_of_another_account_or_dataset_are_left_alone(

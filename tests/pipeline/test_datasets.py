@@ -342,7 +342,7 @@ def test_a_job_that_does_not_end_in_time_is_named_goes_on_and_can_be_collected_l
     assert not result.success
     [job] = emulator.jobs()
     assert job.job_id in failure_of(result)
-    assert "goes on" in failure_of(result)
+    assert "1 jobs of shop have not ended within 0:00:01.500000, and go on" in failure_of(result)
     assert not (data / "shop" / "tasks").exists() or rows(data, "tasks") == []
 
 
