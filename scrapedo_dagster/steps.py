@@ -12,6 +12,7 @@ from scrapedo_dagster import metadata
 from scrapedo_dagster.checks import evaluations
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError, bring_home
+from scrapedo_dagster.engine.continuing import OtherWorkError
 from scrapedo_dagster.engine.ledger import Scope
 from scrapedo_dagster.engine.progress import Progress
 from scrapedo_dagster.engine.submit import NotEnoughCreditsError
@@ -90,11 +91,11 @@ def submit_partition(
     """Submit a partition, and say what was. It joins `begun` once there is something of it to cancel.
 
     Raises:
-        dg.Failure: it would cost too much, which no retry would mend.
+        dg.Failure: it would cost too much, or mix two lists, which no retry would mend.
     """
     try:
         generation = place.begin(partition, entries)
-    except NotEnoughCreditsError as error:
+    except (NotEnoughCreditsError, OtherWorkError) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     begun.add(place.scope(partition))
     told = metadata.of_jobs(generation, place.submitter(partition).submit(generation.number))

@@ -357,6 +357,41 @@ def test_jobs_that_cannot_be_canceled_keep_no_other_from_being_seen(
     assert any("2 are left for the next tick" in line for line in told)
 
 
+def test_what_could_not_be_canceled_in_one_tick_is_canceled_in_a_later_one(
+    shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger, instance: dg.DagsterInstance,
+    resources: dict[str, Any],
+) -> None:  # fmt: skip
+    """Also where some of its generation was: that is not brought home, and costs credits all the same."""
+    dataset = shop()
+    job = dg.Definitions.merge(dataset.defs, dg.Definitions(resources=resources)).resolve_job_def("shop_submit")
+    run = instance.create_run_for_job(job, tags={"dagster/partition": "a"}, status=dg.DagsterRunStatus.CANCELED)
+    _, stubborn, _ = plant("a", 3, run=run.run_id)
+    service.trouble = lambda method, job_id: (500, b"{}") if (method, job_id) == ("DELETE", stubborn) else None
+    assert tick(dataset).run_requests == []
+    assert states(ledger) == {State.CANCELED: 2, State.SUBMITTED: 1}
+    service.trouble = lambda _method, _job_id: None
+    assert tick(dataset).run_requests == []
+    assert states(ledger) == {State.CANCELED: 3}
+
+
+@pytest.mark.parametrize("is_active", [True, False])
+def test_what_a_newer_generation_has_replaced_is_canceled_once_no_run_is_at_it(
+    shop: Shop, tick: Tick, plant: Plant, ledger: Ledger, instance: dg.DagsterInstance, resources: dict[str, Any],
+    told: list[str], is_active: bool,
+) -> None:  # fmt: skip
+    dataset = shop()
+    job = dg.Definitions.merge(dataset.defs, dg.Definitions(resources=resources)).resolve_job_def("shop_submit")
+    status = dg.DagsterRunStatus.STARTED if is_active else dg.DagsterRunStatus.FAILURE
+    run = instance.create_run_for_job(job, tags={"dagster/partition": "a"}, status=status)
+    plant("a", 2, run=run.run_id)
+    scope = ledger.find()[0].scope
+    entries = entries_of(["https://shop.example/new"], "raise")
+    assert ledger.plan(scope, 2, [entries], fingerprint="f", run_id=run.run_id)
+    tick(dataset)
+    assert states(ledger)[State.CANCELED] == (0 if is_active else 2)
+    assert any("a newer generation was begun; 2 of its open jobs were ended" in line for line in told) is not is_active
+
+
 def test_many_partitions_of_as_many_runs_are_launched_together(
     shop: Shop, tick: Tick, ledger: Ledger, token: str, instance: dg.DagsterInstance, capsys: pytest.CaptureFixture[str]
 ) -> None:

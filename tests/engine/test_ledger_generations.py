@@ -57,6 +57,33 @@ def test_a_generation_that_was_canceled_in_part_is_settled(
     assert unsettled() == []
 
 
+def test_what_goes_on_of_generations_that_nobody_collects_is_found(
+    plan: Plan, ledger: Ledger, account: str, scope: Scope
+) -> None:
+    first, second, third = plan(["https://a.example/"], ["https://b.example/"], ["https://c.example/"])
+    assert ledger.left_of_stopped(account, ["shop"]) == ledger.superseded(account, ["shop"]) == []
+    ledger.canceled(first, "a person")
+    assert [each.id for each in ledger.left_of_stopped(account, ["shop"])] == [second.id, third.id]
+    claimed = ledger.claim(second, run_id="run", fingerprint="f")
+    assert claimed is not None
+    ledger.finished(ledger.submitted(claimed, "job", []))
+    assert [each.id for each in ledger.left_of_stopped(account, ["shop"])] == [third.id]
+    plan(["https://a.example/"], generation=2)
+    assert [each.id for each in ledger.superseded(account, ["shop"])] == [third.id]
+    assert ledger.superseded(account, ["other"]) == ledger.superseded("other", ["shop"]) == []
+
+
+def test_whoever_goes_on_with_a_generation_has_it_collected_as_if_it_had_never_been_tried(
+    plan: Plan, ledger: Ledger, scope: Scope, unsettled: Callable[[], list[GenerationRecord]]
+) -> None:
+    plan(["https://a.example/"])
+    ledger.collect_requested(unsettled(), "key", again_after=a_minute)
+    assert unsettled()[0].collect_attempts == 1
+    ledger.continued(scope, 1, run_id="another")
+    [record] = unsettled()
+    assert (record.collect_attempts, record.collect_after) == (0, None)
+
+
 def test_other_accounts_datasets_and_partitions_are_told_apart(
     plan: Plan, ledger: Ledger, account: str, scope: Scope
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
@@ -68,6 +69,18 @@ def test_the_lost_job_is_adopted(
     assert adopted is not None
     assert (adopted.state, adopted.job_id, set(adopted.task_ids)) == (State.SUBMITTED, job.job_id, set(job.task_ids))
     assert adopted.claim is None
+
+
+def test_a_list_that_is_too_long_for_the_time_says_nothing(
+    plan: Plan, lose: Callable[..., Submission], ledger: Ledger, client: ScrapeDoAsyncAPIClient, urls: Urls
+) -> None:
+    lost = lose(plan(urls(1, 2, 3))[0], arrives=False)
+    foreign(client, *urls(4))
+    assert settle(ledger, client, lost, NOW, deadline=time.monotonic()) is None
+    assert ledger.get(lost.id).state == State.UNCERTAIN
+    settled = settle(ledger, client, lost, NOW, deadline=time.monotonic() + 60)
+    assert settled is not None
+    assert settled.state == State.PLANNED
 
 
 def test_the_lost_job_is_found_among_others_of_the_account(
