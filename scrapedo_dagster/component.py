@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import Field, model_validator
+from typing_extensions import Self
 
 from scrapedo_dagster.component_dataset import DatasetAttributes
 from scrapedo_dagster.component_resources import Resources
 from scrapedo_dagster.component_scaffolder import ScrapeDoScaffolder
-from scrapedo_dagster.component_schema import Settings, YamlModel
+from scrapedo_dagster.component_schema import Settings, YamlModel, refused
 from scrapedo_dagster.sensors import build_scrape_do_sensor
 
 
@@ -39,6 +40,14 @@ class ScrapeDoComponent(dg.Component, YamlModel):
     """The datasets."""
     sensor: SensorSettings = Field(default_factory=SensorSettings)
     """The completion sensor."""
+
+    @model_validator(mode="after")
+    def _has_names_of_its_own_for_all(self) -> Self:
+        names = [each.name for each in self.datasets]
+        if twice := [index for index, name in enumerate(names) if name in names[:index]]:
+            said = "another dataset has the name {!r}, by which jobs and the ledger know it: give this one another"
+            raise refused(self, {("datasets", index, "name"): said.format(names[index]) for index in twice})
+        return self
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Dagster's hook: everything that it needs of the datasets."""

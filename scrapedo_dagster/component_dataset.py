@@ -8,7 +8,18 @@ from typing import Annotated, Any, Literal
 import dagster as dg
 from dagster.components.resolved.core_models import AssetAttributesModel
 from dagster.components.utils.translation import TranslationFn
-from pydantic import ConfigDict, Discriminator, Field, InstanceOf, PrivateAttr, Tag, WithJsonSchema, model_validator
+from pydantic import (
+    ConfigDict,
+    Discriminator,
+    Field,
+    InstanceOf,
+    PrivateAttr,
+    Tag,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import Self
 
 from scrapedo_dagster.api import ScrapeOptions
@@ -193,11 +204,22 @@ class DatasetAttributes(Settings):
             raise ValueError("the file of the targets has {partition_key} in its name, and the dataset no partitions")
         return self
 
+    @field_validator("schedule", "key_prefix", "group_name", "owners", "tags", "kinds", "translation", "pool")
+    @classmethod
+    def _is_accepted_by_dagster(cls, value: Any, info: ValidationInfo) -> Any:
+        """Try a field with those before it that are right: what is refused then is this one, and has its line."""
+        if info.data.keys() >= {"name", "partitions"}:
+            try:
+                cls.model_construct(**{**info.data, "targets": [], str(info.field_name): value})._built()
+            except Exception as error:  # an owner, a tag, a cron expression: Dagster raises what it meets
+                raise ValueError(str(error)) from error
+        return value
+
     @model_validator(mode="after")
-    def _is_accepted_by_dagster(self) -> Self:
+    def _is_built(self) -> Self:
         try:
             self._dataset = self._built()
-        except Exception as error:  # owners, tags, a cron expression: Dagster raises what it meets
+        except Exception as error:
             raise ValueError(str(error)) from error
         return self
 

@@ -7,10 +7,11 @@ from functools import cache
 from typing import Annotated, Any
 
 import dagster as dg
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from typing_extensions import Self
 
 from scrapedo_dagster.api import DEFAULT_BASE_URL
-from scrapedo_dagster.component_schema import Settings
+from scrapedo_dagster.component_schema import Settings, refused
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.resource import ScrapeDoResource
 
@@ -33,6 +34,15 @@ VariableName = Annotated[str, AfterValidator(_check_variable)]
 class Resources(Settings):
     """The resources `scrape_do` and `scrape_do_parquet`, for the whole project."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "dependentRequired": {
+                "webhook_url": ["webhook_secret_variable"],
+                "webhook_secret_variable": ["webhook_url"],
+            }
+        }
+    )
+
     token_variable: VariableName = "SCRAPE_DO_API_KEY"  # noqa: S105 - a name
     """The name of the environment variable with the Scrape.do token."""
     storage: str = Field(min_length=1)
@@ -47,6 +57,15 @@ class Resources(Settings):
     """The name of the environment variable with the secret that the receiver knows Scrape.do by."""
     webhook_inbox: str | None = None
     """Where the receiver stores what was delivered; by default the ledger's database."""
+
+    @model_validator(mode="after")
+    def _webhook_is_whole(self) -> Self:
+        both = {"webhook_url": self.webhook_url, "webhook_secret_variable": self.webhook_secret_variable}
+        missing = [name for name, value in both.items() if value is None]
+        if len(missing) == 1:
+            [given] = both.keys() - missing
+            raise refused(self, {(given,): f"a webhook needs {missing[0]} as well: give both, or neither"})
+        return self
 
     def bound(self) -> dict[str, Any]:
         """The resources by their keys; the same objects for equal settings, since Dagster takes no others twice."""

@@ -323,7 +323,7 @@ class TestMistakes:
                 "'day' is not one of ['daily',",
                 (13, ".partitions: Input tag 'day'"),
             ),
-            (PARTITIONS, "tags: {}", None, (7, ": the file of the targets has {partition_key} in its name, and the")),
+            (PARTITIONS, "tags: {}", None, (14, ".schedule: scrape_do_assets(name='products', schedule=True): only")),
             ("start_date", "start", "'start_date' is a required", (13, ".partitions: Field required: start_date")),
             (
                 '"2026-01-01"',
@@ -351,9 +351,11 @@ class TestMistakes:
                 "schedule: true",
                 "schedule: '@daily'",
                 None,
-                (7, ": scrape_do_assets(name='products', schedule"),
+                (14, ".schedule: scrape_do_assets(name='products', schedule"),
             ),
-            ("schedule: true", "owners: [me]", None, (7, ": Invalid owner 'me'")),
+            ("schedule: true", "owners: [me]", None, (14, ".owners: Invalid owner 'me'")),
+            ("schedule: true", "tags: {a: '!'}", None, (14, ".tags: Invalid tag value: !, for key: a")),
+            ("schedule: true", "group_name: a b", None, (14, '.group_name: "a b" is not a valid asset group')),
             (
                 "schedule: true",
                 "checks: {min_success_ratio: 95}",
@@ -387,6 +389,36 @@ class TestMistakes:
         told = complaints_of_check_yaml(yaml.safe_load(text)["attributes"])
         assert told == [("resources", "'storage' is a required property")]
         assert "defs.yaml:3 - attributes.resources: Field required: storage" in complaint_of_check_defs(text)
+
+    @pytest.mark.parametrize(
+        ("given", "missing"),
+        [("webhook_url: https://h.example", "webhook_secret_variable"), ("webhook_secret_variable: S", "webhook_url")],
+    )
+    def test_half_a_webhook(self, given: str, missing: str) -> None:
+        text = GOOD.replace("    storage: scraped\n", f"    storage: scraped\n    {given}\n")
+        name = given.partition(":")[0]
+        [(path, message)] = complaints_of_check_yaml(yaml.safe_load(text)["attributes"])
+        assert (path, message) == ("resources", f"'{missing}' is a dependency of '{name}'")
+        assert (
+            f"defs.yaml:6 - attributes.resources.{name}: a webhook needs {missing} as well"
+            in complaint_of_check_defs(text)
+        )
+
+    def test_each_mistake_of_a_dataset_has_a_line(self) -> None:
+        text = GOOD.replace("schedule: true", "schedule: every day\n      owners: [me]\n      tags: {a: '!'}")
+        told = complaint_of_check_defs(text)
+        for line, reason in ((14, "schedule: scrape_do_assets("), (15, "owners: Invalid"), (16, "tags: Invalid")):
+            assert f"defs.yaml:{line} - {DATASET}.{reason}" in told
+
+    def test_a_schedule_is_not_blamed_for_partitions_that_are_wrong(self) -> None:
+        told = complaint_of_check_defs(GOOD.replace("type: daily", "type: weekly, day_offset: 8"))
+        assert f"ResolutionException: defs.yaml:13 - {DATASET}.partitions.day_offset" in told
+        assert f"{DATASET}.schedule" not in told
+
+    def test_two_datasets_of_one_name(self) -> None:
+        text = f"{GOOD}    - key_prefix: other\n      name: products\n      targets: []\n"
+        told = complaint_of_check_defs(text)
+        assert "defs.yaml:16 - attributes.datasets.1.name: another dataset has the name 'products'" in told
 
     def test_a_project_without_resources(self) -> None:
         with project({"datasets": dataset()["datasets"]}) as defs, pytest.raises(dg.DagsterError, match="'scrape_do'"):
@@ -427,7 +459,8 @@ class TestMistakes:
     def test_partitions_in_a_translation(self) -> None:
         partitions = "{partitions_def: {type: static, partition_keys: [a]}}"
         told = complaint_of_check_defs(GOOD.replace("schedule: true", f"translation: {partitions}"))
-        assert f"defs.yaml:7 - {DATASET}: partitions_def in translation: give the dataset `partitions` instead" in told
+        reason = "partitions_def in translation: give the dataset `partitions` instead"
+        assert f"defs.yaml:14 - {DATASET}.translation: {reason}" in told
 
 
 class TestSeveral:
