@@ -113,9 +113,7 @@ class TestDatasets:
         }
         with project(dataset() | {"resources": resources}) as defs:
             account, storage = defs.resources["scrape_do"], defs.resources["scrape_do_parquet"]
-        stored = (
-            account.configurable_resource_cls.model_fields.keys() if False else account._convert_to_config_dictionary()
-        )
+        stored = account._convert_to_config_dictionary()
         assert stored["api_token"] == {"env": "SHOP_TOKEN"}
         assert stored["ledger_url"] == {"env": "SHOP_LEDGER"}
         assert stored["webhook_secret"] == {"env": "SHOP_SECRET"}
