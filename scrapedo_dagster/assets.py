@@ -11,6 +11,7 @@ import dagster as dg
 from typing_extensions import Unpack
 
 from scrapedo_dagster.api import ScrapeOptions
+from scrapedo_dagster.arguments import check_arguments, duration_of
 from scrapedo_dagster.checks import build_checks
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.targets import Target
@@ -94,7 +95,7 @@ def build_scrape_do_assets(
     freshness_policy: dg.FreshnessPolicy | None = None,
     schedule: bool | str = False,
     min_success_ratio: float = 0.9,
-    job_deadline: timedelta = timedelta(hours=24),
+    job_deadline: timedelta | float = timedelta(hours=24),
     on_invalid_target: Literal["raise", "skip"] = "raise",
     max_credits: int | None = None,
     max_open_jobs: int | None = None,
@@ -130,7 +131,8 @@ def build_scrape_do_assets(
         schedule: True submits each partition once its time window has ended; a cron expression submits all partitions
             that have no time window, or an unpartitioned dataset, at these times.
         min_success_ratio: a check warns when a smaller part of the targets succeeded, from 0 to 1.
-        job_deadline: how long collecting waits for the jobs to end. They go on; collect again later.
+        job_deadline: how long collecting waits for the jobs to end, a timedelta or seconds. They go on; collect again
+            later.
         on_invalid_target: `raise` submits nothing if any target is no http or https URL; `skip` submits the others,
             and the invalid ones become rows with the status `rejected`.
         max_credits: refuse to submit a partition that would cost more, by the price list; a check warns when it did.
@@ -146,18 +148,15 @@ def build_scrape_do_assets(
         raise dg.DagsterInvalidDefinitionError(
             f"scrape_do_assets(name={name!r}): options must be ScrapeOptions: ScrapeOptions(**options)."
         )
-    for argument, value, is_right, rule in (
-        ("min_success_ratio", min_success_ratio, 0 <= min_success_ratio <= 1, "from 0 to 1"),
-        ("job_deadline", job_deadline, job_deadline > timedelta(0), "above 0"),
-        ("on_invalid_target", on_invalid_target, on_invalid_target in {"raise", "skip"}, "'raise' or 'skip'"),
-        ("max_credits", max_credits, max_credits is None or max_credits >= 0, "0 or more"),
-        ("max_open_jobs", max_open_jobs, max_open_jobs is None or max_open_jobs >= 1, "1 or more"),
-        ("retry_failed_targets", retry_failed_targets, retry_failed_targets >= 0, "0 or more"),
-    ):
-        if not is_right:
-            raise dg.DagsterInvalidDefinitionError(
-                f"scrape_do_assets(name={name!r}): {argument}={value!r} is not {rule}."
-            )
+    check_arguments(
+        f"scrape_do_assets(name={name!r})",
+        min_success_ratio=min_success_ratio,
+        job_deadline=job_deadline,
+        on_invalid_target=on_invalid_target,
+        max_credits=max_credits,
+        max_open_jobs=max_open_jobs,
+        retry_failed_targets=retry_failed_targets,
+    )
     _check_targets(name, targets)
     jobs_spec, tasks_spec, contents_spec = table_specs(
         name,
@@ -178,7 +177,7 @@ def build_scrape_do_assets(
         contents_key=contents_spec.key,
         partitions_def=partitions_def,
         options=options or ScrapeOptions(),
-        job_deadline=job_deadline,
+        job_deadline=duration_of(job_deadline),
         on_invalid_target=on_invalid_target,
         max_credits=max_credits,
         max_open_jobs=max_open_jobs,
@@ -230,7 +229,7 @@ class DatasetSettings(TypedDict, total=False):
     freshness_policy: dg.FreshnessPolicy | None
     schedule: bool | str
     min_success_ratio: float
-    job_deadline: timedelta
+    job_deadline: timedelta | float
     on_invalid_target: Literal["raise", "skip"]
     max_credits: int | None
     max_open_jobs: int | None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import dagster as dg
@@ -13,17 +12,15 @@ from pydantic import (
     Discriminator,
     Field,
     InstanceOf,
-    PrivateAttr,
     Tag,
-    ValidationInfo,
     WithJsonSchema,
-    field_validator,
     model_validator,
 )
 from typing_extensions import Self
 
 from scrapedo_dagster.api import ScrapeOptions
 from scrapedo_dagster.assets import ScrapeDoDataset, build_scrape_do_assets
+from scrapedo_dagster.component_assets import AssetsOfDataset
 from scrapedo_dagster.component_partitions import Partitions
 from scrapedo_dagster.component_schema import Settings, yaml_schema
 from scrapedo_dagster.engine.targets import Target
@@ -66,13 +63,6 @@ class TargetsElsewhere(Settings):
         return TargetsAsset(dg.AssetKey.from_user_string(str(self.asset)), self.column, self.key_column)
 
 
-class Checks(Settings):
-    """When the checks of a dataset warn."""
-
-    min_success_ratio: float = Field(default=0.9, ge=0, le=1)
-    """When a smaller part of the targets succeeded."""
-
-
 class SingleRun(Settings):
     """All partitions of a backfill in one run."""
 
@@ -90,24 +80,6 @@ class MultiRun(Settings):
 
     def policy(self) -> dg.BackfillPolicy:
         return dg.BackfillPolicy.multi_run(self.max_partitions_per_run)
-
-
-class Retries(Settings):
-    """When a step that failed is run again, in the same run."""
-
-    max_retries: int = Field(default=1, ge=0)
-    delay: float = Field(default=0, ge=0)
-    """Seconds before the first."""
-    backoff: Literal["linear", "exponential"] | None = None
-    jitter: Literal["full", "plus_minus"] | None = None
-
-    def policy(self) -> dg.RetryPolicy:
-        return dg.RetryPolicy(
-            max_retries=self.max_retries,
-            delay=self.delay,
-            backoff=dg.Backoff[self.backoff.upper()] if self.backoff else None,
-            jitter=dg.Jitter[self.jitter.upper()] if self.jitter else None,
-        )
 
 
 class _Translation(ScrapeDoTranslator):
@@ -140,11 +112,9 @@ _Targets = Annotated[
 ]
 
 
-class DatasetAttributes(Settings):
+class DatasetAttributes(AssetsOfDataset):
     """A dataset: three assets, their checks, jobs and schedule. See `build_scrape_do_assets`."""
 
-    name: str = Field(pattern="^[A-Za-z0-9_]+$")
-    """The first part of the asset keys: letters, digits and underscores."""
     targets: _Targets
     """What to scrape: a list of URLs, or of {url, key}; or where they are: {file} or {asset}."""
     options: ScrapeOptions = Field(default_factory=ScrapeOptions)
@@ -153,21 +123,9 @@ class DatasetAttributes(Settings):
     """The partitions; none by default."""
     schedule: bool | str = False
     """true: each partition once its time window has ended; a cron expression: all static or dynamic ones."""
-    checks: Checks = Field(default_factory=Checks)
-    """When the checks warn."""
 
-    description: str | None = None
-    """Of the assets."""
     key_prefix: str | list[str] | None = None
     """Comes before the name in the asset keys."""
-    group_name: str | None = None
-    """Of the assets; the name by default."""
-    owners: list[str] | None = None
-    """Of the assets: e-mail addresses, or team:name."""
-    tags: dict[str, str] | None = None
-    """Of the assets."""
-    kinds: list[str] | None = None
-    """Of the assets, besides scrapedo and parquet."""
     translation: Annotated[TranslationFn[ScrapeDoTable] | None, _TranslationInYaml] = None
     """Attributes of each of the assets; templates in it may use `spec` and `data`, a `ScrapeDoTable`."""
     automation_condition: Annotated[InstanceOf[dg.AutomationCondition[Any]] | None, _ByTemplate] = None
@@ -175,15 +133,9 @@ class DatasetAttributes(Settings):
     freshness_policy: Annotated[InstanceOf[dg.FreshnessPolicy] | None, _ByTemplate] = None
     """Of tasks and contents: a template."""
 
-    pool: str | None = None
-    """Of the steps."""
     backfill_policy: Annotated[SingleRun | MultiRun, Field(discriminator="type")] | None = None
     """How many partitions of a backfill one run works on; all by default."""
-    retry_policy: Retries | None = None
-    """When a step that failed is run again."""
 
-    job_deadline_hours: float = Field(default=24, gt=0)
-    """How long collecting waits for jobs to end."""
     on_invalid_target: Literal["raise", "skip"] = "raise"
     """Whether a target that is no URL stops its partition, or is a row with the status rejected."""
     max_credits: int | None = Field(default=None, ge=0)
@@ -195,8 +147,6 @@ class DatasetAttributes(Settings):
     retry_failed_targets: int = Field(default=0, ge=0)
     """How often a target that failed is submitted again."""
 
-    _dataset: ScrapeDoDataset = PrivateAttr()
-
     @model_validator(mode="after")
     def _has_the_partitions_of_its_file(self) -> Self:
         file = self.targets.file if isinstance(self.targets, TargetsElsewhere) else None
@@ -204,56 +154,24 @@ class DatasetAttributes(Settings):
             raise ValueError("the file of the targets has {partition_key} in its name, and the dataset no partitions")
         return self
 
-    @field_validator("schedule", "key_prefix", "group_name", "owners", "tags", "kinds", "translation", "pool")
-    @classmethod
-    def _is_accepted_by_dagster(cls, value: Any, info: ValidationInfo) -> Any:
-        """Try a field with those before it that are right: what is refused then is this one, and has its line."""
-        if info.data.keys() >= {"name", "partitions"}:
-            try:
-                cls.model_construct(**{**info.data, "targets": [], str(info.field_name): value})._built()
-            except Exception as error:  # an owner, a tag, a cron expression: Dagster raises what it meets
-                raise ValueError(str(error)) from error
-        return value
-
-    @model_validator(mode="after")
-    def _is_built(self) -> Self:
-        try:
-            self._dataset = self._built()
-        except Exception as error:
-            raise ValueError(str(error)) from error
-        return self
-
-    @property
-    def dataset(self) -> ScrapeDoDataset:
-        """The dataset as Python has it."""
-        return self._dataset
-
     def _built(self) -> ScrapeDoDataset:
         return build_scrape_do_assets(
             name=self.name,
             targets=self._targets(),
             partitions_def=self.partitions.definition() if self.partitions else None,
             options=self.options,
-            description=self.description,
             translator=_Translation(self.translation) if self.translation else None,
             key_prefix=self.key_prefix,
-            group_name=self.group_name,
-            owners=self.owners,
-            tags=self.tags,
-            kinds=set(self.kinds) if self.kinds else None,
-            pool=self.pool,
             backfill_policy=self.backfill_policy.policy() if self.backfill_policy else None,
-            retry_policy=self.retry_policy.policy() if self.retry_policy else None,
             automation_condition=self.automation_condition,
             freshness_policy=self.freshness_policy,
             schedule=self.schedule,
-            min_success_ratio=self.checks.min_success_ratio,
-            job_deadline=timedelta(hours=self.job_deadline_hours),
             on_invalid_target=self.on_invalid_target,
             max_credits=self.max_credits,
             max_open_jobs=self.max_open_jobs,
             reuse_open_jobs=self.reuse_open_jobs,
             retry_failed_targets=self.retry_failed_targets,
+            **self._arguments(),
         )
 
     def _targets(self) -> list[str | Target] | TargetsFile | TargetsAsset:

@@ -31,6 +31,10 @@ def _check_variable(name: str) -> str:
 VariableName = Annotated[str, AfterValidator(_check_variable)]
 
 
+def _default(name: str) -> Any:
+    return ScrapeDoResource.model_fields[name].default
+
+
 class Resources(Settings):
     """The resources `scrape_do` and `scrape_do_parquet`, for the whole project."""
 
@@ -49,6 +53,12 @@ class Resources(Settings):
     """Where the tables are: a path, or a URI of any filesystem that pyarrow knows, such as s3://bucket/scraped."""
     base_url: str = DEFAULT_BASE_URL
     """The service, or an emulator of it."""
+    request_timeout: float = Field(default=_default("request_timeout"), gt=0)
+    """Seconds to wait for each piece of an answer, and to connect."""
+    max_attempts: int = Field(default=_default("max_attempts"), ge=1)
+    """How often a request is sent at most."""
+    max_concurrency: int = Field(default=_default("max_concurrency"), ge=1)
+    """Results that are fetched at once, at most."""
     ledger_url_variable: VariableName | None = None
     """The name of the environment variable with the ledger's URL; by default it is a file in the Dagster home."""
     webhook_url: str | None = None
@@ -82,6 +92,9 @@ def _account(
     webhook_url: str | None,
     webhook_secret_variable: str | None,
     webhook_inbox: str | None,
+    request_timeout: float,
+    max_attempts: int,
+    max_concurrency: int,
 ) -> ScrapeDoResource:
     return ScrapeDoResource(
         api_token=dg.EnvVar(token_variable),
@@ -90,6 +103,9 @@ def _account(
         webhook_url=webhook_url,
         webhook_secret=dg.EnvVar(webhook_secret_variable) if webhook_secret_variable else None,
         webhook_inbox=webhook_inbox,
+        request_timeout=request_timeout,
+        max_attempts=max_attempts,
+        max_concurrency=max_concurrency,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 import dagster as dg
 from dagster_shared.check import CheckError
@@ -61,10 +62,11 @@ def collect_list(
     scrape_do: ScrapeDoResource,
     storage: ScrapeDoParquetIOManager,
     handle: ScrapeDoHandle,
+    job_deadline: timedelta,
 ) -> ScrapeDoCollected:
     """Bring home what was submitted, and tell Dagster."""
     context.instance.add_run_tags(context.run.run_id, {COLLECTS_TAG: handle.dataset})
-    dataset = ad_hoc_dataset(handle.dataset)
+    dataset = ad_hoc_dataset(handle.dataset, job_deadline=job_deadline)
     told: dict[dg.AssetKey, metadata.Metadata] = {}
 
     def done(_partition: str | None, of_assets: dict[dg.AssetKey, metadata.Metadata]) -> None:

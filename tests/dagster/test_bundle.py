@@ -218,7 +218,7 @@ async def asynchronous(context: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"min_success_ratio": 90}, "not from 0 to 1"),
+        ({"min_success_ratio": 90}, "not a number from 0 to 1"),
         ({"options": {"super": True}}, r"ScrapeOptions\(\*\*options\)"),
         ({"targets": "https://shop.example/"}, "Give a list"),
         ({"targets": asynchronous}, "async def"),

@@ -31,6 +31,7 @@ BLOCKS = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), flag
 TYPE = "scrapedo_dagster.ScrapeDoComponent"
 RESOURCES = {"storage": "scraped"}
 TABLES = ("jobs", "tasks", "contents")
+PARTS = ("Resources", "DatasetAttributes", "AdHocAttributes")
 
 
 @contextmanager
@@ -96,7 +97,7 @@ class TestDocs:
     def test_every_attribute_is_told(self) -> None:
         page = DOCS.read_text(encoding="utf-8")
         schema = ScrapeDoComponent.model_json_schema()
-        names = {name for each in ("Resources", "DatasetAttributes") for name in schema["$defs"][each]["properties"]}
+        names = {name for each in PARTS for name in schema["$defs"][each]["properties"]}
         assert [name for name in sorted(names) if name not in page] == []
 
 
@@ -110,6 +111,9 @@ class TestDatasets:
             "ledger_url_variable": "SHOP_LEDGER",
             "webhook_url": "https://hooks.example",
             "webhook_secret_variable": "SHOP_SECRET",
+            "request_timeout": 12.5,
+            "max_attempts": 2,
+            "max_concurrency": 8,
         }
         with project(dataset() | {"resources": resources}) as defs:
             account, storage = defs.resources["scrape_do"], defs.resources["scrape_do_parquet"]
@@ -118,6 +122,7 @@ class TestDatasets:
         assert stored["ledger_url"] == {"env": "SHOP_LEDGER"}
         assert stored["webhook_secret"] == {"env": "SHOP_SECRET"}
         assert stored["base_url"] == "http://127.0.0.1:1"
+        assert (stored["request_timeout"], stored["max_attempts"], stored["max_concurrency"]) == (12.5, 2, 8)
         assert canary not in repr(stored)
         assert storage.base_uri == "s3://bucket/x"
 
@@ -206,6 +211,46 @@ class TestDatasets:
         attributes = {"team": "{{ 'da' + 'ta' }}", **dataset()}
         assert Ours.from_attributes_dict(attributes=attributes).team == "data"
         assert "team" in Ours.model().model_json_schema()["required"]
+
+
+class TestAdHoc:
+    def test_lists_from_the_launchpad_beside_datasets(self) -> None:
+        with project({**dataset(), "ad_hoc": {}}) as defs:
+            dg.Definitions.validate_loadable(defs)
+            keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+            assert keys == {f"{name}/{table}" for name in ("shop", "ad_hoc") for table in TABLES}
+            assert defs.resolve_job_def("scrape_targets")
+            assert [each.name for each in defs.sensors] == ["shop_completion"]
+
+    def test_its_settings_are_those_of_build_scrape_targets(self) -> None:
+        attributes = {
+            "resources": RESOURCES,
+            "ad_hoc": {"name": "wishes", "job_name": "wish", "owners": ["team:data"], "job_deadline_hours": 0.5},
+        }
+        assert complaints_of_check_yaml(attributes) == []
+        with project(attributes) as defs:
+            assert defs.resolve_job_def("wish")
+            key = dg.AssetKey(["wishes", "tasks"])
+            assert list(defs.resolve_assets_def(key).get_asset_spec(key).owners) == ["team:data"]
+            assert [each.name for each in defs.sensors] == ["wishes_completion"]
+        component = ScrapeDoComponent.from_attributes_dict(attributes=attributes)
+        assert component.ad_hoc.dataset.dataset.job_deadline == timedelta(minutes=30)
+
+    @pytest.mark.parametrize(
+        ("written", "line", "reason"),
+        [
+            ("    owners: [me]", 16, "attributes.ad_hoc.owners: Invalid owner 'me'"),
+            ("    job_name: a b", 16, "attributes.ad_hoc.job_name: String should match pattern"),
+            ("    name: products", 16, "attributes.ad_hoc.name: another dataset is called 'products'"),
+        ],
+    )
+    def test_a_mistake_has_its_line(self, written: str, line: int, reason: str) -> None:
+        assert f"defs.yaml:{line} - {reason}" in complaint_of_check_defs(f"{GOOD}  ad_hoc:\n{written}\n")
+
+    def test_neither_datasets_nor_lists(self) -> None:
+        assert complaints_of_check_yaml({"resources": RESOURCES}) == [("", "'datasets' is a required property")]
+        told = complaint_of_check_defs(GOOD.partition("  datasets:")[0])
+        assert "attributes: Field required: datasets, or ad_hoc" in told
 
 
 class TestPartitions:
@@ -416,7 +461,7 @@ class TestMistakes:
     def test_two_datasets_of_one_name(self) -> None:
         text = f"{GOOD}    - key_prefix: other\n      name: products\n      targets: []\n"
         told = complaint_of_check_defs(text)
-        assert "defs.yaml:16 - attributes.datasets.1.name: another dataset has the name 'products'" in told
+        assert "defs.yaml:16 - attributes.datasets.1.name: another dataset is called 'products'" in told
 
     def test_a_project_without_resources(self) -> None:
         with project({"datasets": dataset()["datasets"]}) as defs, pytest.raises(dg.DagsterError, match="'scrape_do'"):

@@ -183,6 +183,43 @@ def test_what_comes_out_of_the_ops_pickles_small() -> None:
         assert len(pickle.dumps(made)) < 500
 
 
+def test_the_bundle_takes_what_datasets_take(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
+    retries = dg.RetryPolicy(max_retries=1)
+    about: dict[str, Any] = {"group_name": "scraped", "owners": ["team:shop"], "tags": {"tier": "1"}}
+    bundle = build_scrape_targets(**about, kinds={"html"}, description="Wishes.", pool="web", retry_policy=retries)
+    for asset in bundle.assets:
+        for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) else [asset]:
+            assert (spec.group_name, list(spec.owners), spec.tags["tier"]) == ("scraped", ["team:shop"], "1")
+            assert "html" in spec.kinds
+            assert str(spec.description).startswith("Wishes.")
+    assert bundle.assets[1].op.pools == {"web"}
+    assert bundle.assets[1].op.retry_policy == retries
+    job = dg.Definitions.merge(bundle.defs, dg.Definitions(resources=resources)).resolve_job_def("scrape_targets")
+    assert [node.definition.pools for node in job.nodes] == [{"web"}, {"web"}]
+    config = config_of(targets_file={"uri": "/nowhere/urls.csv"})
+    result = job.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
+    assert [event.step_key for event in result.all_events if event.is_step_up_for_retry] == ["submit_targets"]
+
+
+def test_a_list_that_takes_longer_than_the_deadline_goes_on_and_is_told(
+    resources: dict[str, Any], pages: Pages, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    emulator.set_faults({"targets": [{"kind": "linger"}]})
+    bundle = build_scrape_targets(job_deadline=0.5)
+    job = dg.Definitions.merge(bundle.defs, dg.Definitions(resources=resources)).resolve_job_def("scrape_targets")
+    result = job.execute_in_process(run_config=config_of(targets=pages("a")), instance=instance, raise_on_error=False)
+    assert "collect_targets" in [event.step_key for event in result.all_events if event.is_step_failure]
+    assert [job.canceled for job in emulator.jobs()] == [False]
+
+
+@pytest.mark.parametrize(("argument", "value"), [("min_success_ratio", 90), ("job_deadline", 0)])
+def test_a_wrong_argument_of_the_bundle_is_named(argument: str, value: float) -> None:
+    with pytest.raises(
+        dg.DagsterInvalidDefinitionError, match=rf"build_scrape_targets\('ad_hoc'\): {argument}={value} "
+    ):
+        build_scrape_targets(**{argument: value})
+
+
 # --- guards and mistakes
 
 
