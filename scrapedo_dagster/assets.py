@@ -14,7 +14,7 @@ from scrapedo_dagster.api import ScrapeOptions
 from scrapedo_dagster.arguments import check_arguments, duration_of
 from scrapedo_dagster.checks import build_checks
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.engine.targets import Target
+from scrapedo_dagster.engine.targets import Target, entries_of
 from scrapedo_dagster.io_manager import ParquetResource
 from scrapedo_dagster.partition_context import context_of
 from scrapedo_dagster.resource import ScrapeDoResource
@@ -26,11 +26,11 @@ from scrapedo_dagster.table_assets import (
     results_asset,
     table_specs,
 )
-from scrapedo_dagster.target_sources import TargetsAsset, TargetsFile
+from scrapedo_dagster.target_sources import TargetsAsset, TargetsFile, placeholders_of
 from scrapedo_dagster.translator import ScrapeDoTranslator
 
 TargetsFunction: TypeAlias = Callable[[dg.AssetExecutionContext], Iterable[str | Target]]
-Targets: TypeAlias = TargetsFunction | Sequence[str | Target] | TargetsFile | TargetsAsset
+Targets: TypeAlias = TargetsFunction | Iterable[str | Target] | TargetsFile | TargetsAsset
 
 _UPSTREAM = "upstream"  # the input that is the upstream asset
 
@@ -112,8 +112,9 @@ def build_scrape_do_assets(
 
     Args:
         name: the dataset's name: letters, digits and underscores. It is the first part of the asset keys.
-        targets: what to scrape: a function of the context that returns the targets of `context.partition_key`, a list,
-            a file, or an upstream asset. Each target is a URL, or a `Target` with a key of yours.
+        targets: what to scrape: a function of the context that returns the targets of `context.partition_key`, a list
+            (or what can be listed, once, now), a file, or an upstream asset. Each target is a URL, or a `Target` with a
+            key of yours.
         partitions_def: any of Dagster's, or none.
         options: how the targets are scraped.
         description: of the assets.
@@ -157,7 +158,7 @@ def build_scrape_do_assets(
         max_open_jobs=max_open_jobs,
         retry_failed_targets=retry_failed_targets,
     )
-    _check_targets(name, targets)
+    targets = _checked_targets(f"scrape_do_assets(name={name!r})", targets, partitions_def, on_invalid_target)
     jobs_spec, tasks_spec, contents_spec = table_specs(
         name,
         key_prefix=key_prefix,
@@ -307,14 +308,38 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise TypeError(f"scrape_do_assets() got an unexpected keyword argument {unknown!r}{hint}")
 
 
-def _check_targets(name: str, targets: Targets) -> None:
-    where = f"scrape_do_assets(name={name!r})"
+def _checked_targets(
+    where: str,
+    targets: Targets,
+    partitions_def: dg.PartitionsDefinition | None,
+    on_invalid_target: Literal["raise", "skip"],
+) -> Targets:
+    """The targets; a list is read here, since each run needs it."""
     if isinstance(targets, str):
         raise dg.DagsterInvalidDefinitionError(
             f"{where}: targets is one text, {targets!r}. Give a list, or TargetsFile({targets!r}) if it names a file."
         )
-    if not callable(targets):
-        return
+    if callable(targets):
+        _check_function(where, targets)
+    elif isinstance(targets, TargetsFile):
+        try:
+            targets.check_placeholders(placeholders_of(partitions_def))
+        except ValueError as error:
+            raise dg.DagsterInvalidDefinitionError(f"{where}: targets: {error}") from None
+    elif not isinstance(targets, TargetsAsset):
+        if not isinstance(targets, Iterable):
+            raise dg.DagsterInvalidDefinitionError(
+                f"{where}: targets={targets!r} is neither a function nor a list, a TargetsFile or a TargetsAsset."
+            )
+        targets = tuple(targets)
+        try:
+            entries_of(targets, on_invalid_target)
+        except ValueError as error:
+            raise dg.DagsterInvalidDefinitionError(f"{where}: targets: {error}") from None
+    return targets
+
+
+def _check_function(where: str, targets: TargetsFunction) -> None:
     if inspect.iscoroutinefunction(targets) or inspect.isasyncgenfunction(targets):
         raise dg.DagsterInvalidDefinitionError(
             f"{where}: the function must not be `async def`: it is called, not awaited."

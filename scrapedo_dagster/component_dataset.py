@@ -22,9 +22,9 @@ from scrapedo_dagster.api import ScrapeOptions
 from scrapedo_dagster.assets import ScrapeDoDataset, build_scrape_do_assets
 from scrapedo_dagster.component_assets import AssetsOfDataset
 from scrapedo_dagster.component_partitions import Partitions
-from scrapedo_dagster.component_schema import Settings, yaml_schema
-from scrapedo_dagster.engine.targets import Target
-from scrapedo_dagster.target_sources import TargetsAsset, TargetsFile
+from scrapedo_dagster.component_schema import Settings, refused, yaml_schema
+from scrapedo_dagster.engine.targets import InvalidTargetsError, Target, entries_of
+from scrapedo_dagster.target_sources import TargetsAsset, TargetsFile, placeholders_of
 from scrapedo_dagster.translator import ScrapeDoTable, ScrapeDoTranslator
 
 
@@ -147,18 +147,13 @@ class DatasetAttributes(AssetsOfDataset):
     retry_failed_targets: int = Field(default=0, ge=0)
     """How often a target that failed is submitted again."""
 
-    @model_validator(mode="after")
-    def _has_the_partitions_of_its_file(self) -> Self:
-        file = self.targets.file if isinstance(self.targets, TargetsElsewhere) else None
-        if file and "{partition_key}" in file and self.partitions is None:
-            raise ValueError("the file of the targets has {partition_key} in its name, and the dataset no partitions")
-        return self
-
     def _built(self) -> ScrapeDoDataset:
+        targets, partitions_def = self._targets(), self.partitions.definition() if self.partitions else None
+        self._check(targets, partitions_def)
         return build_scrape_do_assets(
             name=self.name,
-            targets=self._targets(),
-            partitions_def=self.partitions.definition() if self.partitions else None,
+            targets=targets,
+            partitions_def=partitions_def,
             options=self.options,
             translator=_Translation(self.translation) if self.translation else None,
             key_prefix=self.key_prefix,
@@ -178,3 +173,17 @@ class DatasetAttributes(AssetsOfDataset):
         if isinstance(self.targets, TargetsElsewhere):
             return self.targets.source()
         return [each if isinstance(each, str) else Target(each.url, each.key) for each in self.targets]
+
+    def _check(
+        self, targets: list[str | Target] | TargetsFile | TargetsAsset, partitions_def: dg.PartitionsDefinition | None
+    ) -> None:
+        """Refuse targets as `build_scrape_do_assets` would, at their lines."""
+        try:
+            if isinstance(targets, TargetsFile):
+                targets.check_placeholders(placeholders_of(partitions_def))
+            elif isinstance(targets, list):
+                entries_of(targets, self.on_invalid_target)
+        except InvalidTargetsError as error:
+            raise refused(self, {("targets", index): reason for index, reason in error.reasons.items()}) from None
+        except ValueError as error:
+            raise refused(self, {("targets", "file"): str(error)}) from None

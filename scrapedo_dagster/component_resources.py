@@ -11,10 +11,12 @@ from pydantic import AfterValidator, ConfigDict, Field, model_validator
 from typing_extensions import Self
 
 from scrapedo_dagster.api import DEFAULT_BASE_URL
+from scrapedo_dagster.api.requests import check_target
 from scrapedo_dagster.component_schema import Settings, refused
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.resource import ScrapeDoResource
 
+_SCHEMES = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "hf")  # asking pyarrow would load it
 _LENGTH_OF_TOKENS = 24  # characters, at least
 
 
@@ -26,6 +28,15 @@ def _check_variable(name: str) -> str:
             "Nor a template: Dagster would store what it stands for in plain text"
         )
     return name
+
+
+def _check_place(uri: str) -> str:
+    scheme, separator, _ = uri.partition("://")
+    if separator and scheme not in _SCHEMES and not scheme.startswith("fsspec+"):
+        raise ValueError(
+            f"{scheme}:// is no filesystem that pyarrow knows: give a path, or one of {', '.join(_SCHEMES)}"
+        )
+    return uri
 
 
 VariableName = Annotated[str, AfterValidator(_check_variable)]
@@ -49,9 +60,9 @@ class Resources(Settings):
 
     token_variable: VariableName = "SCRAPE_DO_API_KEY"  # noqa: S105 - a name
     """The name of the environment variable with the Scrape.do token."""
-    storage: str = Field(min_length=1)
+    storage: Annotated[str, AfterValidator(_check_place)] = Field(min_length=1)
     """Where the tables are: a path, or a URI of any filesystem that pyarrow knows, such as s3://bucket/scraped."""
-    base_url: str = DEFAULT_BASE_URL
+    base_url: Annotated[str, AfterValidator(check_target)] = DEFAULT_BASE_URL
     """The service, or an emulator of it."""
     request_timeout: float = Field(default=_default("request_timeout"), gt=0)
     """Seconds to wait for each piece of an answer, and to connect."""
@@ -61,7 +72,7 @@ class Resources(Settings):
     """Results that are fetched at once, at most."""
     ledger_url_variable: VariableName | None = None
     """The name of the environment variable with the ledger's URL; by default it is a file in the Dagster home."""
-    webhook_url: str | None = None
+    webhook_url: Annotated[str, AfterValidator(check_target)] | None = None
     """Where Scrape.do reaches `scrapedo-dagster webhooks`; by default results are polled for."""
     webhook_secret_variable: VariableName | None = None
     """The name of the environment variable with the secret that the receiver knows Scrape.do by."""

@@ -20,9 +20,11 @@ import yaml
 from dagster.components.core.component_tree import ComponentTreeException
 from dagster.components.testing import create_defs_folder_sandbox
 from dagster.components.testing.test_cases import TestTranslation as TranslationCases
+from pyarrow.fs import FileSystem
 
 from scrapedo_dagster import ScrapeDoComponent, ScrapeOptions
 from scrapedo_dagster.component_partitions import Partitions
+from scrapedo_dagster.component_resources import _SCHEMES
 from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
 
@@ -324,6 +326,15 @@ def complaint_of_check_defs(text: str) -> str:
     return re.sub(r"/\S*/defs.yaml", "defs.yaml", "".join(traceback.format_exception(caught.value)))
 
 
+def complaint_of_pyarrow(uri: str) -> str:
+    """Why this filesystem cannot be used; nothing if it can."""
+    try:
+        FileSystem.from_uri(uri)
+    except (ImportError, OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
 GOOD = """\
 type: scrapedo_dagster.ScrapeDoComponent
 attributes:
@@ -388,6 +399,13 @@ class TestMistakes:
                 (8, ".targets: Input should be a"),
             ),
             (TARGETS, "tags: {}", "'targets' is a required property", (7, ": Field required: targets")),
+            (
+                "partition_key}",
+                "regoin}",
+                None,
+                (8, ".targets.file: {regoin} in the name of the file stands"),
+            ),
+            (TARGETS, "targets: [https://a.example, 'ftp://x']", None, (8, ".targets.1: 'ftp://x' is not an http or")),
             ("key}.csv", "key}.xls", None, (8, ".targets: '{partition_key}.xls' does not tell what is in it")),
             ("schedule: true", "shedule: true", "'shedule' was unexpected", (14, ".shedule: Extra inputs")),
             (
@@ -462,6 +480,42 @@ class TestMistakes:
         text = f"{GOOD}    - key_prefix: other\n      name: products\n      targets: []\n"
         told = complaint_of_check_defs(text)
         assert "defs.yaml:16 - attributes.datasets.1.name: another dataset is called 'products'" in told
+
+    def test_a_file_with_the_name_of_a_partition_that_there_is_not(self) -> None:
+        told = complaint_of_check_defs(GOOD.partition(f"      {PARTITIONS}")[0])
+        reason = "{partition_key} in the name of the file stands for nothing: the dataset has no partitions"
+        assert f"defs.yaml:8 - {DATASET}.targets.file: {reason}" in told
+
+    def test_targets_have_their_lines_unless_they_are_to_be_skipped(self) -> None:
+        listed = "targets:\n        - https://a.example\n        - {url: nonsense, key: a}\n        - ftp://x"
+        text = GOOD.replace(TARGETS, listed)
+        told = complaint_of_check_defs(text)
+        for line, index, url in ((10, 1, "nonsense"), (11, 2, "ftp://x")):
+            assert f"defs.yaml:{line} - {DATASET}.targets.{index}: '{url}' is not an http or https URL" in told
+        with project(f"{text}      on_invalid_target: skip\n") as defs:
+            dg.Definitions.validate_loadable(defs)
+
+    @pytest.mark.parametrize(
+        ("field", "value", "reason"),
+        [
+            ("storage", "foo://x/{canary}", "foo:// is no filesystem that pyarrow knows"),
+            ("base_url", "not a url", "'not a url' contains white space"),
+            ("webhook_url", "hooks.example", "'hooks.example' is not an http or https URL"),
+            ("max_concurrency", "0", "Input should be greater than or equal to 1"),
+        ],
+    )
+    def test_resources_that_cannot_be_used(self, field: str, value: str, reason: str, canary: str) -> None:
+        line = f"    {field}: {value.format(canary=canary)}\n"
+        text = GOOD.replace("    storage: scraped\n", line if field == "storage" else f"    storage: scraped\n{line}")
+        told = complaint_of_check_defs(text)
+        assert f"defs.yaml:{5 if field == 'storage' else 6} - attributes.resources.{field}: {reason}" in told
+        assert canary not in told
+
+    @pytest.mark.parametrize("scheme", _SCHEMES)
+    def test_pyarrow_knows_the_filesystems_that_are_taken(self, scheme: str) -> None:
+        assert "Unrecognized filesystem" in complaint_of_pyarrow("foo://bucket/x")
+        query = "?region=eu-west-1" if scheme == "s3" else ""  # else the bucket is asked for it
+        assert "Unrecognized filesystem" not in complaint_of_pyarrow(f"{scheme}:///bucket/x{query}")
 
     def test_a_project_without_resources(self) -> None:
         with project({"datasets": dataset()["datasets"]}) as defs, pytest.raises(dg.DagsterError, match="'scrape_do'"):

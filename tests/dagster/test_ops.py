@@ -232,6 +232,7 @@ def test_a_wrong_argument_of_the_bundle_is_named(argument: str, value: float) ->
         ({"targets_file": {"uri": "/nowhere/urls.csv"}}, "/nowhere/urls.csv"),
         ({"targets": [], "targets_file": {"uri": "urls.csv"}}, "given: targets and targets_file"),
         ({"targets_file": {"uri": "urls.xls"}}, "targets_file.uri: 'urls.xls' does not tell"),
+        ({"targets_file": {"uri": "{regoin}.csv"}}, "targets_file.uri: {regoin} in the name of the file stands"),
         ({"targets": [], "partition_key": "a...b"}, "partition_key: 'a...b' cannot be"),
         ({"targets": [], "options": {"timeout": 1}}, "options.timeout: 1 is not between 5000 and 120000 ms"),
         ({"targets": [], "options": {"regional_geo_code": "asia"}}, "regional_geo_code='asia' needs super=True"),
