@@ -60,7 +60,7 @@ class ScrapeDoComponent(dg.Component, YamlModel):
             raise ValueError("Field required: datasets, or ad_hoc")
         names = [each.name for each in by_path.values()]
         twice = {
-            (*path, "name"): f"another dataset is called {each.name!r}, and jobs and the ledger know it by this name"
+            (*path, "name"): f"another dataset is called {each.name!r}, and its jobs are named after it"
             for index, (path, each) in enumerate(by_path.items())
             if each.name in names[:index]
         }

@@ -16,7 +16,7 @@ from scrapedo_dagster.ops import SUBMIT_OP, ScrapeDoCollected, ScrapeDoHandle
 from scrapedo_dagster.ops_config import SubmitTargetsConfig, check_sources
 from scrapedo_dagster.ops_orders import COLLECTS_TAG, ad_hoc_dataset, as_ordered, tell_order
 from scrapedo_dagster.resource import ScrapeDoResource
-from scrapedo_dagster.steps import checked, collect_partitions, submit_partition
+from scrapedo_dagster.steps import checked, collect_partitions, submit_partition, warn_of_no_targets
 from scrapedo_dagster.termination import cancels_when_terminated
 from scrapedo_dagster.workplace import workplace
 
@@ -53,6 +53,8 @@ def submit_list(
         context.instance.add_dynamic_partitions(dataset.name, [partition])
         tell_order(context, dataset, partition)
         told = submit_partition(context.log.info, place, partition, entries, begun)
+    if not told["scrapedo/targets"]:
+        warn_of_no_targets(context, dataset, [partition])
     context.log_event(dg.AssetMaterialization(dataset.jobs_key, partition=partition, metadata=told))
     return ScrapeDoHandle(dataset.name, partition, told["scrapedo/generation"])
 

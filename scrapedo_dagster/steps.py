@@ -39,6 +39,7 @@ def submit_step(
     # Not entered: what was submitted is canceled if a person terminates the run, and does not stand.
     truth = PartitionTruth(context, [dataset.jobs_key], partitions)
     log = _sparingly(context.log.info, len(partitions))
+    empty: list[str | None] = []
     with cancels_when_terminated(context, scrape_do) as begun, workplace(dataset, scrape_do, storage, context) as place:
         for partition in partitions:
             try:
@@ -48,7 +49,20 @@ def submit_step(
                 truth.failed(partition, problem)
             else:
                 truth.done(partition, {dataset.jobs_key: told})
+                if not told["scrapedo/targets"]:
+                    empty.append(partition)
+        warn_of_no_targets(context, dataset, empty)
         return truth.results()
+
+
+def warn_of_no_targets(context: StepContext, dataset: Dataset, partitions: Sequence[str | None]) -> None:
+    """Say which partitions have an empty list, which may be right, or a mistake of what lists them."""
+    if partitions:
+        where = dataset.name if partitions[0] is None else f"{dataset.name}, {named(partitions)}"
+        context.log.warning(
+            f"{where}: no targets were listed. Collecting them ends well and leaves no rows, also where there are "
+            "some now. If that is a mistake, correct what lists the targets, and submit again."
+        )
 
 
 def checked(targets: Iterable[str | Target], on_invalid: Literal["raise", "skip"]) -> Batch:

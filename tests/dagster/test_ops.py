@@ -220,6 +220,15 @@ def test_a_wrong_argument_of_the_bundle_is_named(argument: str, value: float) ->
         build_scrape_targets(**{argument: value})
 
 
+def test_an_empty_list_is_a_partition_without_rows_and_is_warned_of(
+    launch: Callable[..., Result], instance: dg.DagsterInstance
+) -> None:
+    result = launch(targets=[], partition_key=KEY)
+    assert result.output_for_node("collect_targets").targets == 0
+    logged = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    assert [line for line in logged if line.startswith("ad_hoc, 1 partitions ('books'): no targets were listed.")]
+
+
 # --- guards and mistakes
 
 
