@@ -50,9 +50,15 @@ def submit_list(
         listed = file.source().read(partition) if file else config.targets or targets or []
         entries = checked(listed, config.on_invalid_target)
         # Both before anything is submitted: whoever collects what a dead run has left needs them.
+        is_new = not context.instance.has_dynamic_partition(dataset.name, partition)
         context.instance.add_dynamic_partitions(dataset.name, [partition])
         tell_order(context, dataset, partition)
-        told = submit_partition(context.log.info, place, partition, entries, begun)
+        try:
+            told = submit_partition(context.log.info, place, partition, entries, begun)
+        except Exception:
+            if is_new and not scrape_do.ledger.generation(place.scope(partition)):  # it would be missing for ever
+                context.instance.delete_dynamic_partition(dataset.name, partition)
+            raise
     if not told["scrapedo/targets"]:
         warn_of_no_targets(context, dataset, [partition])
     context.log_event(dg.AssetMaterialization(dataset.jobs_key, partition=partition, metadata=told))

@@ -258,7 +258,25 @@ def test_a_mistake_is_told_with_its_field_and_nothing_is_submitted(
     result = launch(**config)
     assert told in failure_of(result)
     assert emulator.jobs() == []
-    assert instance.get_dynamic_partitions("ad_hoc") == [] or "max_credits" in config
+    assert instance.get_dynamic_partitions("ad_hoc") == []
+
+
+def test_a_refused_launch_keeps_a_partition_that_was_there(
+    launch: Callable[..., Result], instance: dg.DagsterInstance, pages: Pages
+) -> None:
+    instance.add_dynamic_partitions("ad_hoc", ["ours"])
+    assert launch(targets=pages("a"), partition_key=KEY).success
+    for key in ("ours", KEY, "other"):
+        assert not launch(targets=pages("b"), partition_key=key, max_credits=1).success
+    assert sorted(instance.get_dynamic_partitions("ad_hoc")) == [KEY, "ours"]
+
+
+def test_a_launch_that_is_refused_after_it_was_planned_keeps_its_partition(
+    launch: Callable[..., Result], instance: dg.DagsterInstance, pages: Pages, emulator: Emulator
+) -> None:
+    refuse_submissions(emulator)
+    assert not launch(targets=pages("a"), partition_key=KEY).success
+    assert instance.get_dynamic_partitions("ad_hoc") == [KEY]
 
 
 @pytest.mark.parametrize(
