@@ -7,15 +7,7 @@ from typing import Annotated, Any, Literal
 import dagster as dg
 from dagster.components.resolved.core_models import AssetAttributesModel
 from dagster.components.utils.translation import TranslationFn
-from pydantic import (
-    ConfigDict,
-    Discriminator,
-    Field,
-    InstanceOf,
-    Tag,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import ConfigDict, Discriminator, Field, InstanceOf, Tag, WithJsonSchema, model_validator
 from typing_extensions import Self
 
 from scrapedo_dagster.api import ScrapeOptions
