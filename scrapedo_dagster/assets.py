@@ -11,9 +11,10 @@ import dagster as dg
 from typing_extensions import Unpack
 
 from scrapedo_dagster.api import ScrapeOptions
+from scrapedo_dagster.arguments import check_arguments, duration_of
 from scrapedo_dagster.checks import build_checks
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.engine.targets import Target
+from scrapedo_dagster.engine.targets import Target, entries_of
 from scrapedo_dagster.io_manager import ParquetResource
 from scrapedo_dagster.partition_context import context_of
 from scrapedo_dagster.resource import ScrapeDoResource
@@ -25,11 +26,11 @@ from scrapedo_dagster.table_assets import (
     results_asset,
     table_specs,
 )
-from scrapedo_dagster.target_sources import TargetsAsset, TargetsFile
+from scrapedo_dagster.target_sources import TargetsAsset, TargetsFile, placeholders_of
 from scrapedo_dagster.translator import ScrapeDoTranslator
 
 TargetsFunction: TypeAlias = Callable[[dg.AssetExecutionContext], Iterable[str | Target]]
-Targets: TypeAlias = TargetsFunction | Sequence[str | Target] | TargetsFile | TargetsAsset
+Targets: TypeAlias = TargetsFunction | Iterable[str | Target] | TargetsFile | TargetsAsset
 
 _UPSTREAM = "upstream"  # the input that is the upstream asset
 
@@ -94,7 +95,7 @@ def build_scrape_do_assets(
     freshness_policy: dg.FreshnessPolicy | None = None,
     schedule: bool | str = False,
     min_success_ratio: float = 0.9,
-    job_deadline: timedelta = timedelta(hours=24),
+    job_deadline: timedelta | float = timedelta(hours=24),
     on_invalid_target: Literal["raise", "skip"] = "raise",
     max_credits: int | None = None,
     max_open_jobs: int | None = None,
@@ -112,8 +113,9 @@ def build_scrape_do_assets(
     Args:
         name: the dataset's name: letters, digits and underscores. It is the first part of the asset keys. Jobs, steps
             and the sensor are named after it, so that a code location has one dataset of a name, whatever its prefix.
-        targets: what to scrape: a function of the context that returns the targets of `context.partition_key`, a list,
-            a file, or an upstream asset. Each target is a URL, or a `Target` with a key of yours.
+        targets: what to scrape: a function of the context that returns the targets of `context.partition_key`, a list
+            (or what can be listed, once, now), a file, or an upstream asset. Each target is a URL, or a `Target` with a
+            key of yours.
         partitions_def: any of Dagster's, or none.
         options: how the targets are scraped.
         description: of the assets.
@@ -132,7 +134,8 @@ def build_scrape_do_assets(
         schedule: True submits each partition once its time window has ended; a cron expression submits all partitions
             that have no time window, or an unpartitioned dataset, at these times.
         min_success_ratio: a check warns when a smaller part of the targets succeeded, from 0 to 1.
-        job_deadline: how long collecting waits for the jobs to end. They go on; collect again later.
+        job_deadline: how long collecting waits for the jobs to end, a timedelta or seconds. They go on; collect again
+            later.
         on_invalid_target: `raise` submits nothing if any target is no http or https URL; `skip` submits the others,
             and the invalid ones become rows with the status `rejected`.
         max_credits: refuse to submit a partition that would cost more, by the price list; a check warns when it did.
@@ -148,19 +151,16 @@ def build_scrape_do_assets(
         raise dg.DagsterInvalidDefinitionError(
             f"scrape_do_assets(name={name!r}): options must be ScrapeOptions: ScrapeOptions(**options)."
         )
-    for argument, value, is_right, rule in (
-        ("min_success_ratio", min_success_ratio, 0 <= min_success_ratio <= 1, "from 0 to 1"),
-        ("job_deadline", job_deadline, job_deadline > timedelta(0), "above 0"),
-        ("on_invalid_target", on_invalid_target, on_invalid_target in {"raise", "skip"}, "'raise' or 'skip'"),
-        ("max_credits", max_credits, max_credits is None or max_credits >= 0, "0 or more"),
-        ("max_open_jobs", max_open_jobs, max_open_jobs is None or max_open_jobs >= 1, "1 or more"),
-        ("retry_failed_targets", retry_failed_targets, retry_failed_targets >= 0, "0 or more"),
-    ):
-        if not is_right:
-            raise dg.DagsterInvalidDefinitionError(
-                f"scrape_do_assets(name={name!r}): {argument}={value!r} is not {rule}."
-            )
-    _check_targets(name, targets)
+    check_arguments(
+        f"scrape_do_assets(name={name!r})",
+        min_success_ratio=min_success_ratio,
+        job_deadline=job_deadline,
+        on_invalid_target=on_invalid_target,
+        max_credits=max_credits,
+        max_open_jobs=max_open_jobs,
+        retry_failed_targets=retry_failed_targets,
+    )
+    targets = _checked_targets(f"scrape_do_assets(name={name!r})", targets, partitions_def, on_invalid_target)
     jobs_spec, tasks_spec, contents_spec = table_specs(
         name,
         key_prefix=key_prefix,
@@ -180,7 +180,7 @@ def build_scrape_do_assets(
         contents_key=contents_spec.key,
         partitions_def=partitions_def,
         options=options or ScrapeOptions(),
-        job_deadline=job_deadline,
+        job_deadline=duration_of(job_deadline),
         on_invalid_target=on_invalid_target,
         max_credits=max_credits,
         max_open_jobs=max_open_jobs,
@@ -233,7 +233,7 @@ class DatasetSettings(TypedDict, total=False):
     freshness_policy: dg.FreshnessPolicy | None
     schedule: bool | str
     min_success_ratio: float
-    job_deadline: timedelta
+    job_deadline: timedelta | float
     on_invalid_target: Literal["raise", "skip"]
     max_credits: int | None
     max_open_jobs: int | None
@@ -311,14 +311,38 @@ def _check_settings(settings: Mapping[str, Any]) -> None:
         raise TypeError(f"scrape_do_assets() got an unexpected keyword argument {unknown!r}{hint}")
 
 
-def _check_targets(name: str, targets: Targets) -> None:
-    where = f"scrape_do_assets(name={name!r})"
+def _checked_targets(
+    where: str,
+    targets: Targets,
+    partitions_def: dg.PartitionsDefinition | None,
+    on_invalid_target: Literal["raise", "skip"],
+) -> Targets:
+    """The targets; a list is read here, since each run needs it."""
     if isinstance(targets, str):
         raise dg.DagsterInvalidDefinitionError(
             f"{where}: targets is one text, {targets!r}. Give a list, or TargetsFile({targets!r}) if it names a file."
         )
-    if not callable(targets):
-        return
+    if callable(targets):
+        _check_function(where, targets)
+    elif isinstance(targets, TargetsFile):
+        try:
+            targets.check_placeholders(placeholders_of(partitions_def))
+        except ValueError as error:
+            raise dg.DagsterInvalidDefinitionError(f"{where}: targets: {error}") from None
+    elif not isinstance(targets, TargetsAsset):
+        if not isinstance(targets, Iterable):
+            raise dg.DagsterInvalidDefinitionError(
+                f"{where}: targets={targets!r} is neither a function nor a list, a TargetsFile or a TargetsAsset."
+            )
+        targets = tuple(targets)
+        try:
+            entries_of(targets, on_invalid_target)
+        except ValueError as error:
+            raise dg.DagsterInvalidDefinitionError(f"{where}: targets: {error}") from None
+    return targets
+
+
+def _check_function(where: str, targets: TargetsFunction) -> None:
     if inspect.iscoroutinefunction(targets) or inspect.isasyncgenfunction(targets):
         raise dg.DagsterInvalidDefinitionError(
             f"{where}: the function must not be `async def`: it is called, not awaited."

@@ -5,12 +5,15 @@ from __future__ import annotations
 from typing import Literal
 
 import dagster as dg
-from pydantic import Field
+from pydantic import ConfigDict, Field, model_validator
+from typing_extensions import Self
 
+from scrapedo_dagster.component_ad_hoc import AdHocAttributes
+from scrapedo_dagster.component_assets import AssetsOfDataset
 from scrapedo_dagster.component_dataset import DatasetAttributes
 from scrapedo_dagster.component_resources import Resources
 from scrapedo_dagster.component_scaffolder import ScrapeDoScaffolder
-from scrapedo_dagster.component_schema import Settings, YamlModel
+from scrapedo_dagster.component_schema import Settings, YamlModel, refused
 from scrapedo_dagster.sensors import build_scrape_do_sensor
 
 
@@ -33,16 +36,41 @@ class ScrapeDoComponent(dg.Component, YamlModel):
     One sensor brings the results of all of them home.
     """
 
+    model_config = ConfigDict(
+        json_schema_extra={"if": {"not": {"required": ["ad_hoc"]}}, "then": {"required": ["datasets"]}}
+    )
+
     resources: Resources | None = None
     """The account and the storage. Leave it out where the project has the resources scrape_do and scrape_do_parquet."""
-    datasets: list[DatasetAttributes] = Field(min_length=1)
+    datasets: list[DatasetAttributes] = Field(default_factory=list, min_length=1)
     """The datasets."""
+    ad_hoc: AdHocAttributes | None = None
+    """Lists that are given in the Launchpad, with the job for them."""
     sensor: SensorSettings = Field(default_factory=SensorSettings)
     """The completion sensor."""
 
+    @model_validator(mode="after")
+    def _has_datasets_of_different_names(self) -> Self:
+        by_path: dict[tuple[str | int, ...], AssetsOfDataset] = {
+            ("datasets", index): each for index, each in enumerate(self.datasets)
+        }
+        if self.ad_hoc is not None:
+            by_path["ad_hoc",] = self.ad_hoc
+        if not by_path:
+            raise ValueError("Field required: datasets, or ad_hoc")
+        names = [each.name for each in by_path.values()]
+        twice = {
+            (*path, "name"): f"another dataset is called {each.name!r}, and its jobs are named after it"
+            for index, (path, each) in enumerate(by_path.items())
+            if each.name in names[:index]
+        }
+        if twice:
+            raise refused(self, twice)
+        return self
+
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
         """Dagster's hook: everything that it needs of the datasets."""
-        datasets = [each.dataset for each in self.datasets]
+        datasets = [each.dataset for each in (*self.datasets, self.ad_hoc) if each is not None]
         sensor = build_scrape_do_sensor(
             *datasets,
             name=self.sensor.name or f"{datasets[0].name}_completion",

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 import dagster as dg
 from dagster.components.resolved.core_models import AssetAttributesModel
 from dagster.components.utils.translation import TranslationFn
-from pydantic import ConfigDict, Discriminator, Field, InstanceOf, PrivateAttr, Tag, WithJsonSchema, model_validator
+from pydantic import ConfigDict, Discriminator, Field, InstanceOf, Tag, WithJsonSchema, model_validator
 from typing_extensions import Self
 
 from scrapedo_dagster.api import ScrapeOptions
 from scrapedo_dagster.assets import ScrapeDoDataset, build_scrape_do_assets
+from scrapedo_dagster.component_assets import AssetsOfDataset
 from scrapedo_dagster.component_partitions import Partitions
-from scrapedo_dagster.component_schema import Settings, yaml_schema
-from scrapedo_dagster.engine.targets import Target
-from scrapedo_dagster.target_sources import TargetsAsset, TargetsFile
+from scrapedo_dagster.component_schema import Settings, refused, yaml_schema
+from scrapedo_dagster.engine.targets import InvalidTargetsError, Target, entries_of
+from scrapedo_dagster.target_sources import TargetsAsset, TargetsFile, placeholders_of
 from scrapedo_dagster.translator import ScrapeDoTable, ScrapeDoTranslator
 
 
@@ -55,13 +55,6 @@ class TargetsElsewhere(Settings):
         return TargetsAsset(dg.AssetKey.from_user_string(str(self.asset)), self.column, self.key_column)
 
 
-class Checks(Settings):
-    """When the checks of a dataset warn."""
-
-    min_success_ratio: float = Field(default=0.9, ge=0, le=1)
-    """When a smaller part of the targets succeeded."""
-
-
 class SingleRun(Settings):
     """All partitions of a backfill in one run."""
 
@@ -79,24 +72,6 @@ class MultiRun(Settings):
 
     def policy(self) -> dg.BackfillPolicy:
         return dg.BackfillPolicy.multi_run(self.max_partitions_per_run)
-
-
-class Retries(Settings):
-    """When a step that failed is run again, in the same run."""
-
-    max_retries: int = Field(default=1, ge=0)
-    delay: float = Field(default=0, ge=0)
-    """Seconds before the first."""
-    backoff: Literal["linear", "exponential"] | None = None
-    jitter: Literal["full", "plus_minus"] | None = None
-
-    def policy(self) -> dg.RetryPolicy:
-        return dg.RetryPolicy(
-            max_retries=self.max_retries,
-            delay=self.delay,
-            backoff=dg.Backoff[self.backoff.upper()] if self.backoff else None,
-            jitter=dg.Jitter[self.jitter.upper()] if self.jitter else None,
-        )
 
 
 class _Translation(ScrapeDoTranslator):
@@ -129,11 +104,9 @@ _Targets = Annotated[
 ]
 
 
-class DatasetAttributes(Settings):
+class DatasetAttributes(AssetsOfDataset):
     """A dataset: three assets, their checks, jobs and schedule. See `build_scrape_do_assets`."""
 
-    name: str = Field(pattern="^[A-Za-z0-9_]+$")
-    """The first part of the asset keys: letters, digits and underscores."""
     targets: _Targets
     """What to scrape: a list of URLs, or of {url, key}; or where they are: {file} or {asset}."""
     options: ScrapeOptions = Field(default_factory=ScrapeOptions)
@@ -142,21 +115,9 @@ class DatasetAttributes(Settings):
     """The partitions; none by default."""
     schedule: bool | str = False
     """true: each partition once its time window has ended; a cron expression: all static or dynamic ones."""
-    checks: Checks = Field(default_factory=Checks)
-    """When the checks warn."""
 
-    description: str | None = None
-    """Of the assets."""
     key_prefix: str | list[str] | None = None
     """Comes before the name in the asset keys."""
-    group_name: str | None = None
-    """Of the assets; the name by default."""
-    owners: list[str] | None = None
-    """Of the assets: e-mail addresses, or team:name."""
-    tags: dict[str, str] | None = None
-    """Of the assets."""
-    kinds: list[str] | None = None
-    """Of the assets, besides scrapedo and parquet."""
     translation: Annotated[TranslationFn[ScrapeDoTable] | None, _TranslationInYaml] = None
     """Attributes of each of the assets; templates in it may use `spec` and `data`, a `ScrapeDoTable`."""
     automation_condition: Annotated[InstanceOf[dg.AutomationCondition[Any]] | None, _ByTemplate] = None
@@ -164,15 +125,9 @@ class DatasetAttributes(Settings):
     freshness_policy: Annotated[InstanceOf[dg.FreshnessPolicy] | None, _ByTemplate] = None
     """Of tasks and contents: a template."""
 
-    pool: str | None = None
-    """Of the steps."""
     backfill_policy: Annotated[SingleRun | MultiRun, Field(discriminator="type")] | None = None
     """How many partitions of a backfill one run works on; all by default."""
-    retry_policy: Retries | None = None
-    """When a step that failed is run again."""
 
-    job_deadline_hours: float = Field(default=24, gt=0)
-    """How long collecting waits for jobs to end."""
     on_invalid_target: Literal["raise", "skip"] = "raise"
     """Whether a target that is no URL stops its partition, or is a row with the status rejected."""
     max_credits: int | None = Field(default=None, ge=0)
@@ -184,57 +139,43 @@ class DatasetAttributes(Settings):
     retry_failed_targets: int = Field(default=0, ge=0)
     """How often a target that failed is submitted again."""
 
-    _dataset: ScrapeDoDataset = PrivateAttr()
-
-    @model_validator(mode="after")
-    def _has_the_partitions_of_its_file(self) -> Self:
-        file = self.targets.file if isinstance(self.targets, TargetsElsewhere) else None
-        if file and "{partition_key}" in file and self.partitions is None:
-            raise ValueError("the file of the targets has {partition_key} in its name, and the dataset no partitions")
-        return self
-
-    @model_validator(mode="after")
-    def _is_accepted_by_dagster(self) -> Self:
-        try:
-            self._dataset = self._built()
-        except Exception as error:  # owners, tags, a cron expression: Dagster raises what it meets
-            raise ValueError(str(error)) from error
-        return self
-
-    @property
-    def dataset(self) -> ScrapeDoDataset:
-        """The dataset as Python has it."""
-        return self._dataset
-
     def _built(self) -> ScrapeDoDataset:
+        targets, partitions_def = self._targets(), self.partitions.definition() if self.partitions else None
+        self._check(targets, partitions_def)
         return build_scrape_do_assets(
             name=self.name,
-            targets=self._targets(),
-            partitions_def=self.partitions.definition() if self.partitions else None,
+            targets=targets,
+            partitions_def=partitions_def,
             options=self.options,
-            description=self.description,
             translator=_Translation(self.translation) if self.translation else None,
             key_prefix=self.key_prefix,
-            group_name=self.group_name,
-            owners=self.owners,
-            tags=self.tags,
-            kinds=set(self.kinds) if self.kinds else None,
-            pool=self.pool,
             backfill_policy=self.backfill_policy.policy() if self.backfill_policy else None,
-            retry_policy=self.retry_policy.policy() if self.retry_policy else None,
             automation_condition=self.automation_condition,
             freshness_policy=self.freshness_policy,
             schedule=self.schedule,
-            min_success_ratio=self.checks.min_success_ratio,
-            job_deadline=timedelta(hours=self.job_deadline_hours),
             on_invalid_target=self.on_invalid_target,
             max_credits=self.max_credits,
             max_open_jobs=self.max_open_jobs,
             reuse_open_jobs=self.reuse_open_jobs,
             retry_failed_targets=self.retry_failed_targets,
+            **self._arguments(),
         )
 
     def _targets(self) -> list[str | Target] | TargetsFile | TargetsAsset:
         if isinstance(self.targets, TargetsElsewhere):
             return self.targets.source()
         return [each if isinstance(each, str) else Target(each.url, each.key) for each in self.targets]
+
+    def _check(
+        self, targets: list[str | Target] | TargetsFile | TargetsAsset, partitions_def: dg.PartitionsDefinition | None
+    ) -> None:
+        """Refuse targets as `build_scrape_do_assets` would, at their lines."""
+        try:
+            if isinstance(targets, TargetsFile):
+                targets.check_placeholders(placeholders_of(partitions_def))
+            elif isinstance(targets, list):
+                entries_of(targets, self.on_invalid_target)
+        except InvalidTargetsError as error:
+            raise refused(self, {("targets", index): reason for index, reason in error.reasons.items()}) from None
+        except ValueError as error:
+            raise refused(self, {("targets", "file"): str(error)}) from None

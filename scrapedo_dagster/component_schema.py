@@ -7,6 +7,7 @@ schemas". Here a text counts as a template if it looks like one; any other value
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -15,7 +16,7 @@ from dagster.components.resolved.core_models import AssetAttributesModel
 from dagster.components.resolved.errors import ResolutionException
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
 from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
-from pydantic_core import CoreSchema
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 from typing_extensions import Self
 
 _TEMPLATE = {"type": "string", "pattern": r"\{\{"}
@@ -26,6 +27,17 @@ class Settings(dg.Model):
     """A part of a component: fields with what is said of them, and errors that do not repeat what may be secret."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, hide_input_in_errors=True)
+
+
+def refused(model: BaseModel, reasons: Mapping[tuple[str | int, ...], str]) -> ValidationError:
+    """What a model validator raises for fields that are wrong together: the reasons, by where the fields are."""
+    return ValidationError.from_exception_data(
+        type(model).__name__,
+        [
+            InitErrorDetails(type=PydanticCustomError("refused", "{reason}", {"reason": reason}), loc=where, input=None)
+            for where, reason in reasons.items()
+        ],
+    )
 
 
 class YamlModel(dg.Resolvable, Settings):

@@ -1,6 +1,7 @@
 """Ops for lists of targets that are no dataset of their own: `submit_targets` and `collect_targets`."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
@@ -54,11 +55,12 @@ class ScrapeDoCollected:
     contents_uri: str
 
 
-def build_submit_op(config_type: type[SubmitTargetsConfig]) -> dg.OpDefinition:
+def build_submit_op(config_type: type[SubmitTargetsConfig], pool: str | None = None) -> dg.OpDefinition:
     """The op `submit_targets`, with a config of its own."""
 
     @dg.op(
         name=SUBMIT_OP,
+        pool=pool,
         ins={"targets": dg.In(default_value=None, description="A list of URLs, or of `Target`s.")},
     )
     def submit(
@@ -84,14 +86,23 @@ submit_targets = build_submit_op(SubmitTargetsConfig)
 """Op: submits targets, from its input or its config (`SubmitTargetsConfig`), and gives a `ScrapeDoHandle`."""
 
 
-@dg.op
-def collect_targets(
-    context: dg.OpExecutionContext,
-    scrape_do: ScrapeDoResource,
-    scrape_do_parquet: ParquetResource,
-    handle: ScrapeDoHandle,
-) -> ScrapeDoCollected:
-    """Wait for what was submitted to end, and write it to Parquet: a partition of `tasks` and of `contents`."""
-    from scrapedo_dagster.ops_steps import collect_list
+def build_collect_op(job_deadline: timedelta = timedelta(hours=24), pool: str | None = None) -> dg.OpDefinition:
+    """The op `collect_targets`, with a deadline of its own."""
 
-    return collect_list(context, scrape_do, scrape_do_parquet, handle)
+    @dg.op(name="collect_targets", pool=pool)
+    def collect(
+        context: dg.OpExecutionContext,
+        scrape_do: ScrapeDoResource,
+        scrape_do_parquet: ParquetResource,
+        handle: ScrapeDoHandle,
+    ) -> ScrapeDoCollected:
+        """Wait for what was submitted to end, and write it to Parquet: a partition of `tasks` and of `contents`."""
+        from scrapedo_dagster.ops_steps import collect_list
+
+        return collect_list(context, scrape_do, scrape_do_parquet, handle, job_deadline)
+
+    return collect
+
+
+collect_targets = build_collect_op()
+"""Op: waits for what a `ScrapeDoHandle` names, writes it to Parquet, and gives a `ScrapeDoCollected`."""

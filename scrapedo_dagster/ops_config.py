@@ -167,7 +167,7 @@ class SubmitTargetsConfig(_Config):
             _check_partition_key(self.partition_key)
         if self.targets_file is not None:
             try:
-                self.targets_file.source()
+                self.targets_file.source().check_placeholders(["partition_key"])
             except ValueError as error:
                 raise ValueError(f"targets_file.uri: {error}") from None
         options = self.scrape_options()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 
 import dagster as dg
 from dagster_shared.check import CheckError
@@ -15,7 +16,7 @@ from scrapedo_dagster.ops import SUBMIT_OP, ScrapeDoCollected, ScrapeDoHandle
 from scrapedo_dagster.ops_config import SubmitTargetsConfig, check_sources
 from scrapedo_dagster.ops_orders import COLLECTS_TAG, ad_hoc_dataset, as_ordered, tell_order
 from scrapedo_dagster.resource import ScrapeDoResource
-from scrapedo_dagster.steps import checked, collect_partitions, submit_partition
+from scrapedo_dagster.steps import begin_partition, checked, collect_partitions, submit_partition, warn_of_no_targets
 from scrapedo_dagster.termination import cancels_when_terminated
 from scrapedo_dagster.workplace import workplace
 
@@ -48,10 +49,14 @@ def submit_list(
         file = config.targets_file
         listed = file.source().read(partition) if file else config.targets or targets or []
         entries = checked(listed, config.on_invalid_target)
-        # Both before anything is submitted: whoever collects what a dead run has left needs them.
+        generation = begin_partition(place, partition, entries, begun)
+        # Both before anything is sent, since whoever collects what a dead run has left needs them; and neither for a
+        # launch that is refused.
         context.instance.add_dynamic_partitions(dataset.name, [partition])
         tell_order(context, dataset, partition)
-        told = submit_partition(context.log.info, place, partition, entries, begun)
+        told = submit_partition(context.log.info, place, partition, generation)
+    if not told["scrapedo/targets"]:
+        warn_of_no_targets(context, dataset, [partition])
     context.log_event(dg.AssetMaterialization(dataset.jobs_key, partition=partition, metadata=told))
     return ScrapeDoHandle(dataset.name, partition, told["scrapedo/generation"])
 
@@ -61,10 +66,11 @@ def collect_list(
     scrape_do: ScrapeDoResource,
     storage: ScrapeDoParquetIOManager,
     handle: ScrapeDoHandle,
+    job_deadline: timedelta,
 ) -> ScrapeDoCollected:
     """Bring home what was submitted, and tell Dagster."""
     context.instance.add_run_tags(context.run.run_id, {COLLECTS_TAG: handle.dataset})
-    dataset = ad_hoc_dataset(handle.dataset)
+    dataset = ad_hoc_dataset(handle.dataset, job_deadline=job_deadline)
     told: dict[dg.AssetKey, metadata.Metadata] = {}
 
     def done(_partition: str | None, of_assets: dict[dg.AssetKey, metadata.Metadata]) -> None:

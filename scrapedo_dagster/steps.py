@@ -15,7 +15,7 @@ from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError
 from scrapedo_dagster.engine.continuing import OtherWorkError
 from scrapedo_dagster.engine.ledger import Scope
 from scrapedo_dagster.engine.progress import Progress
-from scrapedo_dagster.engine.submit import NotEnoughCreditsError
+from scrapedo_dagster.engine.submit import Generation, NotEnoughCreditsError
 from scrapedo_dagster.engine.summary import Summary, summarize
 from scrapedo_dagster.engine.targets import Batch, InvalidTargetsError, Target, entries_of
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
@@ -43,16 +43,30 @@ def submit_step(
     # Not entered: what was submitted is canceled if a person terminates the run, and does not stand.
     truth = PartitionTruth(context, [dataset.jobs_key], partitions)
     log = _sparingly(context.log.info, len(partitions))
+    empty: list[str | None] = []
     with cancels_when_terminated(context, scrape_do) as begun, workplace(dataset, scrape_do, storage, context) as place:
         for partition in partitions:
             try:
                 entries = checked(targets(partition), dataset.on_invalid_target)
-                told = submit_partition(log, place, partition, entries, begun)
+                told = submit_partition(log, place, partition, begin_partition(place, partition, entries, begun))
             except Exception as problem:  # noqa: BLE001 - whatever it is, the other partitions are submitted
                 truth.failed(partition, problem)
             else:
                 truth.done(partition, {dataset.jobs_key: told})
+                if not told["scrapedo/targets"]:
+                    empty.append(partition)
+        warn_of_no_targets(context, dataset, empty)
         return truth.results()
+
+
+def warn_of_no_targets(context: StepContext, dataset: Dataset, partitions: Sequence[str | None]) -> None:
+    """Say which partitions have an empty list, which may be right, or a mistake of what lists them."""
+    if partitions:
+        where = dataset.name if partitions[0] is None else f"{dataset.name}, {named(partitions)}"
+        context.log.warning(
+            f"{where}: no targets were listed. Collecting them ends well and leaves no rows, also where there are "
+            "some now. If that is a mistake, correct what lists the targets, and submit again."
+        )
 
 
 def checked(targets: Iterable[str | Target], on_invalid: Literal["raise", "skip"]) -> Batch:
@@ -85,10 +99,8 @@ def _sparingly(log: Callable[[str], object], amount: int) -> Callable[[str], obj
     return tell
 
 
-def submit_partition(
-    log: Callable[[str], object], place: Workplace, partition: str | None, entries: Batch, begun: set[Scope]
-) -> metadata.Metadata:
-    """Submit a partition, and say what was. It joins `begun` once there is something of it to cancel.
+def begin_partition(place: Workplace, partition: str | None, entries: Batch, begun: set[Scope]) -> Generation:
+    """Record what is going to be submitted. The partition joins `begun`: there is something of it to cancel.
 
     Raises:
         dg.Failure: it would cost too much, or mix two lists, which no retry would mend.
@@ -98,6 +110,13 @@ def submit_partition(
     except (NotEnoughCreditsError, OtherWorkError) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
     begun.add(place.scope(partition))
+    return generation
+
+
+def submit_partition(
+    log: Callable[[str], object], place: Workplace, partition: str | None, generation: Generation
+) -> metadata.Metadata:
+    """Submit what was recorded, and say what that was."""
     told = metadata.of_jobs(generation, place.submitter(partition).submit(generation.number))
     log(f"{place.scope(partition)}: submitted {told['scrapedo/submitted']} targets.")
     return told

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from scrapedo_dagster.engine.targets import Target
 
 _FORMATS: dict[str, FileFormat] = {".csv": "csv", ".parquet": "parquet", ".txt": "text"}
+_PLACEHOLDER = re.compile(r"\{([^\W\d]\w*)\}")
 _COMPRESSIONS = (".gz", ".bz2", ".zst")  # pyarrow tells by the name; not of Parquet, which compresses inside
 
 
@@ -47,6 +48,20 @@ class TargetsFile:
             if file_format == "text" and (self.column, self.key_column) != ("url", None):
                 name = self.uri.rpartition("/")[2]  # there may be credentials before it
                 raise ValueError(f"{name!r} is text, which has no columns: leave out column and key_column.")
+
+    def check_placeholders(self, known: Collection[str]) -> None:
+        """Refuse a name in braces that stands for nothing, which would only be a file that does not exist.
+
+        Raises:
+            ValueError: it is none of `known`, the `placeholders_of` the dataset.
+        """
+        unknown = [f"{{{name}}}" for name in _PLACEHOLDER.findall(self.uri) if name not in known]
+        if unknown:
+            there = ", ".join(f"{{{name}}}" for name in known)
+            raise ValueError(
+                f"{unknown[0]} in the name of the file stands for nothing: "
+                + (f"there may be {there}" if known else "the dataset has no partitions")
+            )
 
     def read(self, partition_key: str | None) -> list[Target]:
         """The targets of a partition, or of an unpartitioned dataset, in the order of the file.
@@ -154,6 +169,15 @@ class TargetsAsset:
     @property
     def _name(self) -> str:
         return f"The upstream asset {self.asset_key.to_user_string()!r}"
+
+
+def placeholders_of(partitions_def: dg.PartitionsDefinition | None) -> list[str]:
+    """The names in braces that are replaced in the name of a file of targets."""
+    if partitions_def is None:
+        return []
+    if isinstance(partitions_def, dg.MultiPartitionsDefinition):
+        return ["partition_key", *(each.name for each in partitions_def.partitions_defs)]
+    return ["partition_key"]
 
 
 def _columns(source: TargetsFile | TargetsAsset) -> Columns:

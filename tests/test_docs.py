@@ -4,11 +4,13 @@ import importlib.util
 import re
 import shlex
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 import pytest
 
 from scrapedo_dagster.demo.site import DemoSite
@@ -16,7 +18,7 @@ from scrapedo_dagster.emulator import Emulator
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-DAY = "2026-01-05"
+DAY, NEXT_DAY = "2026-01-05", "2026-01-06"
 EXECUTED_HERE = ("quickstart", "datasets", "deferred", "backfills", "production")
 EXECUTED_ELSEWHERE = {
     "component": "tests/dagster/test_component.py",
@@ -101,22 +103,62 @@ def test_the_project_of_the_quick_start_is_one_of_dg() -> None:
     assert said["project"].keys() <= ours["project"].keys()
 
 
+def keys_of(partitions_def: dg.PartitionsDefinition | None, instance: dg.DagsterInstance) -> list[str | None]:
+    """Partitions to try a page with: two of a kind, or None of what has no partitions."""
+    if partitions_def is None:
+        return [None]
+    if isinstance(partitions_def, dg.DynamicPartitionsDefinition):
+        instance.add_dynamic_partitions(str(partitions_def.name), ["some", "others"])
+    if isinstance(partitions_def, dg.MultiPartitionsDefinition):
+        return [key for key in partitions_def.get_partition_keys() if DAY in key]
+    if isinstance(partitions_def, dg.TimeWindowPartitionsDefinition):
+        return [DAY, NEXT_DAY]
+    return [*partitions_def.get_partition_keys(dynamic_partitions_store=instance)][:2]
+
+
 @pytest.mark.parametrize("page", ["datasets", "deferred", "backfills"])
-def test_the_definitions_of_a_page_load(
+def test_everything_that_a_page_defines_can_be_materialized(
     page: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    names = run(page, monkeypatch, **{"s3://bucket": str(tmp_path)})
-    dg.Definitions.validate_loadable(dg.Definitions.merge(names["defs"], resources(emulator, tmp_path)))
+    with DemoSite() as site, dg.DagsterInstance.ephemeral() as instance:
+        names = run(page, monkeypatch, **{"s3://bucket": str(tmp_path), "https://example.com": site.base_url})
+        (tmp_path / "urls").mkdir()
+        for day in (DAY, NEXT_DAY):
+            (tmp_path / "urls" / f"{day}.csv").write_text(f"sku,url\n1,{site.base_url}/{day}/products/1\n")
+        defs = dg.Definitions.merge(names["defs"], resources(emulator, tmp_path / "scraped"))
+        dg.Definitions.validate_loadable(defs)
+        job, by_partitions = defs.resolve_implicit_global_asset_job_def(), defaultdict(list)
+        for key in defs.resolve_asset_graph().get_all_asset_keys():
+            by_partitions[defs.resolve_assets_def(key).partitions_def].append(key)
+        for partitions_def, selection in by_partitions.items():
+            for partition in keys_of(partitions_def, instance):
+                assert job.execute_in_process(
+                    asset_selection=selection, partition_key=partition, instance=instance
+                ).success
+    tables = [key for keys in by_partitions.values() for key in keys if key.path[-1] == "tasks"]
+    assert tables
+    for key in tables:
+        assert set(pd.read_parquet(tmp_path.joinpath("scraped", *key.path))["status"]) == {"success"}
 
 
-def test_a_dataset_of_the_page_is_scraped_from_an_upstream_asset(
+def test_an_asset_of_the_page_loads_the_days_of_its_run(
     emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     with DemoSite() as site:
-        names = run("datasets", monkeypatch, **{"https://example.com/{context.partition_key}": site.base_url})
-        assets = [names["urls"], *names["found"].assets]
+        names = run("datasets", monkeypatch, **{"https://example.com": site.base_url})
         given = resources(emulator, tmp_path).resources
-        assert dg.materialize(assets, resources=given, partition_key=DAY).success
+        edges = zip(("start", "end"), (DAY, NEXT_DAY), strict=True)
+        result = dg.materialize(
+            [*names["news"].assets, names["total_bytes"]],
+            resources=given,
+            tags={f"dagster/asset_partition_range_{edge}": day for edge, day in edges},
+        )
+    contents = pd.read_parquet(tmp_path / "news" / "contents")
+    assert set(contents["partition"]) == {DAY, NEXT_DAY}
+    told = {each.partition: each.metadata for each in result.asset_materializations_for_node("total_bytes")}
+    assert {key: metadata["bytes"].value for key, metadata in told.items()} == dict.fromkeys(
+        (DAY, NEXT_DAY), contents["content"].map(len).sum()
+    )
 
 
 def test_the_resources_of_production_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:

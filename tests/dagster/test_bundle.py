@@ -14,14 +14,17 @@ from scrapedo_dagster import (
     ScrapeDoParquetIOManager,
     ScrapeDoTable,
     ScrapeDoTranslator,
+    TargetsFile,
     build_scrape_do_assets,
     build_scrape_do_sensor,
     scrape_do_assets,
 )
+from scrapedo_dagster.emulator import Emulator
 
 days = dg.DailyPartitionsDefinition(start_date="2026-01-01")
 sites = dg.StaticPartitionsDefinition(["x", "y"])
 dynamic = dg.DynamicPartitionsDefinition(name="sites")
+both = dg.MultiPartitionsDefinition({"day": days, "site": sites})
 
 
 def shop(**settings: Any) -> ScrapeDoDataset:
@@ -190,7 +193,6 @@ def _schedules_submit_what_is_due(instance: dg.DagsterInstance) -> None:
     [of_sites] = requests_of(shop(partitions_def=sites, schedule="0 6 * * *"), instance, at)
     assert of_sites.tags["dagster/asset_partition_range_start"] == "x"
     assert of_sites.tags["dagster/asset_partition_range_end"] == "y"
-    both = dg.MultiPartitionsDefinition({"day": days, "site": sites})
     of_both = requests_of(shop(partitions_def=both, schedule=True), instance, at)
     assert sorted(str(each.partition_key) for each in of_both) == ["2026-01-04|x", "2026-01-04|y"]
     mixed = dg.MultiPartitionsDefinition({"day": days, "site": dynamic})
@@ -211,7 +213,7 @@ def _schedules_submit_what_is_due(instance: dg.DagsterInstance) -> None:
         (sites, True, "Give a cron expression"),
         (dynamic, True, "Give a cron expression"),
         (days, "0 6 * * *", "Give schedule=True"),
-        (dg.MultiPartitionsDefinition({"day": days, "site": sites}), "0 6 * * *", "Give schedule=True"),
+        (both, "0 6 * * *", "Give schedule=True"),
         (dg.MultiPartitionsDefinition({"one": days, "two": days}), True, "both dimensions"),
         (None, "every morning", "every morning"),
         (sites, "every morning", "every morning"),
@@ -235,9 +237,31 @@ async def asynchronous(context: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"min_success_ratio": 90}, "not from 0 to 1"),
+        ({"min_success_ratio": 90}, "not a number from 0 to 1"),
+        ({"min_success_ratio": "0.9"}, "min_success_ratio='0.9' is not a number"),
+        ({"max_credits": "5"}, "max_credits='5' is not a whole number"),
+        ({"max_open_jobs": 2.5}, "max_open_jobs=2.5 is not a whole number"),
+        ({"retry_failed_targets": True}, "retry_failed_targets=True is not a whole number"),
+        ({"job_deadline": "1h"}, "job_deadline='1h' is not a timedelta, or seconds"),
+        ({"job_deadline": float("inf")}, "job_deadline=inf is not"),
+        ({"on_invalid_target": ["skip"]}, "on_invalid_target"),
         ({"options": {"super": True}}, r"ScrapeOptions\(\*\*options\)"),
         ({"targets": "https://shop.example/"}, "Give a list"),
+        ({"targets": 5}, "targets=5 is neither a function nor a list"),
+        (
+            {"targets": ["https://x.example", "nonsense", "ftp://x"]},
+            r"\[1\] 'nonsense' is not .*; \[2\] 'ftp://x' is not",
+        ),
+        ({"targets": [None]}, "None is NoneType, not a string"),
+        ({"targets": TargetsFile("{partition_key}.csv")}, r"{partition_key} in .* the dataset has no partitions"),
+        (
+            {"targets": TargetsFile("{site}.csv"), "partitions_def": days},
+            r"{site} .* there may be {partition_key}",
+        ),
+        (
+            {"targets": TargetsFile("{stie}.csv"), "partitions_def": both},
+            r"{stie} .*: there may be .*, {day}, {site}",
+        ),
         ({"targets": asynchronous}, "async def"),
         ({"targets": lambda: ["https://shop.example/"]}, "exactly one argument"),
         ({"max_open_jobs": 0}, "max_open_jobs"),
@@ -250,6 +274,28 @@ async def asynchronous(context: Any) -> list[str]:
 def test_a_wrong_argument_is_named_at_definition(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(dg.DagsterInvalidDefinitionError, match=message):
         shop(**wrong)
+
+
+def test_what_stands_for_something_and_what_is_skipped_is_accepted() -> None:
+    for name in ("{partition_key}", "{day}/{site}", "{0}{}{{}}"):
+        shop(targets=TargetsFile(f"{name}.csv"), partitions_def=both)
+    shop(targets=["nonsense"], on_invalid_target="skip")
+
+
+def test_a_deadline_may_be_given_in_seconds() -> None:
+    assert shop(job_deadline=90).dataset.job_deadline == timedelta(seconds=90)
+    assert shop(job_deadline=0.5).dataset.job_deadline == timedelta(seconds=0.5)
+
+
+@pytest.mark.parametrize("lazily", [iter, lambda urls: (url for url in urls), lambda urls: dict.fromkeys(urls).keys()])
+def test_targets_that_can_be_listed_once_are_those_of_every_run(
+    lazily: Callable[[list[str]], Any], materialize: Callable[..., Any], pages: Callable[[str], list[str]],
+    emulator: Emulator,
+) -> None:  # fmt: skip
+    dataset = shop(targets=lazily([*pages("x")]))
+    for _ in range(2):
+        assert materialize(*dataset.assets).success
+    assert sorted(count.submitted for count in emulator.targets().values()) == [2, 2, 2]
 
 
 def test_a_sensor_of_nothing_is_refused_and_settings_arrive() -> None:

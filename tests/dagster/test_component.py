@@ -20,9 +20,11 @@ import yaml
 from dagster.components.core.component_tree import ComponentTreeException
 from dagster.components.testing import create_defs_folder_sandbox
 from dagster.components.testing.test_cases import TestTranslation as TranslationCases
+from pyarrow.fs import FileSystem
 
 from scrapedo_dagster import ScrapeDoComponent, ScrapeOptions
 from scrapedo_dagster.component_partitions import Partitions
+from scrapedo_dagster.component_resources import _SCHEMES
 from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
 
@@ -31,6 +33,7 @@ BLOCKS = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), flag
 TYPE = "scrapedo_dagster.ScrapeDoComponent"
 RESOURCES = {"storage": "scraped"}
 TABLES = ("jobs", "tasks", "contents")
+PARTS = ("Resources", "DatasetAttributes", "AdHocAttributes")
 
 
 @contextmanager
@@ -96,7 +99,7 @@ class TestDocs:
     def test_every_attribute_is_told(self) -> None:
         page = DOCS.read_text(encoding="utf-8")
         schema = ScrapeDoComponent.model_json_schema()
-        names = {name for each in ("Resources", "DatasetAttributes") for name in schema["$defs"][each]["properties"]}
+        names = {name for each in PARTS for name in schema["$defs"][each]["properties"]}
         assert [name for name in sorted(names) if name not in page] == []
 
 
@@ -110,16 +113,18 @@ class TestDatasets:
             "ledger_url_variable": "SHOP_LEDGER",
             "webhook_url": "https://hooks.example",
             "webhook_secret_variable": "SHOP_SECRET",
+            "request_timeout": 12.5,
+            "max_attempts": 2,
+            "max_concurrency": 8,
         }
         with project(dataset() | {"resources": resources}) as defs:
             account, storage = defs.resources["scrape_do"], defs.resources["scrape_do_parquet"]
-        stored = (
-            account.configurable_resource_cls.model_fields.keys() if False else account._convert_to_config_dictionary()
-        )
+        stored = account._convert_to_config_dictionary()
         assert stored["api_token"] == {"env": "SHOP_TOKEN"}
         assert stored["ledger_url"] == {"env": "SHOP_LEDGER"}
         assert stored["webhook_secret"] == {"env": "SHOP_SECRET"}
         assert stored["base_url"] == "http://127.0.0.1:1"
+        assert (stored["request_timeout"], stored["max_attempts"], stored["max_concurrency"]) == (12.5, 2, 8)
         assert canary not in repr(stored)
         assert storage.base_uri == "s3://bucket/x"
 
@@ -210,6 +215,46 @@ class TestDatasets:
         assert "team" in Ours.model().model_json_schema()["required"]
 
 
+class TestAdHoc:
+    def test_lists_from_the_launchpad_beside_datasets(self) -> None:
+        with project({**dataset(), "ad_hoc": {}}) as defs:
+            dg.Definitions.validate_loadable(defs)
+            keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
+            assert keys == {f"{name}/{table}" for name in ("shop", "ad_hoc") for table in TABLES}
+            assert defs.resolve_job_def("scrape_targets")
+            assert [each.name for each in defs.sensors] == ["shop_completion"]
+
+    def test_its_settings_are_those_of_build_scrape_targets(self) -> None:
+        attributes = {
+            "resources": RESOURCES,
+            "ad_hoc": {"name": "wishes", "job_name": "wish", "owners": ["team:data"], "job_deadline_hours": 0.5},
+        }
+        assert complaints_of_check_yaml(attributes) == []
+        with project(attributes) as defs:
+            assert defs.resolve_job_def("wish")
+            key = dg.AssetKey(["wishes", "tasks"])
+            assert list(defs.resolve_assets_def(key).get_asset_spec(key).owners) == ["team:data"]
+            assert [each.name for each in defs.sensors] == ["wishes_completion"]
+        component = ScrapeDoComponent.from_attributes_dict(attributes=attributes)
+        assert component.ad_hoc.dataset.dataset.job_deadline == timedelta(minutes=30)
+
+    @pytest.mark.parametrize(
+        ("written", "line", "reason"),
+        [
+            ("    owners: [me]", 16, "attributes.ad_hoc.owners: Invalid owner 'me'"),
+            ("    job_name: a b", 16, "attributes.ad_hoc.job_name: String should match pattern"),
+            ("    name: products", 16, "attributes.ad_hoc.name: another dataset is called 'products'"),
+        ],
+    )
+    def test_a_mistake_has_its_line(self, written: str, line: int, reason: str) -> None:
+        assert f"defs.yaml:{line} - {reason}" in complaint_of_check_defs(f"{GOOD}  ad_hoc:\n{written}\n")
+
+    def test_neither_datasets_nor_lists(self) -> None:
+        assert complaints_of_check_yaml({"resources": RESOURCES}) == [("", "'datasets' is a required property")]
+        told = complaint_of_check_defs(GOOD.partition("  datasets:")[0])
+        assert "attributes: Field required: datasets, or ad_hoc" in told
+
+
 class TestPartitions:
     @pytest.mark.parametrize(
         ("attributes", "expected"),
@@ -281,6 +326,15 @@ def complaint_of_check_defs(text: str) -> str:
     return re.sub(r"/\S*/defs.yaml", "defs.yaml", "".join(traceback.format_exception(caught.value)))
 
 
+def complaint_of_pyarrow(uri: str) -> str:
+    """Why this filesystem cannot be used; nothing if it can."""
+    try:
+        FileSystem.from_uri(uri)
+    except (ImportError, OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
 GOOD = """\
 type: scrapedo_dagster.ScrapeDoComponent
 attributes:
@@ -323,7 +377,7 @@ class TestMistakes:
                 "'day' is not one of ['daily',",
                 (13, ".partitions: Input tag 'day'"),
             ),
-            (PARTITIONS, "tags: {}", None, (7, ": the file of the targets has {partition_key} in its name, and the")),
+            (PARTITIONS, "tags: {}", None, (14, ".schedule: scrape_do_assets(name='products', schedule=True): only")),
             ("start_date", "start", "'start_date' is a required", (13, ".partitions: Field required: start_date")),
             (
                 '"2026-01-01"',
@@ -345,15 +399,24 @@ class TestMistakes:
                 (8, ".targets: Input should be a"),
             ),
             (TARGETS, "tags: {}", "'targets' is a required property", (7, ": Field required: targets")),
+            (
+                "partition_key}",
+                "regoin}",
+                None,
+                (8, ".targets.file: {regoin} in the name of the file stands"),
+            ),
+            (TARGETS, "targets: [https://a.example, 'ftp://x']", None, (8, ".targets.1: 'ftp://x' is not an http or")),
             ("key}.csv", "key}.xls", None, (8, ".targets: '{partition_key}.xls' does not tell what is in it")),
             ("schedule: true", "shedule: true", "'shedule' was unexpected", (14, ".shedule: Extra inputs")),
             (
                 "schedule: true",
                 "schedule: '@daily'",
                 None,
-                (7, ": scrape_do_assets(name='products', schedule"),
+                (14, ".schedule: scrape_do_assets(name='products', schedule"),
             ),
-            ("schedule: true", "owners: [me]", None, (7, ": Invalid owner 'me'")),
+            ("schedule: true", "owners: [me]", None, (14, ".owners: Invalid owner 'me'")),
+            ("schedule: true", "tags: {a: '!'}", None, (14, ".tags: Invalid tag value: !, for key: a")),
+            ("schedule: true", "group_name: a b", None, (14, '.group_name: "a b" is not a valid asset group')),
             (
                 "schedule: true",
                 "checks: {min_success_ratio: 95}",
@@ -387,6 +450,72 @@ class TestMistakes:
         told = complaints_of_check_yaml(yaml.safe_load(text)["attributes"])
         assert told == [("resources", "'storage' is a required property")]
         assert "defs.yaml:3 - attributes.resources: Field required: storage" in complaint_of_check_defs(text)
+
+    @pytest.mark.parametrize(
+        ("given", "missing"),
+        [("webhook_url: https://h.example", "webhook_secret_variable"), ("webhook_secret_variable: S", "webhook_url")],
+    )
+    def test_half_a_webhook(self, given: str, missing: str) -> None:
+        text = GOOD.replace("    storage: scraped\n", f"    storage: scraped\n    {given}\n")
+        name = given.partition(":")[0]
+        [(path, message)] = complaints_of_check_yaml(yaml.safe_load(text)["attributes"])
+        assert (path, message) == ("resources", f"'{missing}' is a dependency of '{name}'")
+        assert (
+            f"defs.yaml:6 - attributes.resources.{name}: a webhook needs {missing} as well"
+            in complaint_of_check_defs(text)
+        )
+
+    def test_each_mistake_of_a_dataset_has_a_line(self) -> None:
+        text = GOOD.replace("schedule: true", "schedule: every day\n      owners: [me]\n      tags: {a: '!'}")
+        told = complaint_of_check_defs(text)
+        for line, reason in ((14, "schedule: scrape_do_assets("), (15, "owners: Invalid"), (16, "tags: Invalid")):
+            assert f"defs.yaml:{line} - {DATASET}.{reason}" in told
+
+    def test_a_schedule_is_not_blamed_for_partitions_that_are_wrong(self) -> None:
+        told = complaint_of_check_defs(GOOD.replace("type: daily", "type: weekly, day_offset: 8"))
+        assert f"ResolutionException: defs.yaml:13 - {DATASET}.partitions.day_offset" in told
+        assert f"{DATASET}.schedule" not in told
+
+    def test_two_datasets_of_one_name(self) -> None:
+        text = f"{GOOD}    - key_prefix: other\n      name: products\n      targets: []\n"
+        told = complaint_of_check_defs(text)
+        assert "defs.yaml:16 - attributes.datasets.1.name: another dataset is called 'products'" in told
+
+    def test_a_file_with_the_name_of_a_partition_that_there_is_not(self) -> None:
+        told = complaint_of_check_defs(GOOD.partition(f"      {PARTITIONS}")[0])
+        reason = "{partition_key} in the name of the file stands for nothing: the dataset has no partitions"
+        assert f"defs.yaml:8 - {DATASET}.targets.file: {reason}" in told
+
+    def test_targets_have_their_lines_unless_they_are_to_be_skipped(self) -> None:
+        listed = "targets:\n        - https://a.example\n        - {url: nonsense, key: a}\n        - ftp://x"
+        text = GOOD.replace(TARGETS, listed)
+        told = complaint_of_check_defs(text)
+        for line, index, url in ((10, 1, "nonsense"), (11, 2, "ftp://x")):
+            assert f"defs.yaml:{line} - {DATASET}.targets.{index}: '{url}' is not an http or https URL" in told
+        with project(f"{text}      on_invalid_target: skip\n") as defs:
+            dg.Definitions.validate_loadable(defs)
+
+    @pytest.mark.parametrize(
+        ("field", "value", "reason"),
+        [
+            ("storage", "foo://x/{canary}", "foo:// is no filesystem that pyarrow knows"),
+            ("base_url", "not a url", "'not a url' contains white space"),
+            ("webhook_url", "hooks.example", "'hooks.example' is not an http or https URL"),
+            ("max_concurrency", "0", "Input should be greater than or equal to 1"),
+        ],
+    )
+    def test_resources_that_cannot_be_used(self, field: str, value: str, reason: str, canary: str) -> None:
+        line = f"    {field}: {value.format(canary=canary)}\n"
+        text = GOOD.replace("    storage: scraped\n", line if field == "storage" else f"    storage: scraped\n{line}")
+        told = complaint_of_check_defs(text)
+        assert f"defs.yaml:{5 if field == 'storage' else 6} - attributes.resources.{field}: {reason}" in told
+        assert canary not in told
+
+    @pytest.mark.parametrize("scheme", _SCHEMES)
+    def test_pyarrow_knows_the_filesystems_that_are_taken(self, scheme: str) -> None:
+        assert "Unrecognized filesystem" in complaint_of_pyarrow("foo://bucket/x")
+        query = "?region=eu-west-1" if scheme == "s3" else ""  # else the bucket is asked for it
+        assert "Unrecognized filesystem" not in complaint_of_pyarrow(f"{scheme}:///bucket/x{query}")
 
     def test_a_project_without_resources(self) -> None:
         with project({"datasets": dataset()["datasets"]}) as defs, pytest.raises(dg.DagsterError, match="'scrape_do'"):
@@ -427,7 +556,8 @@ class TestMistakes:
     def test_partitions_in_a_translation(self) -> None:
         partitions = "{partitions_def: {type: static, partition_keys: [a]}}"
         told = complaint_of_check_defs(GOOD.replace("schedule: true", f"translation: {partitions}"))
-        assert f"defs.yaml:7 - {DATASET}: partitions_def in translation: give the dataset `partitions` instead" in told
+        reason = "partitions_def in translation: give the dataset `partitions` instead"
+        assert f"defs.yaml:14 - {DATASET}.translation: {reason}" in told
 
 
 class TestSeveral:

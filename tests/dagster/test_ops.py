@@ -36,6 +36,7 @@ from scrapedo_dagster import (
 )
 from scrapedo_dagster.api import RenderOptions
 from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.engine.ledger import Ledger
 
 pytestmark = pytest.mark.slow
 
@@ -183,6 +184,52 @@ def test_what_comes_out_of_the_ops_pickles_small() -> None:
         assert len(pickle.dumps(made)) < 500
 
 
+def test_the_bundle_takes_what_datasets_take(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
+    retries = dg.RetryPolicy(max_retries=1)
+    about: dict[str, Any] = {"group_name": "scraped", "owners": ["team:shop"], "tags": {"tier": "1"}}
+    bundle = build_scrape_targets(**about, kinds={"html"}, description="Wishes.", pool="web", retry_policy=retries)
+    for asset in bundle.assets:
+        for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) else [asset]:
+            assert (spec.group_name, list(spec.owners), spec.tags["tier"]) == ("scraped", ["team:shop"], "1")
+            assert "html" in spec.kinds
+            assert str(spec.description).startswith("Wishes.")
+    assert bundle.assets[1].op.pools == {"web"}
+    assert bundle.assets[1].op.retry_policy == retries
+    job = dg.Definitions.merge(bundle.defs, dg.Definitions(resources=resources)).resolve_job_def("scrape_targets")
+    assert [node.definition.pools for node in job.nodes] == [{"web"}, {"web"}]
+    config = config_of(targets_file={"uri": "/nowhere/urls.csv"})
+    result = job.execute_in_process(run_config=config, instance=instance, raise_on_error=False)
+    assert [event.step_key for event in result.all_events if event.is_step_up_for_retry] == ["submit_targets"]
+
+
+def test_a_list_that_takes_longer_than_the_deadline_goes_on_and_is_told(
+    resources: dict[str, Any], pages: Pages, instance: dg.DagsterInstance, emulator: Emulator
+) -> None:
+    emulator.set_faults({"targets": [{"kind": "linger"}]})
+    bundle = build_scrape_targets(job_deadline=0.5)
+    job = dg.Definitions.merge(bundle.defs, dg.Definitions(resources=resources)).resolve_job_def("scrape_targets")
+    result = job.execute_in_process(run_config=config_of(targets=pages("a")), instance=instance, raise_on_error=False)
+    assert "collect_targets" in [event.step_key for event in result.all_events if event.is_step_failure]
+    assert [job.canceled for job in emulator.jobs()] == [False]
+
+
+@pytest.mark.parametrize(("argument", "value"), [("min_success_ratio", 90), ("job_deadline", 0)])
+def test_a_wrong_argument_of_the_bundle_is_named(argument: str, value: float) -> None:
+    with pytest.raises(
+        dg.DagsterInvalidDefinitionError, match=rf"build_scrape_targets\('ad_hoc'\): {argument}={value} "
+    ):
+        build_scrape_targets(**{argument: value})
+
+
+def test_an_empty_list_is_a_partition_without_rows_and_is_warned_of(
+    launch: Callable[..., Result], instance: dg.DagsterInstance
+) -> None:
+    result = launch(targets=[], partition_key=KEY)
+    assert result.output_for_node("collect_targets").targets == 0
+    logged = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    assert [line for line in logged if line.startswith("ad_hoc, 1 partitions ('books'): no targets were listed.")]
+
+
 # --- guards and mistakes
 
 
@@ -195,6 +242,7 @@ def test_what_comes_out_of_the_ops_pickles_small() -> None:
         ({"targets_file": {"uri": "/nowhere/urls.csv"}}, "/nowhere/urls.csv"),
         ({"targets": [], "targets_file": {"uri": "urls.csv"}}, "given: targets and targets_file"),
         ({"targets_file": {"uri": "urls.xls"}}, "targets_file.uri: 'urls.xls' does not tell"),
+        ({"targets_file": {"uri": "{regoin}.csv"}}, "targets_file.uri: {regoin} in the name of the file stands"),
         ({"targets": [], "partition_key": "a...b"}, "partition_key: 'a...b' cannot be"),
         ({"targets": [], "options": {"timeout": 1}}, "options.timeout: 1 is not between 5000 and 120000 ms"),
         ({"targets": [], "options": {"regional_geo_code": "asia"}}, "regional_geo_code='asia' needs super=True"),
@@ -211,7 +259,25 @@ def test_a_mistake_is_told_with_its_field_and_nothing_is_submitted(
     result = launch(**config)
     assert told in failure_of(result)
     assert emulator.jobs() == []
-    assert instance.get_dynamic_partitions("ad_hoc") == [] or "max_credits" in config
+    assert instance.get_dynamic_partitions("ad_hoc") == []
+
+
+def test_a_refused_launch_keeps_a_partition_that_was_there(
+    launch: Callable[..., Result], instance: dg.DagsterInstance, pages: Pages
+) -> None:
+    instance.add_dynamic_partitions("ad_hoc", ["ours"])
+    assert launch(targets=pages("a"), partition_key=KEY).success
+    for key in ("ours", KEY, "other"):
+        assert not launch(targets=pages("b"), partition_key=key, max_credits=1).success
+    assert sorted(instance.get_dynamic_partitions("ad_hoc")) == [KEY, "ours"]
+
+
+def test_a_launch_that_is_refused_after_it_was_planned_keeps_its_partition(
+    launch: Callable[..., Result], instance: dg.DagsterInstance, pages: Pages, emulator: Emulator
+) -> None:
+    refuse_submissions(emulator)
+    assert not launch(targets=pages("a"), partition_key=KEY).success
+    assert instance.get_dynamic_partitions("ad_hoc") == [KEY]
 
 
 @pytest.mark.parametrize(
@@ -419,6 +485,38 @@ def test_what_needs_a_secret_is_sent_by_nobody_but_its_own_run(
     assert emulator.jobs() == []
     assert launch(targets=pages("a"), **config).success
     assert [job.request["Headers"] for job in emulator.jobs()] == [{"A": "secret"}]
+
+
+def test_a_second_launch_with_another_list_and_a_secret_sends_it_to_none_of_the_first(
+    launch: Callable[..., Result], pages: Pages, emulator: Emulator
+) -> None:
+    refuse_submissions(emulator)
+    assert not launch(targets=pages("a"), partition_key=KEY).success
+    emulator.set_faults({})
+    options = {"headers": {"A": "secret"}}
+    second = launch(targets=pages("b"), partition_key=KEY, options=options)
+    assert second.output_for_node("collect_targets").generation == 2
+    assert [(job.targets, job.request["Headers"]) for job in emulator.jobs()] == [(tuple(pages("b")), {"A": "secret"})]
+
+
+def test_a_second_launch_that_is_refused_leaves_the_order_of_the_first(
+    launch: Callable[..., Result], bundle: ScrapeDoDataset, pages: Pages, tick: Any, collect: Any, emulator: Emulator,
+    ledger: Ledger,
+) -> None:  # fmt: skip
+    refuse_submissions(emulator)
+    assert not launch(targets=pages("a"), partition_key=KEY, options={"device": "mobile"}).success
+    emulator.set_faults({})
+    # As if it were on its way.
+    on_its_way = ledger.claim(ledger.find()[0], run_id="first", fingerprint=ledger.find()[0].fingerprint)
+    assert on_its_way is not None
+    second = launch(targets=pages("b"), partition_key=KEY, options={"headers": {"A": "secret"}})
+    assert "other targets are listed now, with other options" in failure_of(second)
+    ledger.release(on_its_way, "it never arrived")
+    [request] = tick(bundle).run_requests
+    assert collect(request, bundle).success
+    assert [(job.targets, job.request.get("Device"), job.request.get("Headers")) for job in emulator.jobs()] == [
+        (tuple(pages("a")), "mobile", None)
+    ]
 
 
 def test_a_second_launch_of_a_partition_goes_on_with_the_first_until_it_is_collected(

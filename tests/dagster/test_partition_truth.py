@@ -9,9 +9,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 import pytest
 
 from scrapedo_dagster import ScrapeDoDataset, steps
@@ -59,6 +61,22 @@ def without_b(shop: Shop, pages: Pages) -> Callable[..., ScrapeDoDataset]:
         return shop(targets=targets, **settings)
 
     return without_b
+
+
+def test_empty_lists_replace_what_was_there_and_the_run_that_submits_warns_of_them(
+    shop: Shop, pages: Pages, materialize: Run, instance: dg.DagsterInstance, data: Path, events: Events
+) -> None:
+    listed = {key: pages(key) for key in KEYS}
+    dataset = shop(targets=lambda context: listed[context.partition_key])
+    first = materialize(*dataset.assets, between=("a", "d"))
+    assert "no targets were listed" not in logged(instance, first)
+    listed["b"], listed["d"] = [], []
+    second = materialize(*dataset.assets, between=("a", "d"))
+    assert second.success
+    [warning] = [line for line in logged(instance, second).splitlines() if "no targets were listed" in line]
+    assert warning.startswith("shop, 2 partitions ('b', 'd'): no targets were listed.")
+    assert events("shop/tasks") == one_each("abcd" * 2)
+    assert set(pd.read_parquet(data / "shop" / "tasks")["partition"]) == {"a", "c"}
 
 
 def test_a_partition_without_targets_is_red_and_the_others_are_submitted_and_brought_home(
