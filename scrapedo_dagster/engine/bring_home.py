@@ -22,7 +22,7 @@ from scrapedo_dagster.api.errors import (
 )
 from scrapedo_dagster.api.retry import Backoff
 from scrapedo_dagster.engine.budget import ByteBudget
-from scrapedo_dagster.engine.collect import Tables, collect
+from scrapedo_dagster.engine.collect import AlreadyMovedError, Tables, collect
 from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.interrupts import run_through
 from scrapedo_dagster.engine.ledger import LedgerError, LostClaimError, Scope, Standing
@@ -142,6 +142,8 @@ class Homecoming:
         """Write the rows of one batch; see `collect`."""
         try:
             await self._collect(standing, client, budget, turn, report)
+        except AlreadyMovedError:
+            return
         except LostClaimError:
             # Another worker has recorded it, and our part has replaced its: write that as it was recorded.
             await self._collect(standing, client, budget, turn, report)

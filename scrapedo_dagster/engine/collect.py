@@ -33,7 +33,7 @@ from scrapedo_dagster.engine.budget import ByteBudget, Share
 from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.inbox_tasks import Delivered
 from scrapedo_dagster.engine.interrupts import in_thread
-from scrapedo_dagster.engine.ledger import Ledger, Standing, Submission
+from scrapedo_dagster.engine.ledger import Ledger, LedgerError, LostClaimError, Standing, Submission
 from scrapedo_dagster.engine.parquet import ParquetTable
 from scrapedo_dagster.engine.parquet_part import PartWriter
 from scrapedo_dagster.engine.rows import Result, Row, add_digest, placed, with_result, without_result
@@ -134,6 +134,8 @@ async def collect(
 
     Raises:
         ScrapeDoError: the service could not be asked; collect again.
+        NotEndedError: the job goes on; collect again.
+        AlreadyMovedError: another worker has recorded it meanwhile. What that one has written stays.
         OSError: the rows could not be written. What was there before stays.
     """
     entries, rejected = _sorted_out(submission, leave_out)
@@ -154,6 +156,9 @@ async def collect(
             fetched = (row for url, task in came for row in placed(task, entries[url], submission.generation))
             rows = sorted([*rejected, *fetched], key=lambda row: int(row["position"]))
             tasks_part.write(pa.Table.from_pylist(rows, schema=TASKS_SCHEMA))
+            # Who was faster may have emptied the inbox, or have come before the results expired.
+            if ledger.get(submission.id).state != submission.state:
+                raise AlreadyMovedError(f"Submission {submission.id} of {submission.scope} was collected meanwhile.")
         if submission.state != State.COLLECTED:
             _record(ledger, submission, rows, tuple(again))
         delivered.forget()
@@ -209,6 +214,14 @@ def _sorted_out(submission: Submission, leave_out: frozenset[int]) -> tuple[dict
             result = without_result(None, None, "rejected", entry.rejected)
             rejected += placed(result.task, [entry], submission.generation)
     return entries, rejected
+
+
+class NotEndedError(LedgerError):
+    """A job was taken to have ended, and goes on."""
+
+
+class AlreadyMovedError(LostClaimError):
+    """Another worker has recorded a submission before these rows of it were written. They are not written."""
 
 
 class _AbandonedError(Exception):
@@ -277,8 +290,8 @@ def _is_late(ledger: Ledger, submission: Submission) -> bool:
 class _Job:
     """A job whose tasks are fetched, where they were not delivered.
 
-    `read` counts those that were there; `forgotten` is set if the service has forgotten all of them, and nothing was
-    delivered.
+    `has_ended` is what the service said of it last. `read` counts the tasks that were there; `forgotten`
+    is set if the service has forgotten all of them, and nothing was delivered.
     """
 
     client: AsyncScrapeDoAsyncAPIClient
@@ -287,6 +300,7 @@ class _Job:
     budget: ByteBudget
     turn: int
     is_late: bool
+    has_ended: bool = True
     read: int = 0
     forgotten: NotFoundError | None = None
     shares: list[Share] = field(default_factory=list)
@@ -358,7 +372,14 @@ class _Job:
         polls = 0
         while True:
             task = await self.client.get_task(job_id, task_id, admit=share.admit)
-            if task.is_terminal or asyncio.get_running_loop().time() >= self.tasks_end_by:
+            if task.is_terminal:
+                return task
+            if asyncio.get_running_loop().time() >= self.tasks_end_by:
+                if not self.has_ended:
+                    raise NotEndedError(
+                        f"Job {job_id} of {self.submission.scope} was taken to have ended, and its task {task_id} is "
+                        f"still {task.status!r}. Nothing is lost: collect again once it has ended."
+                    )
                 return task
             await asyncio.sleep(_POLL.pause(polls))
             polls += 1
@@ -386,7 +407,9 @@ class _Job:
         # A job that went wrong may no longer tell its tasks; the answer to its submission did.
         urls = dict.fromkeys(self.submission.task_ids, "")
         try:
-            urls |= (await self.client.get_job(job_id)).task_urls
+            job = await self.client.get_job(job_id)
+            self.has_ended = job.is_terminal
+            urls |= job.task_urls
         except NotFoundError:
             if not self.delivered.task_ids:
                 raise

@@ -28,8 +28,8 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine import collect as collect_module
 from scrapedo_dagster.engine.bring_home import Homecoming
 from scrapedo_dagster.engine.budget import ByteBudget, Share
-from scrapedo_dagster.engine.collect import Tables, collect
-from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Submission
+from scrapedo_dagster.engine.collect import AlreadyMovedError, NotEndedError, Tables, collect
+from scrapedo_dagster.engine.ledger import Ledger, Submission
 from scrapedo_dagster.engine.parquet_part import PartWriter
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.targets import entries_of
@@ -313,9 +313,32 @@ def test_a_task_that_never_ends_is_a_row(
 ) -> None:
     monkeypatch.setattr(collect_module, "_TASKS_END_WITHIN", 0.3)
     emulator.set_faults({"targets": [{"kind": "linger", "status": "verifying", "match": "*/products/2"}]})
+    get_job = AsyncScrapeDoAsyncAPIClient.get_job
+
+    async def ended(client: AsyncScrapeDoAsyncAPIClient, job_id: str) -> Any:
+        return (await get_job(client, job_id)).model_copy(update={"status": "success"})
+
+    monkeypatch.setattr(AsyncScrapeDoAsyncAPIClient, "get_job", ended)
     collected(finish(urls(1, 2), wait=False))
     assert [row["status"] for row in written(1)] == ["success", "verifying"]
     assert "still 'verifying'" in written(1)[1]["error_message"]
+
+
+def test_a_job_that_goes_on_is_not_collected_whoever_says_that_it_has_ended(
+    finish: Finish,
+    collected: Collect,
+    written: Callable[..., Any],
+    urls: Urls,
+    emulator: Emulator,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collect_module, "_TASKS_END_WITHIN", 0.3)
+    emulator.set_faults({"targets": [{"kind": "linger", "status": "verifying", "match": "*/products/2"}]})
+    submission = finish(urls(1, 2), wait=False)
+    with pytest.raises(NotEndedError, match="is still 'verifying'"):
+        collected(submission)
+    assert (written(1), ledger.get(submission.id).state) == ([], State.FINISHED)
 
 
 @pytest.fixture
@@ -590,5 +613,16 @@ def test_what_was_recorded_by_another_worker_is_not_recorded_again(
 ) -> None:
     submission = finish(urls(1))
     collected(submission)
-    with pytest.raises(LostClaimError):
+    with pytest.raises(AlreadyMovedError):
         collected(submission)
+
+
+def test_a_slower_worker_does_not_replace_what_has_expired_since(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, ledger: Ledger, emulator: Emulator
+) -> None:
+    submission = finish(urls(1, 2))
+    collected(submission)
+    emulator.advance(timedelta(days=4))
+    with pytest.raises(AlreadyMovedError):
+        collected(submission)  # as it saw it before the other one was done
+    assert [row["status"] for row in written(1)] == ["success", "success"]
