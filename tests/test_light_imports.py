@@ -7,7 +7,7 @@ import sys
 
 from tests.test_architecture import ROOT
 
-HEAVY = ["aiohttp", "alembic", "httpx", "httpx_aiohttp", "numpy", "pandas", "pyarrow", "sqlalchemy"]
+HEAVY = ["aiohttp", "alembic", "httpx", "numpy", "pandas", "pyarrow", "sqlalchemy"]
 
 # Tells of each import of a heavy library which lines led to it, the outermost first.
 WATCH = """

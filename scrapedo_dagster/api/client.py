@@ -37,7 +37,7 @@ from scrapedo_dagster.api.responses import (
 )
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 from scrapedo_dagster.api.steps import Call, Operation, Sleep, Together
-from scrapedo_dagster.api.transport import DEFAULT_TIMEOUT, Admit, AsyncSender, Sender, connections
+from scrapedo_dagster.api.transport import DEFAULT_TIMEOUT, Admit, AsyncSender, Sender, async_sender, connections
 
 T = TypeVar("T")
 OnPoll = Callable[[JobDetails], None]
@@ -271,7 +271,7 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
     ```
     """
 
-    _build = AsyncSender
+    _build = staticmethod(async_sender)
     _http: AsyncSender
 
     @cached_property

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import Protocol, TypeAlias
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -22,6 +22,11 @@ _KEEP_ALIVE = 5.0  # seconds
 _TOKEN = "X-Token"  # noqa: S105 - the header's name
 
 
+def standard_headers(user_agent: str) -> dict[str, str]:
+    """Of every request."""
+    return {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": user_agent}
+
+
 def connections(amount: int) -> httpx.Limits:
     """So many at most, and every one kept alive: httpx keeps 20, and opens a new one for almost every request above."""
     return httpx.Limits(max_connections=amount, max_keepalive_connections=amount, keepalive_expiry=_KEEP_ALIVE)
@@ -34,12 +39,12 @@ class TokenAuth(httpx.Auth):
         self._token = token
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        self.sign(request)
+        request.headers[_TOKEN] = self._token
         yield request
 
-    def sign(self, request: httpx.Request) -> None:
-        """Add the token."""
-        request.headers[_TOKEN] = self._token
+    def added_to(self, headers: Mapping[str, str]) -> dict[str, str]:
+        """The headers, and the token among them."""
+        return {**headers, _TOKEN: self._token}
 
 
 class Sender:
@@ -62,7 +67,7 @@ class Sender:
             timeout=timeout,
             limits=limits,
             transport=transport,
-            headers={"Accept": "application/json", "User-Agent": user_agent},
+            headers=standard_headers(user_agent),
             follow_redirects=False,
         )
 
@@ -78,77 +83,74 @@ class Sender:
         self._http.close()
 
 
-class AsyncSender:
-    """Sends calls of the API over a transport of httpx, on asyncio.
+class AsyncSender(Protocol):
+    """Sends calls of the API, on asyncio."""
 
-    What `httpx.AsyncClient` does around its transport (cookies, redirects, hooks, merging of URLs and headers) is not
-    needed here, and takes longer than sending the request.
-    """
-
-    def __init__(
-        self,
-        *,
-        base_url: str,
-        token: str,
-        timeout: httpx.Timeout | float,
-        limits: httpx.Limits,
-        transport: httpx.AsyncBaseTransport | None,
-        user_agent: str,
-    ) -> None:
-        self.timeout = httpx.Timeout(timeout)
-        self._base_url = base_url
-        self._auth = TokenAuth(token)
-        self._headers = httpx.Headers(
-            {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": user_agent}
-        )
-        self._extensions = {"timeout": self.timeout.as_dict()}
-        self._transport = transport or async_transport(base_url, limits)
+    timeout: httpx.Timeout
 
     async def send(self, call: Call, admit: Admit | None = None) -> Outcome:
         """The answer with its body, or the error that came instead of it, which has no token."""
-        request = httpx.Request(
-            call.method,
-            self._base_url + call.path,
-            params=call.params,
-            json=call.json,
-            headers=self._headers,
-            extensions=self._extensions,
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+
+
+class HttpxSender:
+    """Sends calls of the API over a transport of httpx: one that was given, or SOCKS, which aiohttp does not speak."""
+
+    def __init__(
+        self, *, base_url: str, token: str, timeout: httpx.Timeout, transport: httpx.AsyncBaseTransport, agent: str
+    ) -> None:
+        self.timeout = timeout
+        self._http = httpx.AsyncClient(
+            base_url=base_url,
+            auth=TokenAuth(token),
+            timeout=timeout,
+            transport=transport,
+            headers=standard_headers(agent),
+            follow_redirects=False,
         )
-        self._auth.sign(request)
+
+    async def send(self, call: Call, admit: Admit | None = None) -> Outcome:
+        """The answer with its body, or the error that came instead of it, which has no token."""
+        request = self._http.build_request(call.method, call.path, params=call.params, json=call.json)
         try:
-            response = await self._transport.handle_async_request(request)
+            response = await self._http.send(request, stream=True)
             try:
-                response.request = request
                 if admit is not None:
-                    await admit(_length(response))
+                    await admit(length_of(response.headers))
                 await response.aread()
             finally:
                 await response.aclose()
         except httpx.RequestError as error:
-            error.request = request
-            error.__cause__ = error.__context__ = None  # aiohttp's show the headers of the request; its words are here
             return _without_token(error)
         return response
 
     async def aclose(self) -> None:
         """Close all connections."""
-        await self._transport.aclose()
+        await self._http.aclose()
 
 
-def async_transport(base_url: str, limits: httpx.Limits) -> httpx.AsyncBaseTransport:
-    """What carries asyncio requests to the service: aiohttp, through the proxy that the environment names, if any."""
-    # aiohttp takes a moment to load, and is not needed to define assets.
-    from scrapedo_dagster.api.aiohttp_transport import TruthfulAiohttpTransport
-
+def async_sender(
+    *,
+    base_url: str,
+    token: str,
+    timeout: httpx.Timeout | float,
+    limits: httpx.Limits,
+    transport: httpx.AsyncBaseTransport | None,
+    user_agent: str,
+) -> AsyncSender:
+    """What sends asyncio calls: aiohttp, through the proxy that the environment names, if any."""
+    timeout = httpx.Timeout(timeout)
     proxy = _proxy_to(base_url)
-    if proxy is not None and not proxy.startswith("http"):
-        return httpx.AsyncHTTPTransport(limits=limits, proxy=proxy)  # SOCKS, which aiohttp does not speak
-    return TruthfulAiohttpTransport(
-        # Without TLS there is nothing to verify, and to read all certificates takes longer than to fetch results.
-        verify=proxy is not None or not base_url.startswith("http:"),
-        limits=limits,
-        proxy=None if proxy is None else httpx.Proxy(proxy),
-    )
+    if transport is None and proxy is not None and not proxy.startswith("http"):
+        transport = httpx.AsyncHTTPTransport(limits=limits, proxy=proxy)
+    if transport is not None:
+        return HttpxSender(base_url=base_url, token=token, timeout=timeout, transport=transport, agent=user_agent)
+    # aiohttp takes a moment to load, and is not needed to define assets.
+    from scrapedo_dagster.api.aiohttp_sender import AiohttpSender
+
+    return AiohttpSender(base_url=base_url, token=token, timeout=timeout, limits=limits, proxy=proxy, agent=user_agent)
 
 
 def _proxy_to(base_url: str) -> str | None:
@@ -160,12 +162,12 @@ def _proxy_to(base_url: str) -> str | None:
     return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
 
 
-def _length(response: httpx.Response) -> int | None:
-    """Of the body as it will be in memory."""
-    if "content-encoding" in response.headers:
+def length_of(headers: Mapping[str, str]) -> int | None:
+    """Of a body, in bytes, as it will be in memory; None where its headers do not tell."""
+    if "content-encoding" in headers:
         return None
     try:
-        return int(response.headers["content-length"])
+        return int(headers["content-length"])
     except (KeyError, ValueError):
         return None
 

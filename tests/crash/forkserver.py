@@ -25,7 +25,6 @@ for name in (
     "encodings.cp1252",
     "encodings.idna",
     "httpcore._backends.anyio",
-    "httpx_aiohttp",
     "psycopg",
     "scrapedo_dagster.engine.migrations.names",
     "sqlalchemy.dialects.postgresql.psycopg",

@@ -18,7 +18,8 @@ import sqlalchemy as sa
 from pyarrow import fs
 from sqlalchemy.engine.default import DefaultDialect
 
-from scrapedo_dagster.api.aiohttp_transport import TruthfulAiohttpTransport
+from scrapedo_dagster.api.aiohttp_sender import AiohttpSender
+from scrapedo_dagster.api.steps import Call
 
 _ON_THE_WAY = {
     "connection.connect_tcp.complete": "connected to",
@@ -156,7 +157,7 @@ class WatchedTransport(httpx.HTTPTransport):
         self._point = point
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        name = _call(request)
+        name = _name_of(request.method, request.url.path)
         if request.method == "POST":
             request.extensions["trace"] = self._trace
         return self._point.around(name, super().handle_request, request)  # type: ignore[no-any-return]
@@ -166,22 +167,21 @@ class WatchedTransport(httpx.HTTPTransport):
             self._point(f"{_ON_THE_WAY[event]} POST /jobs")
 
 
-class WatchedAsyncTransport(TruthfulAiohttpTransport):
+def watch_async_requests(point: Points) -> None:
     """Requests of the asyncio client."""
+    send = AiohttpSender.send
 
-    def __init__(self, point: Points) -> None:
-        super().__init__(verify=False)
-        self._point = point
+    async def watched(self: AiohttpSender, call: Call, *args: Any) -> Any:
+        name = _name_of(call.method, call.path)
+        point(f"before {name}")
+        outcome = await send(self, call, *args)
+        point(f"after {name}")
+        return outcome
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        name = _call(request)
-        self._point(f"before {name}")
-        response = await super().handle_async_request(request)
-        self._point(f"after {name}")
-        return response
+    AiohttpSender.send = watched  # type: ignore[method-assign]
 
 
-def _call(request: httpx.Request) -> str:
+def _name_of(method: str, path: str) -> str:
     """`POST /jobs`, `GET /jobs/*`: without the ids, which are others in every run."""
-    first, *ids = request.url.path.removeprefix("/api/v1/").split("/")
-    return " ".join([request.method, "/".join(["", first, *("*" for _ in ids)])])
+    first, *ids = path.removeprefix("/api/v1/").split("/")
+    return " ".join([method, "/".join(["", first, *("*" for _ in ids)])])

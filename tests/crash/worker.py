@@ -7,7 +7,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from points import Points, WatchedAsyncTransport, WatchedTransport, watch_files, watch_ledger
+from points import Points, WatchedTransport, watch_async_requests, watch_files, watch_ledger
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.requests import ScrapeOptions
@@ -33,6 +33,7 @@ def work(spec: dict[str, Any]) -> None:
     data = Path(spec["data"])
     watch_ledger(point)
     watch_files(point, data)
+    watch_async_requests(point)
     if spec["steps"] == "record":
         _record(spec)
         return
@@ -44,7 +45,7 @@ def work(spec: dict[str, Any]) -> None:
     account = {"api_token": spec["token"], "base_url": spec["base_url"], "max_concurrency": 2}
 
     def async_client() -> AsyncScrapeDoAsyncAPIClient:
-        return AsyncScrapeDoAsyncAPIClient(**account, transport=WatchedAsyncTransport(point))
+        return AsyncScrapeDoAsyncAPIClient(**account)
 
     with ScrapeDoAsyncAPIClient(**account, transport=WatchedTransport(point)) as client:
         submitter = Submitter(
