@@ -77,7 +77,7 @@ def _submit(ledger: Ledger, keys: list[str], jobs: int) -> None:
     """Record jobs as submitted, without what that costs."""
     import sqlalchemy as sa
 
-    from scrapedo_dagster.engine.ledger import RETENTION, account_of
+    from scrapedo_dagster.engine.ledger_records import RETENTION, account_of
     from scrapedo_dagster.engine.ledger_tables import generations, submissions
     from scrapedo_dagster.engine.states import State
 

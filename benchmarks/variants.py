@@ -95,7 +95,8 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
     from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient, ScrapeOptions
     from scrapedo_dagster.engine.bring_home import Homecoming
     from scrapedo_dagster.engine.collect import Tables
-    from scrapedo_dagster.engine.ledger import Ledger, Scope, account_of
+    from scrapedo_dagster.engine.ledger import Ledger
+    from scrapedo_dagster.engine.ledger_records import Scope, account_of
     from scrapedo_dagster.engine.parquet import ParquetStore
     from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
     from scrapedo_dagster.engine.submit import Submitter

@@ -155,7 +155,8 @@ def main() -> None:
 
 def _plan(url: str) -> None:
     """A submission that the deliveries are of."""
-    from scrapedo_dagster.engine.ledger import Ledger, Scope
+    from scrapedo_dagster.engine.ledger import Ledger
+    from scrapedo_dagster.engine.ledger_records import Scope
     from scrapedo_dagster.engine.targets import entries_of
 
     ledger = Ledger(url)

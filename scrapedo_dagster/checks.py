@@ -163,7 +163,7 @@ def _judge(
     dataset: Dataset, partition: str | None, scrape_do: ScrapeDoResource, storage: ScrapeDoParquetIOManager
 ) -> _Judged:
     # Not before the step: they load pyarrow and SQLAlchemy.
-    from scrapedo_dagster.engine.ledger import Scope
+    from scrapedo_dagster.engine.ledger_records import Scope
     from scrapedo_dagster.engine.summary import Summary, summarize
 
     table = dataset.tables(storage, partition).tasks

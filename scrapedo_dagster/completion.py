@@ -17,7 +17,8 @@ from scrapedo_dagster.api import ScrapeDoAsyncAPIClient, ScrapeDoError
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.cancel import Fate, cancel_all
 from scrapedo_dagster.engine.due import ATTEMPTS, Need, delay_after, in_turn, is_near_expiry, may_be_lost, need_of
-from scrapedo_dagster.engine.ledger import GenerationRecord, LostClaimError, Scope, Standing
+from scrapedo_dagster.engine.ledger import LostClaimError
+from scrapedo_dagster.engine.ledger_records import GenerationRecord, Scope, Standing
 from scrapedo_dagster.engine.settle import Patience, settle
 from scrapedo_dagster.engine.states import CANCELABLE, UNSENT, State
 from scrapedo_dagster.engine.watch import Watch

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
     from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
-    from scrapedo_dagster.engine.ledger import Ledger, Submission
+    from scrapedo_dagster.engine.ledger import Ledger
+    from scrapedo_dagster.engine.ledger_records import Submission
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -311,7 +312,7 @@ def _must_be_there(url: sa.URL) -> None:
 def _client(base_url: str) -> Iterator[tuple[ScrapeDoAsyncAPIClient, str]]:
     """The client of the account whose token is in the environment, and how the ledger calls that account."""
     from scrapedo_dagster.api import RetryPolicy, ScrapeDoAsyncAPIClient
-    from scrapedo_dagster.engine.ledger import account_of
+    from scrapedo_dagster.engine.ledger_records import account_of
 
     token = os.environ.get(_TOKEN_VARIABLE)
     if not token:

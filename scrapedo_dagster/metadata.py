@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 if TYPE_CHECKING:
-    from scrapedo_dagster.engine.ledger import Submission
+    from scrapedo_dagster.engine.ledger_records import Submission
     from scrapedo_dagster.engine.parquet import CompleteGeneration, ParquetTable
     from scrapedo_dagster.engine.submit import Generation
     from scrapedo_dagster.engine.summary import Summary

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import dagster as dg
 
-from scrapedo_dagster.engine.ledger import Submission
+from scrapedo_dagster.engine.ledger_records import Submission
 from scrapedo_dagster.engine.submit import Submitter
 
 

@@ -137,7 +137,7 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
     @property
     def account(self) -> str:
         """How the ledger calls this account: a fingerprint of the token."""
-        from scrapedo_dagster.engine.ledger import account_of
+        from scrapedo_dagster.engine.ledger_records import account_of
 
         return account_of(self.api_token)
 

@@ -13,7 +13,7 @@ from scrapedo_dagster.checks import evaluations
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError, bring_home
 from scrapedo_dagster.engine.continuing import OtherWorkError
-from scrapedo_dagster.engine.ledger import Scope
+from scrapedo_dagster.engine.ledger_records import Scope
 from scrapedo_dagster.engine.progress import Progress
 from scrapedo_dagster.engine.submit import Generation, NotEnoughCreditsError
 from scrapedo_dagster.engine.summary import Summary, summarize

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import dagster as dg
 
 from scrapedo_dagster.engine.cancel import Fate, Outcome, cancel_all, open_submissions
-from scrapedo_dagster.engine.ledger import Scope
+from scrapedo_dagster.engine.ledger_records import Scope
 from scrapedo_dagster.resource import ScrapeDoResource
 
 StepContext: TypeAlias = dg.AssetExecutionContext | dg.OpExecutionContext

@@ -9,7 +9,7 @@ import dagster as dg
 from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.bring_home import Homecoming
-from scrapedo_dagster.engine.ledger import Scope
+from scrapedo_dagster.engine.ledger_records import Scope
 from scrapedo_dagster.engine.purse import Purse
 from scrapedo_dagster.engine.settle import Patience
 from scrapedo_dagster.engine.submit import Generation, Limits, Submitter

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scrapedo_dagster.engine.ledger import Ledger, Scope
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope
 from scrapedo_dagster.engine.targets import Entry
 
 FindCanary = Callable[[Path], list[str]]

@@ -25,7 +25,8 @@ from scrapedo_dagster.engine.budget import ByteBudget
 from scrapedo_dagster.engine.collect import AlreadyMovedError, Tables, collect
 from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.interrupts import run_through
-from scrapedo_dagster.engine.ledger import LedgerError, LostClaimError, Scope, Standing
+from scrapedo_dagster.engine.ledger import LedgerError, LostClaimError
+from scrapedo_dagster.engine.ledger_records import Scope, Standing
 from scrapedo_dagster.engine.progress import Progress, Report
 from scrapedo_dagster.engine.states import UNSENT, State
 from scrapedo_dagster.engine.submit import Submitter

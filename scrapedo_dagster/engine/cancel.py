@@ -14,7 +14,8 @@ from queue import Empty, SimpleQueue
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import NotAcceptableError, NotFoundError
-from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Scope, Submission
+from scrapedo_dagster.engine.ledger import Ledger, LostClaimError
+from scrapedo_dagster.engine.ledger_records import Scope, Submission
 from scrapedo_dagster.engine.settle import Patience, settle
 from scrapedo_dagster.engine.states import CANCELABLE, State
 

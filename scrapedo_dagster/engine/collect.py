@@ -33,7 +33,8 @@ from scrapedo_dagster.engine.budget import ByteBudget, Share
 from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.inbox_tasks import Delivered
 from scrapedo_dagster.engine.interrupts import in_thread
-from scrapedo_dagster.engine.ledger import Ledger, LedgerError, LostClaimError, Standing, Submission
+from scrapedo_dagster.engine.ledger import Ledger, LedgerError, LostClaimError
+from scrapedo_dagster.engine.ledger_records import Standing, Submission
 from scrapedo_dagster.engine.parquet import ParquetTable
 from scrapedo_dagster.engine.parquet_part import PartWriter
 from scrapedo_dagster.engine.rows import Result, Row, add_digest, placed, with_result, without_result

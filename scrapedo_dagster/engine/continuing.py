@@ -6,7 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from scrapedo_dagster.engine.ledger import RETENTION, LedgerError, Submission
+from scrapedo_dagster.engine.ledger import LedgerError
+from scrapedo_dagster.engine.ledger_records import RETENTION, Submission
 from scrapedo_dagster.engine.states import UNSENT, State
 from scrapedo_dagster.engine.targets import Batch, Entry
 

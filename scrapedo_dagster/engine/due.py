@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from enum import Enum
 
-from scrapedo_dagster.engine.ledger import RETENTION, GenerationRecord, Standing
+from scrapedo_dagster.engine.ledger_records import RETENTION, GenerationRecord, Standing
 from scrapedo_dagster.engine.states import State
 
 NEAR_EXPIRY = timedelta(days=1)

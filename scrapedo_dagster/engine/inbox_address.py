@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from scrapedo_dagster.api.requests import ScrapeOptions, check_target
-from scrapedo_dagster.engine.ledger import Standing
+from scrapedo_dagster.engine.ledger_records import Standing
 
 PATH = "/webhooks/scrape-do/"
 """Below the receiver's URL; the key of the submission comes after it."""

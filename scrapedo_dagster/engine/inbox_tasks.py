@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from scrapedo_dagster.api.responses import TaskDetails
 from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.inbox_address import key_of
-from scrapedo_dagster.engine.ledger import Submission
+from scrapedo_dagster.engine.ledger_records import Submission
 
 # The service has all of it too: an inbox that cannot be read is as an empty one.
 _OUT_OF_REACH = (OSError, SQLAlchemyError)

@@ -7,35 +7,38 @@ workers on one partition cannot both submit a batch. SQLite for one machine, Pos
 from __future__ import annotations
 
 import json
-import sqlite3
-import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
-from hashlib import sha256
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
+from scrapedo_dagster.engine.ledger_database import open_database
 from scrapedo_dagster.engine.ledger_place import parse_url
+from scrapedo_dagster.engine.ledger_records import (
+    RETENTION,
+    GenerationRecord,
+    Scope,
+    Standing,
+    Submission,
+    generation_of,
+    planned_row,
+    standing_of,
+    submission_of,
+)
 from scrapedo_dagster.engine.ledger_tables import generations
 from scrapedo_dagster.engine.ledger_tables import submissions as table
-from scrapedo_dagster.engine.migrate import migrate
-from scrapedo_dagster.engine.states import CANCELABLE, FOLLOWERS, OPEN, State
+from scrapedo_dagster.engine.states import CANCELABLE, FOLLOWERS, State
 from scrapedo_dagster.engine.targets import Batch, Entry
 
 _GENERATION = ("account", "dataset", "partition", "generation")
 _SLIM = [column for column in table.c if column.name not in {"entries", "task_ids", "fingerprint"}]
 _UNASKED = "of a run that nobody asked the ledger for"
 _AT_ONCE = 500  # rows that one statement names: a SQLite of old takes 999 parameters
-_BUSY_SECONDS = 60  # to wait for another process that is writing to a SQLite ledger
-
-RETENTION = timedelta(days=3)
-"""How long Scrape.do keeps results, counted from the job's creation [doc]."""
 
 
 class LedgerError(Exception):
@@ -48,89 +51,6 @@ class IllegalTransitionError(LedgerError):
 
 class LostClaimError(LedgerError):
     """The submission is no longer in the state it was seen in: another worker has moved it."""
-
-
-def account_of(token: str) -> str:
-    """What the ledger knows of a token: enough to tell two accounts apart, too little to use."""
-    return sha256(f"scrapedo account {token}".encode()).hexdigest()[:32]
-
-
-@dataclass(frozen=True)
-class Scope:
-    """What a generation is of: one partition (None: unpartitioned) of one dataset, scraped by one account."""
-
-    account: str
-    dataset: str
-    partition: str | None
-
-    def __str__(self) -> str:
-        return self.dataset if self.partition is None else f"{self.dataset}, partition {self.partition!r}"
-
-
-@dataclass(frozen=True)
-class GenerationRecord:
-    """A generation as the ledger knows it, and what the completion sensor has done about it.
-
-    Attributes:
-        scope: what it is of.
-        number: counted from 1 in each scope.
-        completed_at: since when its files are the data of the partition.
-        collect_key: what the run key of the last collecting run begins with, or that nobody asked for this run; until
-            Dagster is known to have been told of what it did.
-        collect_attempts: how many of these were asked for.
-        collect_after: when another one may be.
-    """
-
-    scope: Scope
-    number: int
-    completed_at: datetime | None
-    collect_key: str | None
-    collect_attempts: int
-    collect_after: datetime | None
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Where a batch stands, without its targets: enough to watch thousands. `claim` is the attempt that holds it."""
-
-    id: int
-    scope: Scope
-    generation: int
-    batch: int
-    attempt: int
-    state: State
-    target_count: int
-    claim: str | None
-    job_id: str | None
-    run_id: str | None
-    reason: str | None
-    credits: int | None
-    succeeded: int | None
-    planned_at: datetime
-    claimed_at: datetime | None
-    submitted_at: datetime | None
-    finished_at: datetime | None
-    collected_at: datetime | None
-    expires_at: datetime | None
-
-    @property
-    def is_open(self) -> bool:
-        """Whether its outcome is not in Parquet yet."""
-        return self.state in OPEN
-
-
-@dataclass(frozen=True)
-class Submission(Standing):
-    """A batch as the ledger knows it."""
-
-    entries: Batch
-    task_ids: tuple[str, ...]
-    fingerprint: str
-
-    @property
-    def targets(self) -> tuple[str, ...]:
-        """What is sent: every valid URL once, in the order of the entries."""
-        return tuple(dict.fromkeys(entry.url for entry in self.entries if entry.rejected is None))
 
 
 Held = TypeVar("Held", bound=Standing)
@@ -197,7 +117,7 @@ class Ledger:
         """Where the batches of a generation stand, by batch, without their targets."""
         query = sa.select(*_SLIM).where(_of(scope) & (table.c.generation == generation)).order_by(table.c.batch)
         with self.engine.connect() as connection:
-            return [_standing(row) for row in connection.execute(query).mappings()]
+            return [standing_of(row) for row in connection.execute(query).mappings()]
 
     def unsettled_generations(self, account: str, datasets: Iterable[str]) -> dict[GenerationRecord, list[Standing]]:
         """The newest generation of each partition of these datasets, if there may be something to do about it.
@@ -214,7 +134,7 @@ class Ledger:
         )
         with self.engine.connect() as connection:
             records = [
-                _generation(row) for row in connection.execute(sa.select(generations).where(unsettled)).mappings()
+                generation_of(row) for row in connection.execute(sa.select(generations).where(unsettled)).mappings()
             ]
             standings = [each for some in _alike(records) for each in _standings_of(connection, some)]
         found: dict[tuple[Scope, int], list[Standing]] = {}
@@ -239,7 +159,7 @@ class Ledger:
             why,
         )
         with self.engine.connect() as connection:
-            return [_standing(row) for row in connection.execute(sa.select(*_SLIM).where(going_on)).mappings()]
+            return [standing_of(row) for row in connection.execute(sa.select(*_SLIM).where(going_on)).mappings()]
 
     def find(self, *, account: str | None = None, states: Iterable[State] | None = None) -> list[Submission]:
         """Submissions of all partitions, oldest first."""
@@ -281,7 +201,7 @@ class Ledger:
         """Record all batches of a new generation at once. False if another worker has begun this generation."""
         now = self.now()
         rows = [
-            _planned(scope, generation, batch, 0, entries, fingerprint, run_id, now)
+            planned_row(scope, generation, batch, 0, entries, fingerprint, run_id, now)
             for batch, entries in enumerate(batches)
         ]
         try:
@@ -472,7 +392,7 @@ class Ledger:
         connection.execute(sa.select(generations.c.generation).where(whole).with_for_update())
         same = _of(submission.scope) & (table.c.generation == submission.generation)
         last = connection.execute(sa.select(sa.func.max(table.c.batch)).where(same)).scalar_one()
-        row = _planned(
+        row = planned_row(
             submission.scope,
             submission.generation,
             last + 1,
@@ -515,17 +435,12 @@ class Ledger:
         order = (table.c.planned_at, table.c.generation, table.c.batch, table.c.id)
         with self.engine.connect() as connection:
             rows = connection.execute(sa.select(table).where(condition).order_by(*order)).mappings().all()
-        return [_submission(row) for row in rows]
+        return [submission_of(row) for row in rows]
 
     @cached_property
     def engine(self) -> sa.Engine:
         """The database, whose other tables may be used as well."""
-        if self._url.get_backend_name() == "sqlite":
-            engine = _sqlite(self._url)
-        else:
-            engine = sa.create_engine(self._url, pool_pre_ping=True)
-        migrate(engine)
-        return engine
+        return open_database(self._url)
 
 
 def _locked(key: sa.Column[Any], condition: sa.ColumnElement[bool]) -> sa.Select[Any]:
@@ -567,46 +482,11 @@ def _alike_in(of: sa.Table, records: Sequence[GenerationRecord]) -> sa.ColumnEle
 def _standings_of(connection: sa.Connection, records: Sequence[GenerationRecord]) -> Iterator[Standing]:
     partitions = [json.dumps(each.scope.partition) for each in records]
     same = _alike_in(table, records) & table.c.partition.in_(partitions)
-    return map(_standing, connection.execute(sa.select(*_SLIM).where(same).order_by(table.c.batch)).mappings())
+    return map(standing_of, connection.execute(sa.select(*_SLIM).where(same).order_by(table.c.batch)).mappings())
 
 
 def _parts(of: Sequence[Item]) -> Iterator[Sequence[Item]]:
     return (of[first : first + _AT_ONCE] for first in range(0, len(of), _AT_ONCE))
-
-
-def _use_wal(connection: Any) -> None:
-    """Switch to WAL. SQLite does not wait for another process that is just switching, so that we do."""
-    deadline = time.monotonic() + _BUSY_SECONDS
-    while True:
-        try:
-            connection.execute("PRAGMA journal_mode=WAL")
-        except sqlite3.OperationalError as error:
-            if "locked" not in str(error) or time.monotonic() >= deadline:
-                raise
-            time.sleep(0.02)
-        else:
-            return
-
-
-def _sqlite(url: sa.URL) -> sa.Engine:
-    if url.database:
-        Path(url.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})
-
-    @sa.event.listens_for(engine, "connect")
-    def settings(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # the driver would begin transactions by itself, and too late
-        _use_wal(connection)
-        connection.execute(
-            "PRAGMA synchronous=FULL"
-        )  # a claim must survive a power cut: it is what keeps us from paying twice
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        # Readers do not write later, so that taking the lock at once costs little and cannot deadlock.
-        connection.exec_driver_sql("BEGIN IMMEDIATE")
-
-    return engine
 
 
 def _illegal(submission: Standing, to: State) -> IllegalTransitionError:
@@ -621,55 +501,3 @@ def _of(scope: Scope, of: sa.Table = table) -> sa.ColumnElement[bool]:
         & (of.c.dataset == scope.dataset)
         & (of.c.partition == json.dumps(scope.partition))
     )
-
-
-def _planned(
-    scope: Scope,
-    generation: int,
-    batch: int,
-    attempt: int,
-    entries: Batch,
-    fingerprint: str,
-    run_id: str | None,
-    now: datetime,
-) -> dict[str, Any]:
-    return {
-        "account": scope.account,
-        "dataset": scope.dataset,
-        "partition": json.dumps(scope.partition),
-        "generation": generation,
-        "batch": batch,
-        "attempt": attempt,
-        "state": State.PLANNED.value,
-        "entries": [[entry.position, entry.url, entry.key, entry.rejected] for entry in entries],
-        "target_count": len({entry.url for entry in entries if entry.rejected is None}),
-        "fingerprint": fingerprint,
-        "run_id": run_id,
-        "planned_at": now,
-    }
-
-
-def _submission(row: sa.RowMapping) -> Submission:
-    values = _values(row)
-    values["entries"] = tuple(Entry(*entry) for entry in values["entries"])
-    values["task_ids"] = tuple(values["task_ids"] or ())
-    return Submission(**values)
-
-
-def _standing(row: sa.RowMapping) -> Standing:
-    return Standing(**_values(row))
-
-
-def _generation(row: sa.RowMapping) -> GenerationRecord:
-    values = dict(row)
-    return GenerationRecord(scope=_scope(values), number=values.pop("generation"), **values)
-
-
-def _values(row: sa.RowMapping) -> dict[str, Any]:
-    values = dict(row)
-    return {"scope": _scope(values), **values, "state": State(values["state"])}
-
-
-def _scope(values: dict[str, Any]) -> Scope:
-    """Takes the scope's columns out of the values."""
-    return Scope(values.pop("account"), values.pop("dataset"), json.loads(values.pop("partition")))

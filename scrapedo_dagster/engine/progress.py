@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from scrapedo_dagster.engine.ledger import Scope, Standing
+from scrapedo_dagster.engine.ledger_records import Scope, Standing
 from scrapedo_dagster.engine.states import UNSENT, State
 
 _REPORT_EVERY = 5.0  # seconds between two reports while something moves

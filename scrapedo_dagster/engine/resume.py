@@ -6,7 +6,8 @@ from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import NotFoundError
 from scrapedo_dagster.api.matching import match_tasks
 from scrapedo_dagster.api.responses import JobDetails
-from scrapedo_dagster.engine.ledger import Ledger, Submission
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Submission
 from scrapedo_dagster.engine.settle import Patience
 from scrapedo_dagster.engine.targets import Batch
 

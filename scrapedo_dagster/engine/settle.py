@@ -17,7 +17,8 @@ from scrapedo_dagster.api.errors import GoneError, NotFoundError
 from scrapedo_dagster.api.matching import normalize_url
 from scrapedo_dagster.api.requests import JobsQuery
 from scrapedo_dagster.api.responses import JobDetails
-from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Submission
+from scrapedo_dagster.engine.ledger import Ledger, LostClaimError
+from scrapedo_dagster.engine.ledger_records import Submission
 from scrapedo_dagster.engine.states import State
 
 _MARGIN = timedelta(minutes=2)  # between the service's clock and what we know of it

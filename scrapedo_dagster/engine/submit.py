@@ -29,7 +29,8 @@ from scrapedo_dagster.engine.cancel import Fate, cancel_all
 from scrapedo_dagster.engine.continuing import Wish, decide, targets_in
 from scrapedo_dagster.engine.inbox_address import Webhook, WebhookError
 from scrapedo_dagster.engine.interrupts import see_through
-from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Scope, Submission
+from scrapedo_dagster.engine.ledger import Ledger, LostClaimError
+from scrapedo_dagster.engine.ledger_records import Scope, Submission
 from scrapedo_dagster.engine.purse import Purse
 from scrapedo_dagster.engine.resume import left_to_do
 from scrapedo_dagster.engine.settle import Patience, settle

@@ -24,7 +24,8 @@ from scrapedo_dagster.api.requests import JobsQuery
 from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.inbox_address import key_of
-from scrapedo_dagster.engine.ledger import Held, Ledger, LostClaimError, Standing
+from scrapedo_dagster.engine.ledger import Held, Ledger, LostClaimError
+from scrapedo_dagster.engine.ledger_records import Standing
 
 _FEW = 8  # jobs that are asked for one by one
 _MARGIN = timedelta(hours=1)  # between our clock and the service's

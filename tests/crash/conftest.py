@@ -24,7 +24,8 @@ import scrapedo_dagster
 from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator, Faults, Settings
 from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import Ledger, account_of
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import account_of
 from scrapedo_dagster.engine.parquet import ParquetStore, ParquetTable
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from tests.postgres_server import NoPostgresError, postgres_schema, postgres_server

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from scrapedo_dagster.engine.ledger import Ledger, Scope
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.targets import entries_of
 

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
-from scrapedo_dagster.engine.ledger import Ledger, Scope, account_of
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope, account_of
 from scrapedo_dagster.engine.ledger_tables import submissions as table
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.targets import entries_of

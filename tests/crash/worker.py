@@ -15,7 +15,8 @@ from scrapedo_dagster.api.retry import Backoff
 from scrapedo_dagster.engine import ledger as ledger_module
 from scrapedo_dagster.engine.bring_home import Homecoming
 from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import Ledger, Scope, account_of
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope, account_of
 from scrapedo_dagster.engine.parquet import ParquetStore
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.settle import Patience

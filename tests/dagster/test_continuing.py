@@ -11,7 +11,8 @@ import pytest
 
 from scrapedo_dagster import ScrapeDoDataset, ScrapeOptions
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.ledger import Ledger, Scope, account_of
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope, account_of
 from scrapedo_dagster.engine.targets import entries_of
 from scrapedo_dagster.truth import PartitionTruth
 

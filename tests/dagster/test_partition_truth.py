@@ -22,7 +22,8 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine import progress
 from scrapedo_dagster.engine.cancel import cancel_all
 from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import Ledger, Submission
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Submission
 from scrapedo_dagster.truth import PartitionTruth
 
 pytestmark = pytest.mark.slow

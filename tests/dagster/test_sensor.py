@@ -18,7 +18,8 @@ import pytest
 from scrapedo_dagster import ScrapeDoDataset, steps
 from scrapedo_dagster.api import JobRequest, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.ledger import Ledger, Scope, Submission, account_of
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope, Submission, account_of
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.targets import entries_of
 from scrapedo_dagster.steps import collect_step

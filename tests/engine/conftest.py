@@ -20,7 +20,8 @@ from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import Ledger, Scope, account_of
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope, account_of
 from scrapedo_dagster.engine.parquet import CompleteGeneration, ParquetStore, ParquetTable
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.settle import Patience

@@ -29,7 +29,8 @@ from scrapedo_dagster.engine import collect as collect_module
 from scrapedo_dagster.engine.bring_home import Homecoming
 from scrapedo_dagster.engine.budget import ByteBudget, Share
 from scrapedo_dagster.engine.collect import AlreadyMovedError, NotEndedError, Tables, collect
-from scrapedo_dagster.engine.ledger import Ledger, Submission
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Submission
 from scrapedo_dagster.engine.parquet_part import PartWriter
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.targets import entries_of

@@ -9,7 +9,8 @@ import pytest
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.continuing import OtherWorkError
-from scrapedo_dagster.engine.ledger import Ledger, Scope
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.submit import Submitter
 from scrapedo_dagster.engine.targets import entries_of

@@ -20,7 +20,7 @@ from scrapedo_dagster.engine.due import (
     is_near_expiry,
     need_of,
 )
-from scrapedo_dagster.engine.ledger import RETENTION, GenerationRecord, Scope, Standing
+from scrapedo_dagster.engine.ledger_records import RETENTION, GenerationRecord, Scope, Standing
 from scrapedo_dagster.engine.states import State
 
 NOW = datetime(2026, 1, 10, tzinfo=timezone.utc)

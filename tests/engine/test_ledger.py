@@ -16,15 +16,8 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from scrapedo_dagster.engine.ledger import (
-    IllegalTransitionError,
-    Ledger,
-    LedgerError,
-    LostClaimError,
-    Scope,
-    Submission,
-    account_of,
-)
+from scrapedo_dagster.engine.ledger import IllegalTransitionError, Ledger, LedgerError, LostClaimError
+from scrapedo_dagster.engine.ledger_records import Scope, Submission, account_of
 from scrapedo_dagster.engine.ledger_tables import submissions as table
 from scrapedo_dagster.engine.states import FOLLOWERS, OPEN, UNSENT, State
 from scrapedo_dagster.engine.targets import Entry, Target, entries_of
@@ -396,7 +389,8 @@ def test_threads_that_share_it_lose_nothing(ledger: Ledger, account: str) -> Non
 
 CLAIMER = """
 import sys
-from scrapedo_dagster.engine.ledger import Ledger, Scope
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope
 from scrapedo_dagster.engine.targets import entries_of
 
 ledger = Ledger(sys.argv[1])

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from scrapedo_dagster.engine import ledger as ledger_module
-from scrapedo_dagster.engine.ledger import GenerationRecord, Ledger, Scope, Submission
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import GenerationRecord, Scope, Submission
 from scrapedo_dagster.engine.states import State
 
 Plan = Callable[..., list[Submission]]

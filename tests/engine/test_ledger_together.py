@@ -8,7 +8,8 @@ import pytest
 import sqlalchemy as sa
 
 from scrapedo_dagster.engine import ledger as ledger_module
-from scrapedo_dagster.engine.ledger import IllegalTransitionError, Ledger, Submission
+from scrapedo_dagster.engine.ledger import IllegalTransitionError, Ledger
+from scrapedo_dagster.engine.ledger_records import Submission
 from scrapedo_dagster.engine.ledger_tables import submissions as table
 from scrapedo_dagster.engine.states import State
 

@@ -17,7 +17,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from scrapedo_dagster.engine import migrate as migrate_module
-from scrapedo_dagster.engine.ledger import Ledger, Scope, Submission
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope, Submission
 from scrapedo_dagster.engine.ledger_tables import metadata
 from scrapedo_dagster.engine.migrate import LedgerSchemaError
 from scrapedo_dagster.engine.migrations.names import VERSION_TABLE

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from scrapedo_dagster.engine import progress
-from scrapedo_dagster.engine.ledger import Scope, Standing
+from scrapedo_dagster.engine.ledger_records import Scope, Standing
 from scrapedo_dagster.engine.progress import Progress, Report
 from scrapedo_dagster.engine.states import State
 

@@ -12,7 +12,7 @@ import pytest
 from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine import purse as purse_module
-from scrapedo_dagster.engine.ledger import Scope
+from scrapedo_dagster.engine.ledger_records import Scope
 from scrapedo_dagster.engine.purse import Purse
 from scrapedo_dagster.engine.submit import NotEnoughCreditsError
 from scrapedo_dagster.engine.targets import entries_of

@@ -18,7 +18,8 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError
 from scrapedo_dagster.engine.cancel import cancel_all, open_submissions
 from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import RETENTION, Ledger, Scope, Submission
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import RETENTION, Scope, Submission
 from scrapedo_dagster.engine.settle import Patience
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.submit import Limits, NotEnoughCreditsError, Submitter

@@ -7,7 +7,8 @@ from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.bring_home import Homecoming
 from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import Ledger, Scope
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope
 from scrapedo_dagster.engine.submit import Submitter
 from scrapedo_dagster.engine.targets import entries_of
 

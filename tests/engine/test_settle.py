@@ -21,7 +21,8 @@ from scrapedo_dagster.api.requests import JobRequest
 from scrapedo_dagster.api.responses import JobsListResponse
 from scrapedo_dagster.api.retry import RetryPolicy
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Scope, Submission
+from scrapedo_dagster.engine.ledger import Ledger, LostClaimError
+from scrapedo_dagster.engine.ledger_records import Scope, Submission
 from scrapedo_dagster.engine.settle import Patience, settle
 from scrapedo_dagster.engine.states import State
 

@@ -14,7 +14,7 @@ from scrapedo_dagster.api.requests import JobRequest, ScrapeOptions
 from scrapedo_dagster.api.responses import JobCreationResponse
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine import submit as submit_module
-from scrapedo_dagster.engine.ledger import Scope, Submission
+from scrapedo_dagster.engine.ledger_records import Scope, Submission
 from scrapedo_dagster.engine.settle import settle
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.submit import Submitter

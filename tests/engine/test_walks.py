@@ -34,7 +34,8 @@ from scrapedo_dagster.engine import submit as submit_module
 from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError
 from scrapedo_dagster.engine.cancel import cancel_all, open_submissions
 from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import Ledger, LostClaimError, Scope, Submission, account_of
+from scrapedo_dagster.engine.ledger import Ledger, LostClaimError
+from scrapedo_dagster.engine.ledger_records import Scope, Submission, account_of
 from scrapedo_dagster.engine.parquet import ParquetStore
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.settle import Patience

@@ -12,7 +12,8 @@ from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import AuthenticationError, ScrapeDoError
 from scrapedo_dagster.api.requests import JobRequest
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.ledger import Ledger, Submission
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Submission
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.watch import refresh
 

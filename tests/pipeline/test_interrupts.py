@@ -19,7 +19,8 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.cancel import Fate, cancel_all, open_submissions
 from scrapedo_dagster.engine.collect import collect
 from scrapedo_dagster.engine.interrupts import run_through, see_through
-from scrapedo_dagster.engine.ledger import Ledger, Scope, Submission, account_of
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope, Submission, account_of
 from scrapedo_dagster.engine.states import State
 from scrapedo_dagster.engine.targets import Entry
 

@@ -18,7 +18,8 @@ from scrapedo_dagster.api import JobRequest, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.cli import main
 from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.ledger import Ledger, Scope, Submission, account_of
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope, Submission, account_of
 from scrapedo_dagster.engine.ledger_tables import submissions as table
 from scrapedo_dagster.engine.migrations.names import VERSION_TABLE
 from scrapedo_dagster.engine.states import State

@@ -29,7 +29,8 @@ from scrapedo_dagster.emulator import Emulator, Settings
 from scrapedo_dagster.engine.collect import Tables, collect
 from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
 from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, Webhook, key_of
-from scrapedo_dagster.engine.ledger import Ledger, Scope, Submission, account_of
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Scope, Submission, account_of
 from scrapedo_dagster.engine.parquet import ParquetStore
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.submit import Submitter

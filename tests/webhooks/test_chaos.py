@@ -25,7 +25,8 @@ import pytest
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.engine.inbox import Inbox, open_inbox
 from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, Webhook, key_of
-from scrapedo_dagster.engine.ledger import Ledger, Submission
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Submission
 from scrapedo_dagster.engine.states import State
 
 TOKEN, SECRET = "canary-7f3a9c", "canary-7f3a9c-current-secret"

@@ -15,7 +15,8 @@ from scrapedo_dagster.engine import inbox_tasks
 from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
 from scrapedo_dagster.engine.inbox_address import SECRET_HEADER, Webhook, WebhookError, key_of
 from scrapedo_dagster.engine.inbox_tasks import Delivered
-from scrapedo_dagster.engine.ledger import Ledger, Submission
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Submission
 from scrapedo_dagster.engine.settle import Patience
 from scrapedo_dagster.engine.states import State
 

@@ -17,7 +17,7 @@ import pytest
 from scrapedo_dagster.api.responses import TaskDetails
 from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER
-from scrapedo_dagster.engine.ledger import account_of
+from scrapedo_dagster.engine.ledger_records import account_of
 from scrapedo_dagster.engine.rows import with_result
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.webhooks.app import Receiver, make_app

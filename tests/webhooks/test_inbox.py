@@ -15,7 +15,8 @@ import pytest
 from scrapedo_dagster.engine import inbox as inbox_module
 from scrapedo_dagster.engine.inbox import Arrival, Delivery, Inbox, is_storable, open_inbox, pack, unpack
 from scrapedo_dagster.engine.inbox_address import ParsedKey, Webhook, WebhookError, key_of
-from scrapedo_dagster.engine.ledger import Ledger, Submission
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Submission
 
 KEY, OTHER = "0123456789ab-1", "0123456789ab-12"
 Make = Callable[..., Delivery]

@@ -22,7 +22,8 @@ from scrapedo_dagster.cli import main
 from scrapedo_dagster.engine import inbox as inbox_module
 from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
 from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, WebhookError
-from scrapedo_dagster.engine.ledger import Ledger, Submission, account_of
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Submission, account_of
 from scrapedo_dagster.webhooks import server as server_module
 from scrapedo_dagster.webhooks.body import Room
 from scrapedo_dagster.webhooks.log import Log
