@@ -141,6 +141,7 @@ def build_scrape_do_assets(
         max_credits: refuse to submit a partition that would cost more, by the price list; a check warns when it did.
         max_open_jobs: how many jobs of the account may be open at once; further ones wait their turn, in the run.
         reuse_open_jobs: continue jobs that were submitted for this partition and not collected, in place of new ones.
+            Otherwise they are canceled, but for those of the run itself and of the run that it repeats.
         retry_failed_targets: how often a target that failed is submitted again before its failure is its row.
 
     Raises:
