@@ -161,6 +161,11 @@ class Submitter:
             if self.advance(unsent):
                 pauses = 0
                 continue
+            if not pauses:
+                self.log(
+                    f"{self.scope}: {len(unsent)} batches wait to be submitted: too many other jobs of the account are "
+                    "open, another run is at them, or it cannot be told yet whether they have arrived."
+                )
             self._pause(pauses)
             pauses += 1
 

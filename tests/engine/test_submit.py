@@ -17,7 +17,7 @@ from scrapedo_dagster.engine import submit as submit_module
 from scrapedo_dagster.engine.ledger_records import Scope, Submission
 from scrapedo_dagster.engine.settle import settle
 from scrapedo_dagster.engine.states import State
-from scrapedo_dagster.engine.submit import Submitter
+from scrapedo_dagster.engine.submit import Limits, Submitter
 from scrapedo_dagster.engine.targets import entries_of
 
 Urls = Callable[..., list[str]]
@@ -224,3 +224,13 @@ def test_an_open_generation_is_continued_with_its_own_targets(submitter: Any, em
 
 def test_a_new_generation_is_above_the_files(submitter: MakeSubmitter, urls: Urls) -> None:
     assert submitter().begin(entries_of(urls(1), "raise"), above=7).number == 8
+
+
+def test_who_waits_for_a_turn_says_so_once(submitter: MakeSubmitter, emulator: Emulator, urls: Urls) -> None:
+    emulator.set_faults({"targets": [{"kind": "linger", "seconds": 200, "match": "*products/1"}]})  # 0.4 s
+    worker = submitter(batch_size=1, limits=Limits(max_open_jobs=1))
+    submit(worker, urls(1, 2))
+    assert once_each(emulator, urls(1, 2))
+    said = submitter.said  # type: ignore[attr-defined]
+    assert len(said) == 1
+    assert "1 batches wait to be submitted: too many other jobs of the account are open" in said[0]
