@@ -91,6 +91,7 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
         ),
     )
     _ledger: Ledger | None = PrivateAttr(default=None)
+    _inbox: Inbox | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _webhook_is_whole(self) -> ScrapeDoResource:
@@ -117,7 +118,7 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
             raise dg.DagsterInvariantViolationError("ScrapeDoResource needs a Dagster instance, or a ledger_url.")
         if context.instance is not None and is_on_this_machine(url):
             _check_that_runs_stay_here(context.instance)
-        self._ledger = Ledger(url)
+        self._ledger, self._inbox = Ledger(url), None
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Dagster's hook: close what was opened."""
@@ -155,7 +156,9 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
         """What was delivered, inside a run; None without a webhook. ValueError if its place cannot be used."""
         from scrapedo_dagster.engine.inbox import open_inbox
 
-        return None if self.webhook_url is None else open_inbox(self.webhook_inbox, self.ledger)
+        if self._inbox is None and self.webhook_url is not None:
+            self._inbox = open_inbox(self.webhook_inbox, self.ledger, for_reading=True)
+        return self._inbox
 
     def client(self) -> ScrapeDoAsyncAPIClient:
         """A blocking client of this account; use it in a `with` statement."""

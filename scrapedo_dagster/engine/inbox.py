@@ -94,16 +94,19 @@ class Inbox(Protocol):
         """Close what was opened."""
 
 
-def open_inbox(uri: str | None, ledger: Ledger | None) -> Inbox:
+def open_inbox(uri: str | None, ledger: Ledger | None, *, for_reading: bool = False) -> Inbox:
     """The inbox at a path or a URI of any filesystem that pyarrow knows, or in the database of the ledger.
+
+    Nothing is reached before it is used. Where it is `for_reading`, an inbox that does not answer in a few seconds
+    counts as one that cannot be reached.
 
     Raises:
         ValueError: neither is given, or pyarrow knows no filesystem for the URI.
     """
     if uri is not None:
-        from scrapedo_dagster.engine.inbox_files import FileInbox
+        from scrapedo_dagster.engine.inbox_files import FileInbox, HastyFileInbox
 
-        return FileInbox(uri)
+        return HastyFileInbox(uri) if for_reading else FileInbox(uri)
     if ledger is None:
         raise ValueError("An inbox needs the URI of a directory, or a ledger in whose database it is.")
     from scrapedo_dagster.engine.inbox_table import TableInbox

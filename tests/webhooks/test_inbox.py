@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -13,8 +14,10 @@ import pyarrow as pa
 import pytest
 
 from scrapedo_dagster.engine import inbox as inbox_module
+from scrapedo_dagster.engine import inbox_files
 from scrapedo_dagster.engine.inbox import Arrival, Delivery, Inbox, is_storable, open_inbox, pack, unpack
 from scrapedo_dagster.engine.inbox_address import ParsedKey, Webhook, WebhookError, key_of
+from scrapedo_dagster.engine.inbox_files import FileInbox
 from scrapedo_dagster.engine.ledger import Ledger, Submission
 
 KEY, OTHER = "0123456789ab-1", "0123456789ab-12"
@@ -156,6 +159,28 @@ def test_an_inbox_that_is_nowhere_is_refused() -> None:
     with pytest.raises(ValueError, match="s4://bucket") as e:
         open_inbox("s4://key:hidden@bucket", None)
     assert "hidden" not in str(e.value)
+    with pytest.raises(ValueError, match="nonsense"):
+        open_inbox("s3://bucket/inbox?nonsense=1", None)
+
+
+def test_a_bucket_out_of_reach_is_opened_and_says_so_when_it_is_used(delivery: Make) -> None:
+    inbox = open_inbox("s3://k:s@scrapedo-nobody-has-this-bucket/inbox", None)
+    for use in (lambda: inbox.news([KEY]), inbox.check, lambda: inbox.put([delivery()])):
+        with pytest.raises(OSError, match="bucket"):
+            use()
+
+
+def test_whoever_reads_waits_no_longer_than_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_files, "_SECONDS", 0.2)
+    answer = threading.Event()
+    monkeypatch.setattr(FileInbox, "news", lambda *_: answer.wait(60))
+    inbox = open_inbox(str(tmp_path), None, for_reading=True)
+    began = time.monotonic()
+    for use in (lambda: inbox.news([KEY]), lambda: inbox.read(KEY, "j1", "t1"), lambda: inbox.remove(KEY)):
+        with pytest.raises(TimeoutError):
+            use()
+    assert time.monotonic() - began < 5
+    answer.set()
 
 
 def test_keys_are_stable_and_can_be_taken_apart(submitted: Callable[..., Submission]) -> None:

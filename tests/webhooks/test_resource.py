@@ -35,6 +35,7 @@ def test_the_webhook_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatc
     with given.process_config_and_initialize_cm() as initialised:
         assert initialised.webhook == Webhook("https://hooks.example", SECRET)
         assert repr(initialised.inbox) == f"FileInbox({str(tmp_path / 'inbox')!r})"
+        assert initialised.inbox is initialised.inbox, "one for all partitions"
         assert "canary" not in repr(initialised)
         assert "canary" not in repr(initialised.webhook)
 
