@@ -59,8 +59,9 @@ def test_the_numbers_and_names_of_the_page_are_those_of_the_code() -> None:
     assert f"`--max-body`, {defaults['max_body']} MB" in PAGE
     assert (defaults["max_body"] * 2**20, defaults["request_timeout"]) == (app.MAX_BODY, app.REQUEST_SECONDS)
     assert f"share {app._BODIES_IN_MEMORY} times `--max-body`" in PAGE
-    idle = server._IDLE_SECONDS
-    assert f"closed after {idle:g} to {2 * idle:g} s, and there are {server._MOST_CONNECTIONS} connections" in PAGE
+    assert f"come within {server._HEAD_SECONDS:g} s, and a connection is closed {server._IDLE_SECONDS:g} s" in PAGE
+    assert f"{server._MOST_CONNECTIONS}\nconnections at most, and {server._RESERVE} fewer" in PAGE
+    assert f"more than {server._MOST_HEAD // 1024} KB of headers" in PAGE
     assert f"forgotten after {inbox_module.KEPT.days} days" in PAGE
     apart = f"Up to {inbox_module.MOST_APART} of them and {inbox_module.MOST_BYTES_APART // 2**20} MB"
     assert apart in PAGE

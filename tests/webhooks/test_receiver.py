@@ -7,9 +7,10 @@ import io
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -134,19 +135,115 @@ def test_a_body_that_comes_too_slowly_is_408_and_holds_up_no_other(start: Callab
         assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
 
 
+def connect(running: Any) -> socket.socket:
+    host, port = running.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Waits for it."""
+    with suppress(ConnectionResetError):
+        while client.recv(65536):
+            pass
+    return True
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /x HTTP/1.1\r\nHo"])
 def test_connections_on_which_no_request_begins_are_closed(
+    start: Callable[..., Any], task_body: Any, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(server_module, "_HEAD_SECONDS", 0.2)
+    running = start()
+    with connect(running) as silent:
+        silent.sendall(sent)
+        began = time.monotonic()
+        assert is_closed(silent)
+        assert time.monotonic() - began < 5
+    assert running.post(task_body()).status_code == 200
+
+
+def test_a_refused_body_that_comes_byte_by_byte_is_not_waited_for(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server_module, "_IDLE_SECONDS", 0.3)
+    with connect(start()) as slow, pytest.raises(OSError):  # noqa: PT011 - whichever it is
+        slow.sendall(f"POST {PATH}{KEY} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n".encode())
+        assert slow.recv(1000).startswith(b"HTTP/1.1 401 ")
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            slow.sendall(b"x")
+            time.sleep(0.05)
+
+
+_HEAD = f"POST {PATH}{KEY} HTTP/1.1\r\nHost: x\r\n".encode()
+_MANY = b"".join(b"a%d: %b\r\n" % (n, b"y" * 1000) for n in range(64))
+
+
+@pytest.mark.parametrize(
+    ("head", "more"),
+    [
+        (_HEAD, _MANY),
+        (_HEAD + b"a: ", b"y" * 65536),
+        (_HEAD + b"a", b"y" * 65536),
+        (b"POST /", b"x" * 65536),
+        (_HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", _MANY),
+        (_HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\na: ", b"y" * 65536),
+        (_HEAD + f"{SECRET_HEADER}: {SECRET}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n".encode(), _MANY),
+        (_HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;", b"y" * 65536),
+        (_HEAD + b"Content-Length: 16000000\r\n\r\n", b"y" * 65536),
+        (b"", b"\r\n" * 32768),
+    ],
+    ids=[
+        "headers",
+        "a header",
+        "a name",
+        "a path",
+        "trailers",
+        "a trailer",
+        "own trailers",
+        "a chunk",
+        "a body",
+        "lines",
+    ],
+)
+def test_whatever_is_sent_without_an_end_the_connection_is_closed(
+    running: Any, task_body: Any, head: bytes, more: bytes
+) -> None:
+    sent = 0
+    with connect(running) as greedy, suppress(ConnectionError):
+        greedy.sendall(head)
+        while sent < 64 * 2**20:
+            greedy.sendall(more)
+            sent += len(more)
+    assert sent < 16 * 2**20, "what the two systems keep for a connection, and little more, was taken"
+    assert running.post(task_body()).status_code == 200
+
+
+def test_headers_that_are_too_large_are_431(running: Any, task_body: Any) -> None:
+    assert running.post(task_body(), **{"X-Large": "y" * 50_000}).status_code == 200
+    with connect(running) as greedy:
+        greedy.sendall(_HEAD + b"a: " + b"y" * 70_000 + b"\r\n\r\n")
+        assert greedy.recv(1000).startswith(b"HTTP/1.1 431 ")
+
+
+def test_connections_that_ask_nothing_keep_nobody_out(
     start: Callable[..., Any], task_body: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "_IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(server_module, "_MOST_CONNECTIONS", 20)
     running = start()
-    host, port = running.url.removeprefix("http://").split(":")
-    for sent in (b"", b"POST /x HTTP/1.1\r\nHo"):
-        with socket.create_connection((host, int(port))) as silent:
-            silent.sendall(sent)
-            silent.settimeout(10)
-            with suppress(ConnectionResetError):
-                assert silent.recv(10) == b""
-    assert running.post(task_body()).status_code == 200
+    with ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(connect(running))
+        assert running.http.get("/healthz").status_code == 200
+        assert running.post(task_body()).status_code == 200
+    assert '"event": "too many connections", "most": 20' in running.log()
+
+
+def test_there_are_no_more_connections_than_files_may_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    for allowed, most in ((256, 156), (1024, 924), (100_000, 1000), (resource.RLIM_INFINITY, 1000), (50, 1)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, allowed=allowed: (allowed, allowed))
+        assert server_module.most_connections() == most
 
 
 @pytest.mark.parametrize("path", ["/webhooks", "/webhooks/", "/webhooks/other", "/", "/x/healthz", "/healthz/", "/%00"])
