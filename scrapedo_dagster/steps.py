@@ -10,6 +10,7 @@ import dagster as dg
 from scrapedo_dagster import metadata
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError, Progress, bring_home
+from scrapedo_dagster.engine.inbox_tasks import forget_the_old
 from scrapedo_dagster.engine.ledger import Scope
 from scrapedo_dagster.engine.submit import NotEnoughCreditsError
 from scrapedo_dagster.engine.summary import Summary, summarize
@@ -162,6 +163,7 @@ def collect_partitions(
         on_progress=log_progress,
         on_home=tell_home,
     )
+    forget_the_old(place.scrape_do.inbox)
     if total.home:
         log = context.log.warning if total.with_failures else context.log.info
         log(f"{dataset.name if len(total.home) > 1 else place.scope(total.home[0])}: {total}")

@@ -31,7 +31,7 @@ _KNOWN_FILE = re.compile(r"(?P<key>[0-9a-f]+-[0-9]+)/(?P<job>[^/]+)/(?P<task>[^/
 _ANY_FILE = re.compile(rf"(?:{_UNKNOWN}/[^/]+|[0-9a-f]+-[0-9]+)/[^/]+/(?:[^/]+{re.escape(_SUFFIX)}|\.[^/]+\.tmp)")
 _MOST_LISTINGS = 20  # of an object store, before one listing of everything is quicker
 _SECONDS = 5.0  # that whoever reads waits
-_SECONDS_FOR_A_BODY = 20.0
+_SECONDS_FOR_MUCH = 20.0  # a body, or a look at all that there is
 _PAUSE = 60.0  # seconds until an inbox that did not answer in time is asked again
 
 T = TypeVar("T")
@@ -170,7 +170,7 @@ class FileInbox:
 
 
 class HastyFileInbox(FileInbox):
-    """The inbox for whoever can do without it: what takes too long is a TimeoutError, and for a minute all that follows.
+    """The inbox for whoever can do without it: what takes too long is a TimeoutError, and then all for a minute.
 
     An object store that accepts a connection and says nothing would take a minute or two for each.
     """
@@ -185,11 +185,15 @@ class HastyFileInbox(FileInbox):
 
     def read(self, key: str, job_id: str, task_id: str) -> bytes | None:
         """See `Inbox`."""
-        return self._within(_SECONDS_FOR_A_BODY, lambda: FileInbox.read(self, key, job_id, task_id))
+        return self._within(_SECONDS_FOR_MUCH, lambda: FileInbox.read(self, key, job_id, task_id))
 
     def remove(self, key: str) -> None:
         """See `Inbox`."""
         self._within(_SECONDS, lambda: FileInbox.remove(self, key))
+
+    def prune(self, older_than: timedelta) -> int:
+        """See `Inbox`."""
+        return self._within(_SECONDS_FOR_MUCH, lambda: FileInbox.prune(self, older_than))
 
     def _check_place(self) -> None:
         with suppress(TimeoutError):  # S3 is not even opened while another client of this process waits for an answer

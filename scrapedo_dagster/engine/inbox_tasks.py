@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from scrapedo_dagster.api.responses import TaskDetails
-from scrapedo_dagster.engine.inbox import Inbox
+from scrapedo_dagster.engine.inbox import KEPT, Inbox
 from scrapedo_dagster.engine.inbox_address import key_of
 from scrapedo_dagster.engine.ledger import Submission
 
@@ -53,6 +53,13 @@ class Delivered:
         if self.inbox is not None:
             with suppress(*_OUT_OF_REACH):
                 self.inbox.remove(key_of(self.submission))
+
+
+def forget_the_old(inbox: Inbox | None) -> None:
+    """What nobody has collected in time is forgotten, also where no receiver is running any more."""
+    if inbox is not None:
+        with suppress(*_OUT_OF_REACH):
+            inbox.prune(KEPT)
 
 
 def _whole(body: bytes) -> TaskDetails | None:

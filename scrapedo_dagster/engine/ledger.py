@@ -255,6 +255,13 @@ class Ledger:
             raise LedgerError(f"The ledger has no submission {submission_id}: `scrapedo-dagster jobs list` shows all.")
         return found[0]
 
+    def look_up(self, submission_ids: Iterable[int]) -> dict[int, Standing]:
+        """Where submissions stand now, by id, without their targets; nothing for ids that there are not."""
+        columns = [column for column in table.c if column.name not in _BULKY]
+        query = sa.select(*columns).where(table.c.id.in_(list(submission_ids)))
+        with self.engine.connect() as connection:
+            return {row["id"]: _standing(row) for row in connection.execute(query).mappings()}
+
     def count(self, account: str, states: Iterable[State]) -> int:
         """How many submissions of an account are in these states."""
         condition = (table.c.account == account) & table.c.state.in_([state.value for state in states])

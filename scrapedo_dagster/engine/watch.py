@@ -65,10 +65,10 @@ class Watch:
         delivered: list[Held] = []
         polled: list[Held] = []
         for each in submissions:
-            amount = arrived.get(each.id, 0)
+            amount = min(len(arrived.get(each.id, ())), each.target_count)
             if amount:
                 on_ended(each, amount)
-            if amount >= each.target_count:
+            if amount == each.target_count and self._are_all(arrived.get(each.id, frozenset()), each):
                 delivered.append(each)
                 on_looked(each)
             elif self.inbox is None or self._is_due(each, _TOLD if amount else _SILENT, now):
@@ -88,8 +88,8 @@ class Watch:
             self.looked_at = now
         return changed
 
-    def _arrived(self, submissions: Sequence[Standing]) -> dict[int, int]:
-        """How many tasks of each submission were delivered."""
+    def _arrived(self, submissions: Sequence[Standing]) -> dict[int, frozenset[str]]:
+        """Which tasks of each submission were delivered."""
         if self.inbox is None:
             return {}
         try:
@@ -98,9 +98,16 @@ class Watch:
             self.log(f"The inbox cannot be read ({type(error).__name__}); Scrape.do is polled instead.")
             return {}
         return {
-            each.id: sum(arrival.job_id == each.job_id for arrival in news.get(key_of(each), ()))
+            each.id: frozenset(
+                arrival.task_id for arrival in news.get(key_of(each), ()) if arrival.job_id == each.job_id
+            )
             for each in submissions
         }
+
+    def _are_all(self, arrived: frozenset[str], submission: Standing) -> bool:
+        """Whether so many that arrived are all of a job's tasks."""
+        task_ids = self.ledger.get(submission.id).task_ids
+        return arrived.issuperset(task_ids)  # without ids, the number has to do
 
     def _is_due(self, submission: Standing, period: timedelta, now: datetime) -> bool:
         """Whether so many minutes of the job's age have come to an end since the last look."""

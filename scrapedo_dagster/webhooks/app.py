@@ -40,7 +40,8 @@ _BODIES_IN_MEMORY = 4  # of the largest kind
 _RETRY_AFTER = {"Retry-After": "10"}
 _READY_SECONDS = 5.0  # that an answer of /readyz stands for: everybody may ask
 _PRUNE_SECONDS = 3600.0
-_UNKNOWN = frozenset({Fate.APART, Fate.DROPPED})
+_NOBODYS = "nobody knows this submission, or it has no such task"
+_REASONS = {Fate.APART: _NOBODYS, Fate.DROPPED: _NOBODYS, Fate.LATE: "its submission is collected, or failed"}
 
 
 @dataclass(frozen=True)
@@ -160,8 +161,7 @@ class _Handlers:
             return _Answer(400, str(error), about)
         about |= {"job_id": delivery.job_id, "task_id": delivery.task_id}
         fate = await asyncio.wait_for(self._storing.store(delivery), deadline - time.monotonic())
-        reason = "nobody knows this submission" if fate in _UNKNOWN else None
-        return _Answer(200, reason, {**about, "result": fate.value})
+        return _Answer(200, _REASONS.get(fate), {**about, "result": fate.value})
 
     async def _check(self) -> tuple[int, dict[str, Any]]:
         try:

@@ -18,6 +18,7 @@ from scrapedo_dagster.engine.inbox_tasks import Delivered
 from scrapedo_dagster.engine.ledger import Ledger, Submission
 from scrapedo_dagster.engine.settle import Patience
 from scrapedo_dagster.engine.states import State
+from scrapedo_dagster.engine.watch import Watch
 
 SECRET = "canary-7f3a9c-current-secret"
 
@@ -239,3 +240,22 @@ def test_nothing_is_read_for_a_job_without_deliveries(pipeline: Any, inbox: Inbo
     assert found.task_ids == frozenset()
     assert asyncio.run(found.task(submission.task_ids[0])) is None
     assert inbox_tasks.Delivered.look(None, submission).task_ids == frozenset()
+
+
+def test_a_job_has_not_ended_because_so_many_were_delivered_that_it_does_not_have(
+    pipeline: Any, inbox: Inbox, task_body: Any, ledger: Ledger
+) -> None:
+    pipeline.emulator.set_faults({"targets": [{"kind": "linger", "match": "*", "seconds": 100_000}]})
+    submission = pipeline.submit(pipeline.urls(2), None)
+    key, job_id = key_of(submission), submission.job_id or ""
+
+    def look() -> list[State]:
+        submitter = pipeline.submitter(None)
+        with submitter.client:
+            Watch(ledger, submitter.client, inbox, print).look(ledger.standings(submission.scope, 1))
+        return [each.state for each in ledger.standings(submission.scope, 1)]
+
+    inbox.put([Delivery(key, job_id, f"invented {n}", task_body(job_id, f"invented {n}")) for n in range(3)])
+    assert look() == [State.SUBMITTED]
+    inbox.put([Delivery(key, job_id, task_id, task_body(job_id, task_id)) for task_id in submission.task_ids])
+    assert look() == [State.FINISHED]
