@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scrapedo_dagster.engine.inbox_address import Webhook
     from scrapedo_dagster.engine.ledger import Ledger
 
-_SECRETS = ("api_token", "ledger_url", "webhook_secret")
+_SECRETS = ("api_token", "ledger_url", "webhook_secret", "webhook_inbox")
 _HASTY_TIMEOUT = 2.0
 
 
@@ -85,9 +85,10 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
     webhook_inbox: str | None = Field(
         default=None,
         repr=False,
+        json_schema_extra={"dagster__is_secret": True},
         description=(
             "Where the receiver stores what was delivered: its --inbox, a path or a URI of any filesystem that pyarrow "
-            "knows. By default the ledger's database."
+            "knows; as `dg.EnvVar(...)` where it has credentials. By default the ledger's database."
         ),
     )
     _ledger: Ledger | None = PrivateAttr(default=None)

@@ -24,6 +24,9 @@ MOST_APART = 1000
 MOST_BYTES_APART = 64 * 2**20
 """What is kept of deliveries for submissions that nobody knows."""
 
+TRIAL = 64 * 1024
+"""Bytes that are written to see whether there is room on the disk: a file of a few has room on a full one."""
+
 _LONGEST_ID = 200  # bytes of a file name, which needs a few more around it
 
 

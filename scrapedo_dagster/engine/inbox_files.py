@@ -8,6 +8,7 @@ Files of others below the same place are left alone.
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -19,7 +20,7 @@ from urllib.parse import unquote
 
 from pyarrow import fs
 
-from scrapedo_dagster.engine.inbox import Apart, Arrival, Delivery, pack, unpack
+from scrapedo_dagster.engine.inbox import TRIAL, Apart, Arrival, Delivery, pack, unpack
 from scrapedo_dagster.engine.interrupts import within
 from scrapedo_dagster.engine.parquet_files import atomic_file, remove_stale_temporaries, safe_name
 from scrapedo_dagster.engine.places import Place
@@ -114,7 +115,7 @@ class FileInbox:
         path = f"{self._base}/_ready"
         remove_stale_temporaries(self._filesystem, self._base)
         with atomic_file(self._filesystem, path) as file:
-            file.write(b"ready")
+            file.write(os.urandom(TRIAL))
         with suppress(FileNotFoundError):  # another receiver is just as ready
             self._filesystem.delete_file(path)
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from scrapedo_dagster.engine.inbox import Apart, Arrival, Delivery, pack, unpack
+from scrapedo_dagster.engine.inbox import TRIAL, Apart, Arrival, Delivery, pack, unpack
 from scrapedo_dagster.engine.ledger import Ledger
 from scrapedo_dagster.engine.ledger_tables import inbox as table
 from scrapedo_dagster.engine.parquet_files import safe_name
 
+_READY = "_ready"
 _NAMES = (table.c.submission, table.c.job_id, table.c.task_id)
 
 
@@ -94,10 +97,11 @@ class TableInbox:
         return Apart(deliveries, int(size_of_all))
 
     def check(self) -> None:
-        """See `Inbox`. Begins to write, and takes it back."""
-        with self._engine.connect() as connection:
-            connection.execute(sa.update(table).where(sa.false()).values(known=True))
-            connection.rollback()
+        """See `Inbox`. Writes a row, and removes it."""
+        row = _row(_READY, "", uuid.uuid4().hex, known=False, received_at=self._ledger.now(), body=os.urandom(TRIAL))
+        with self._engine.begin() as connection:
+            _insert(connection, [row])
+            connection.execute(sa.delete(table).where(table.c.submission == _READY, table.c.task_id == row["task_id"]))
 
     def close(self) -> None:
         """See `Inbox`. The ledger is its owner's to close."""

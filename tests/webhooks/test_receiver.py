@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 
 from scrapedo_dagster.cli import main
@@ -25,6 +26,7 @@ from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
 from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, WebhookError
 from scrapedo_dagster.engine.ledger import Ledger, Submission, account_of
 from scrapedo_dagster.engine.states import State
+from scrapedo_dagster.webhooks import app as app_module
 from scrapedo_dagster.webhooks import server as server_module
 from scrapedo_dagster.webhooks.body import Room
 from scrapedo_dagster.webhooks.log import Log
@@ -125,7 +127,7 @@ def test_a_body_that_is_too_large_is_413_whether_announced_or_not(
     assert running.post(task_body(Content="x" * 9000)).status_code == 200
 
 
-def test_a_body_that_comes_too_slowly_is_408_and_holds_up_no_other(start: Callable[..., Any], task_body: Any) -> None:
+def test_a_body_that_comes_too_slowly_is_503_and_holds_up_no_other(start: Callable[..., Any], task_body: Any) -> None:
     running = start(max_body=1000, request_seconds=0.5)
     host, port = running.url.removeprefix("http://").split(":")
     head = f"POST {PATH}{KEY} HTTP/1.1\r\nHost: x\r\n{SECRET_HEADER}: {SECRET}\r\nContent-Length: 100\r\n\r\n"
@@ -133,7 +135,9 @@ def test_a_body_that_comes_too_slowly_is_408_and_holds_up_no_other(start: Callab
         slow.sendall(head.encode() + b"{")
         assert running.post(task_body()).status_code == 200
         slow.settimeout(10)
-        assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
+        answer = b"".join(iter(lambda: slow.recv(1000), b""))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nconnection: close\r\n" in answer
 
 
 def connect(running: Any) -> socket.socket:
@@ -297,6 +301,53 @@ def test_a_ledger_that_cannot_be_reached_is_503(start: Callable[..., Any], tmp_p
     assert running.post(task_body()).status_code == 503
 
 
+def test_not_ready_while_the_ledger_cannot_be_reached(start: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "no directory").touch()
+    running = start(ledger=Ledger(f"sqlite:///{tmp_path / 'no directory' / 'ledger.db'}"))
+    answer = running.http.get("/readyz")
+    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+
+
+def test_not_ready_while_the_disk_of_the_table_is_full(
+    start: Callable[..., Any], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_full = False
+
+    @sa.event.listens_for(ledger.engine, "begin")
+    def limit(connection: sa.Connection) -> None:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar() if is_full else 2**30
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+
+    running = start(ledger=ledger, inbox=open_inbox(None, ledger))
+    is_full = True
+    assert running.http.get("/readyz").status_code == 503
+    running = start(ledger=ledger, inbox=open_inbox(None, ledger))
+    is_full = False
+    answer = running.http.get("/readyz")
+    assert (answer.status_code, answer.json()["unknown_submissions"]["kept"]) == (200, 0)
+
+
+def test_storage_that_hangs_is_not_ready_and_is_not_waited_for(
+    start: Callable[..., Any], inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "_READY_SECONDS", 0.3)
+    gate, asked = threading.Event(), list[int]()
+    monkeypatch.setattr(inbox, "check", lambda: (asked.append(1), gate.wait(60)))
+    running = start()
+    for _ in range(5):
+        assert running.http.get("/readyz", timeout=5).status_code == 503
+    assert len(asked) == 1, "one thread hangs, not one a question"
+    gate.set()
+
+
+def test_a_receiver_without_a_ledger_says_so(start: Callable[..., Any], ledger: Ledger) -> None:
+    without, given = start(), start(ledger=ledger)
+    assert "--ledger-url" in without.http.get("/readyz").json()["warning"]
+    assert "--ledger-url" in without.log()
+    assert "warning" not in given.http.get("/readyz").json()
+    assert "--ledger-url" not in given.log()
+
+
 def test_an_inbox_in_the_ledgers_database_takes_deliveries_of_its_submissions(
     start: Callable[..., Any], ledger: Ledger, submitted: Callable[..., Submission], task_body: Any
 ) -> None:
@@ -447,6 +498,21 @@ def test_the_access_log_is_json_without_secrets(running: Any, task_body: Any) ->
     assert "canary" not in running.log()
 
 
+@pytest.mark.parametrize("before", range(1, len(SECRET), 4))
+def test_a_secret_is_hidden_also_where_its_text_is_cut(before: int) -> None:
+    output = io.StringIO()
+    Log(output, Secrets((SECRET,))).write("request", path="x" * (300 - before) + SECRET + "y" * 100)
+    assert "cana" not in output.getvalue()
+    assert len(json.loads(output.getvalue())["path"]) <= 303
+
+
+@pytest.mark.parametrize("shown", ["a+b/c=", "a%2Bb%2Fc%3D", "a%2bb%2fc%3d"])
+def test_a_secret_is_hidden_also_where_it_is_percent_encoded(shown: str) -> None:
+    output = io.StringIO()
+    Log(output, Secrets((SECRET, "a+b/c=" * 4))).write("request", path=f"/{shown * 4}/")
+    assert json.loads(output.getvalue())["path"] == "/***/"
+
+
 HEADS = [
     b"POST /webhooks/scrape-do/x HTTP/1.1\r\nHost: [::\r\n",
     b"POST /webhooks/scrape-do/%FF%FE HTTP/1.1\r\nHost: \xff\r\n",
@@ -565,6 +631,13 @@ def test_the_command_needs_an_inbox_or_a_ledger() -> None:
     result = CliRunner().invoke(main, ["webhooks"], env={"SCRAPE_DO_WEBHOOK_SECRET": SECRET})
     assert result.exit_code == 2
     assert "Give --inbox, or --ledger-url" in result.output
+
+
+def test_the_command_reads_the_inbox_from_the_environment() -> None:
+    """It may have credentials, which everybody on a machine can see in a command."""
+    environment = {"SCRAPE_DO_WEBHOOK_SECRET": SECRET, "SCRAPE_DO_WEBHOOK_INBOX": "s4://key:canary@bucket"}
+    result = CliRunner().invoke(main, ["webhooks"], env=environment)
+    assert (result.exit_code, "s4://bucket" in result.output, "canary" in result.output) == (1, True, False)
 
 
 def test_secrets_are_shown_nowhere() -> None:
