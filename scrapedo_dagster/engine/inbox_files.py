@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from pyarrow import fs
 
-from scrapedo_dagster.engine.inbox import TRIAL, Apart, Arrival, Delivery, pack, unpack
+from scrapedo_dagster.engine.inbox import HEAD, TRIAL, Apart, Arrival, Delivery, pack, unpack, unpacked_size
 from scrapedo_dagster.engine.interrupts import within
 from scrapedo_dagster.engine.parquet_files import atomic_file, remove_stale_temporaries, safe_name
 from scrapedo_dagster.engine.places import Place
@@ -77,13 +77,15 @@ class FileInbox:
                     found.setdefault(match["key"], set()).add(arrival)
         return {key: frozenset(found[key]) for key in keys if key in found}
 
+    def size(self, key: str, job_id: str, task_id: str) -> int | None:
+        """See `Inbox`."""
+        start = self._read(self._path(key, job_id, task_id), HEAD)
+        return None if start is None else unpacked_size(start)
+
     def read(self, key: str, job_id: str, task_id: str) -> bytes | None:
         """See `Inbox`."""
-        try:
-            with self._filesystem.open_input_stream(self._path(key, job_id, task_id), compression=None) as file:
-                return unpack(file.read())
-        except FileNotFoundError:
-            return None
+        packed = self._read(self._path(key, job_id, task_id))
+        return None if packed is None else unpack(packed)
 
     def remove(self, key: str) -> None:
         """See `Inbox`."""
@@ -149,6 +151,14 @@ class FileInbox:
     def _relative(self, path: str) -> str:
         return path[len(self._base) + 1 :]
 
+    def _read(self, path: str, amount: int | None = None) -> bytes | None:
+        try:
+            with self._filesystem.open_input_stream(path, compression=None) as file:
+                found: bytes = file.read(amount)
+        except FileNotFoundError:
+            return None
+        return found
+
     def _write(self, path: str, body: bytes) -> bool:
         if self._filesystem.get_file_info(path).is_file:
             return False
@@ -183,6 +193,10 @@ class HastyFileInbox(FileInbox):
     def news(self, keys: Collection[str]) -> dict[str, frozenset[Arrival]]:
         """See `Inbox`."""
         return self._within(_SECONDS, lambda: FileInbox.news(self, keys))
+
+    def size(self, key: str, job_id: str, task_id: str) -> int | None:
+        """See `Inbox`."""
+        return self._within(_SECONDS, lambda: FileInbox.size(self, key, job_id, task_id))
 
     def read(self, key: str, job_id: str, task_id: str) -> bytes | None:
         """See `Inbox`."""

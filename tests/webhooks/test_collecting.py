@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import random
 import traceback
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -259,3 +262,28 @@ def test_a_job_has_not_ended_because_so_many_were_delivered_that_it_does_not_hav
     assert look() == [State.SUBMITTED]
     inbox.put([Delivery(key, job_id, task_id, task_body(job_id, task_id)) for task_id in submission.task_ids])
     assert look() == [State.FINISHED]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs the peak that Linux tells")
+def test_large_deliveries_are_collected_in_the_memory_of_a_few(pipeline: Any, inbox: Inbox, task_body: Any) -> None:
+    urls = [f"{pipeline.urls(1)[0]}?{number}" for number in range(40)]
+    submission = pipeline.finished(pipeline.submit(urls, None))
+    content = random.Random(1).randbytes(4 * 2**20).hex()
+    for task_id in submission.task_ids:
+        body = task_body(submission.job_id, task_id, Content=content)
+        inbox.put([Delivery(key_of(submission), submission.job_id or "", task_id, body)])
+    del body, content
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # from now on the peak is counted
+    before = _memory("VmRSS")
+    assert pipeline.collect(submission, inbox) == 0
+    grown = _memory("VmHWM") - before
+    assert len(pipeline.rows()) == 40
+    assert grown < 320, f"{grown} MB for 40 deliveries of 8 MB"
+
+
+def _memory(name: str) -> int:
+    """In megabytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) // 1024

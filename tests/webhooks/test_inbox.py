@@ -32,6 +32,13 @@ def test_what_was_put_is_read_by_its_ids(any_inbox: Inbox, delivery: Make) -> No
     assert any_inbox.read(OTHER, "j1", "t1") is None
 
 
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 65_791, 65_792, 3_000_000])
+def test_the_size_is_known_without_reading(any_inbox: Inbox, delivery: Make, size: int) -> None:
+    any_inbox.put([delivery(KEY, body=os.urandom(size))])
+    assert any_inbox.size(KEY, "j1", "t1") == size
+    assert any_inbox.size(KEY, "j1", "t2") is None
+
+
 def test_a_duplicate_changes_nothing(any_inbox: Inbox, delivery: Make) -> None:
     any_inbox.put([delivery(KEY, body=b"the first")])
     assert any_inbox.put([delivery(KEY, body=b"another"), delivery(KEY, "j1", "t2", b"x")]) == [False, True]
@@ -111,6 +118,7 @@ def test_damaged_files_are_as_if_they_were_not_there(tmp_path: Path, delivery: M
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(damaged)
         assert inbox.read(KEY, "j1", "t1") in (None, b""), damaged
+        assert inbox.size(KEY, "j1", "t1") in (None, 10_000), damaged
     assert unpack(whole) == b"x" * 10_000
 
 
