@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TypeAlias
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -33,6 +33,7 @@ _MOST_PROBLEMS = 3  # jobs that cannot be asked for before it must be the servic
 _NEW = timedelta(seconds=10)  # a job may not be there to be read in the moment after it was made
 _SILENT = timedelta(minutes=2)  # between two polls of a job of which nothing was delivered
 _TOLD = timedelta(minutes=10)  # and of one of which something was
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 OnEnded: TypeAlias = Callable[[Standing, int], None]
 
@@ -71,7 +72,7 @@ class Watch:
             if amount == each.target_count and self._are_all(arrived.get(each.id, frozenset()), each):
                 delivered.append(each)
                 on_looked(each)
-            elif self.inbox is None or self._is_due(each, _TOLD if amount else _SILENT, now):
+            elif self.inbox is None or self._is_due(_TOLD if amount else _SILENT, now):
                 polled.append(each)
             else:
                 on_looked(each)
@@ -83,9 +84,11 @@ class Watch:
             on_looked(submission)
 
         changed = self.ledger.finished_together(delivered)
-        changed += refresh(self.ledger, self.client, polled, on_ended=on_ended, on_looked=count, deadline=deadline)
-        if not left:
-            self.looked_at = now
+        try:
+            changed += refresh(self.ledger, self.client, polled, on_ended=on_ended, on_looked=count, deadline=deadline)
+        finally:
+            if not left:  # also where one of them cannot be asked for: it is again in its turn
+                self.looked_at = now
         return changed
 
     def _arrived(self, submissions: Sequence[Standing]) -> dict[int, frozenset[str]]:
@@ -109,11 +112,9 @@ class Watch:
         task_ids = self.ledger.get(submission.id).task_ids
         return arrived.issuperset(task_ids)  # without ids, the number has to do
 
-    def _is_due(self, submission: Standing, period: timedelta, now: datetime) -> bool:
-        """Whether so many minutes of the job's age have come to an end since the last look."""
-        if self.looked_at is None or submission.submitted_at is None:
-            return True
-        return (now - submission.submitted_at) // period > (self.looked_at - submission.submitted_at) // period
+    def _is_due(self, period: timedelta, now: datetime) -> bool:
+        """Whether a period has come to an end since the last look: the same for all jobs, so that they are listed."""
+        return self.looked_at is None or (now - _EPOCH) // period > (self.looked_at - _EPOCH) // period
 
 
 def refresh(
