@@ -100,9 +100,7 @@ def test_a_job_that_cannot_be_asked_for_is_asked_for_in_its_turn(
     assert 5 <= asked(pipeline) - before <= 7
 
 
-def test_a_batch_that_waits_for_its_turn_reads_the_inbox_too(
-    pipeline: Any, inbox: Inbox, task_body: Any
-) -> None:
+def test_a_batch_that_waits_for_its_turn_reads_the_inbox_too(pipeline: Any, inbox: Inbox, task_body: Any) -> None:
     pipeline.emulator.set_faults({"targets": [{"kind": "linger", "match": "*", "seconds": 1e9}]})
     webhook = Webhook("http://127.0.0.1:9", "x" * 32)
     submitter = pipeline.submitter(webhook, inbox=inbox, batch_size=1, limits=Limits(max_open_jobs=1))
