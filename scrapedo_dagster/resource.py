@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from scrapedo_dagster.engine.inbox_address import Webhook
     from scrapedo_dagster.engine.ledger import Ledger
 
-_SECRETS = ("api_token", "ledger_url", "webhook_secret")
+_SECRETS = ("api_token", "ledger_url", "webhook_secret", "webhook_inbox")
 _HASTY_TIMEOUT = 2.0
 
 
@@ -85,12 +85,14 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
     webhook_inbox: str | None = Field(
         default=None,
         repr=False,
+        json_schema_extra={"dagster__is_secret": True},
         description=(
             "Where the receiver stores what was delivered: its --inbox, a path or a URI of any filesystem that pyarrow "
-            "knows. By default the ledger's database."
+            "knows; as `dg.EnvVar(...)` where it has credentials. By default the ledger's database."
         ),
     )
     _ledger: Ledger | None = PrivateAttr(default=None)
+    _inbox: Inbox | None = PrivateAttr(default=None)
 
     @model_validator(mode="after")
     def _webhook_is_whole(self) -> ScrapeDoResource:
@@ -117,7 +119,7 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
             raise dg.DagsterInvariantViolationError("ScrapeDoResource needs a Dagster instance, or a ledger_url.")
         if context.instance is not None and is_on_this_machine(url):
             _check_that_runs_stay_here(context.instance)
-        self._ledger = Ledger(url)
+        self._ledger, self._inbox = Ledger(url), None
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Dagster's hook: close what was opened."""
@@ -155,7 +157,9 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
         """What was delivered, inside a run; None without a webhook. ValueError if its place cannot be used."""
         from scrapedo_dagster.engine.inbox import open_inbox
 
-        return None if self.webhook_url is None else open_inbox(self.webhook_inbox, self.ledger)
+        if self._inbox is None and self.webhook_url is not None:
+            self._inbox = open_inbox(self.webhook_inbox, self.ledger, for_reading=True)
+        return self._inbox
 
     def client(self) -> ScrapeDoAsyncAPIClient:
         """A blocking client of this account; use it in a `with` statement."""

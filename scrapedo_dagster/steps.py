@@ -13,6 +13,7 @@ from scrapedo_dagster.checks import evaluations
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError, bring_home
 from scrapedo_dagster.engine.continuing import OtherWorkError
+from scrapedo_dagster.engine.inbox_tasks import forget_the_old
 from scrapedo_dagster.engine.ledger_records import Scope
 from scrapedo_dagster.engine.progress import Progress
 from scrapedo_dagster.engine.submit import Generation, NotEnoughCreditsError
@@ -186,6 +187,7 @@ def collect_partitions(
         on_progress=log_progress,
         on_home=tell_home,
     )
+    forget_the_old(place.scrape_do.inbox)
     if total.home:
         log = context.log.warning if total.with_failures else context.log.info
         log(f"{dataset.ledger_name if len(total.home) > 1 else place.scope(total.home[0])}: {total}")

@@ -48,6 +48,7 @@ class Workplace:
             limits=Limits(max_credits=self.dataset.max_credits, max_open_jobs=self.dataset.max_open_jobs),
             patience=Patience.with_requests_of(self.scrape_do.request_timeout),
             webhook=self.scrape_do.webhook,
+            inbox=self.scrape_do.inbox,
             purse=self.purse,
         )
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import (
@@ -123,7 +123,7 @@ class Homecoming:
                 for problem in collect_together({self: now.ready}, report).values():
                     raise problem
             elif now.unsent:
-                if not _look(self.watch(), now.waiting, report) and not self._send(now.unsent):
+                if not _look(self._own_watch, now.waiting, report) and not self._send(now.unsent):
                     return now.waiting or now.unsent
             elif now.waiting:
                 return now.waiting
@@ -132,6 +132,10 @@ class Homecoming:
         self.tables.complete(generation, [each.batch for each in now.standings])
         ledger.completed(scope, generation)
         return []
+
+    @cached_property
+    def _own_watch(self) -> Watch:
+        return self.watch()
 
     def watch(self) -> Watch:
         """What looks at its jobs, and those of other partitions of its account."""

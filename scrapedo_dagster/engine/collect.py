@@ -350,7 +350,9 @@ class _Job:
         if job_id is None or task_id is None:
             return without_result(job_id, None, "missing", f"job {job_id} has no task for this target")
         try:
-            task = await self._delivered(task_id, share) or await self._ended(job_id, task_id, share)
+            result = await self._delivered(url, task_id, share)
+            if result is None:
+                result = with_result(url, await self._ended(job_id, task_id, share))
         except NotFoundError as error:
             return without_result(job_id, task_id, "expired", str(error))
         except GoneError as error:
@@ -361,13 +363,13 @@ class _Job:
             self.unreadable.append(error)
             return without_result(job_id, task_id, "unreadable", str(error))
         self.read += 1
-        return with_result(url, task)
+        return result
 
-    async def _delivered(self, task_id: str, share: Share) -> TaskDetails | None:
-        task = await self.delivered.task(task_id)
-        if task is not None:
-            await share.admit(len(task.content or ""))
-        return task
+    async def _delivered(self, url: str, task_id: str, share: Share) -> Result | None:
+        """What was delivered of it; None if nothing was, or its content was left out or is damaged."""
+        task = await self.delivered.task(task_id, share.admit)
+        result = None if task is None else with_result(url, task)
+        return None if result is None or (not result.failed and result.content is None) else result
 
     async def _ended(self, job_id: str, task_id: str, share: Share) -> TaskDetails:
         polls = 0

@@ -24,6 +24,13 @@ MOST_APART = 1000
 MOST_BYTES_APART = 64 * 2**20
 """What is kept of deliveries for submissions that nobody knows."""
 
+TRIAL = 64 * 1024
+"""Bytes that are written to see whether there is room on the disk: a file of a few has room on a full one."""
+
+HEAD = 18
+"""Bytes of what was packed that tell how large it was."""
+
+_MAGIC = b"\x28\xb5\x2f\xfd"
 _LONGEST_ID = 200  # bytes of a file name, which needs a few more around it
 
 
@@ -75,6 +82,9 @@ class Inbox(Protocol):
     def news(self, keys: Collection[str]) -> dict[str, frozenset[Arrival]]:
         """What has arrived for these submissions, without reading it; nothing for those without."""
 
+    def size(self, key: str, job_id: str, task_id: str) -> int | None:
+        """How many bytes `read` will return, without reading them, or None where it will return None."""
+
     def read(self, key: str, job_id: str, task_id: str) -> bytes | None:
         """The JSON of a task, or None where it is not there or its file is damaged."""
 
@@ -94,16 +104,19 @@ class Inbox(Protocol):
         """Close what was opened."""
 
 
-def open_inbox(uri: str | None, ledger: Ledger | None) -> Inbox:
+def open_inbox(uri: str | None, ledger: Ledger | None, *, for_reading: bool = False) -> Inbox:
     """The inbox at a path or a URI of any filesystem that pyarrow knows, or in the database of the ledger.
+
+    Nothing is reached before it is used. Where it is `for_reading`, an inbox that does not answer in a few seconds
+    counts as one that cannot be reached.
 
     Raises:
         ValueError: neither is given, or pyarrow knows no filesystem for the URI.
     """
     if uri is not None:
-        from scrapedo_dagster.engine.inbox_files import FileInbox
+        from scrapedo_dagster.engine.inbox_files import FileInbox, HastyFileInbox
 
-        return FileInbox(uri)
+        return HastyFileInbox(uri) if for_reading else FileInbox(uri)
     if ledger is None:
         raise ValueError("An inbox needs the URI of a directory, or a ledger in whose database it is.")
     from scrapedo_dagster.engine.inbox_table import TableInbox
@@ -120,6 +133,23 @@ def pack(body: bytes) -> bytes:
     """Compressed."""
     packed: bytes = pa.Codec("zstd", compression_level=1).compress(body, asbytes=True)
     return packed
+
+
+def unpacked_size(start: bytes) -> int | None:
+    """How large the first `HEAD` bytes of what was packed say that it was, or None where these are damaged.
+
+    See "Zstandard frame header" in RFC 8878.
+    """
+    if len(start) < len(_MAGIC) + 1 or not start.startswith(_MAGIC):
+        return None
+    descriptor = start[len(_MAGIC)]
+    is_one_segment = bool(descriptor & 0b100000)
+    width = (int(is_one_segment), 2, 4, 8)[descriptor >> 6]
+    # Between them are the size of the window, where it is not that of the whole, and the id of a dictionary.
+    at = len(_MAGIC) + 1 + (not is_one_segment) + (0, 1, 2, 4)[descriptor & 0b11]
+    if not width or len(start) < at + width:
+        return None
+    return int.from_bytes(start[at : at + width], "little") + (256 if width == 2 else 0)
 
 
 def unpack(packed: bytes) -> bytes | None:

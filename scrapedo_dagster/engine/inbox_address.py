@@ -16,6 +16,7 @@ SECRET_HEADER = "X-Scrape-Do-Webhook-Secret"  # noqa: S105 - the header's name
 _SHORTEST_SECRET = 24
 _SECRET = re.compile(r"[A-Za-z0-9._~+/=-]*")
 _KEY = re.compile(r"([0-9a-f]{12})-([1-9][0-9]{0,8})")
+_WITHOUT_SECRETS = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)
 _OF_ACCOUNT = 12  # characters of its fingerprint
 
 
@@ -65,12 +66,13 @@ class Webhook:
 
     def __post_init__(self) -> None:
         """Refuse what no job could be submitted with."""
+        shown = _WITHOUT_SECRETS.sub("", self.url)
         try:
             check_target(self.url)
         except ValueError as error:
-            raise WebhookError(f"webhook_url: {error}") from None
+            raise WebhookError(f"webhook_url: {str(error).replace(repr(self.url), repr(shown))}") from None
         if "?" in self.url or "#" in self.url:
-            raise WebhookError(f"webhook_url is {self.url!r}; our path is added to it, so it cannot have a ? or a #.")
+            raise WebhookError(f"webhook_url is {shown!r} and more; our path is added, so it cannot have a ? or a #.")
         check_secret(self.secret, "webhook_secret")
 
     def added_to(self, options: ScrapeOptions, submission: Standing) -> ScrapeOptions:

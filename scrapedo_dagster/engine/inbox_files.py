@@ -8,17 +8,20 @@ Files of others below the same place are left alone.
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import unquote
 
 from pyarrow import fs
 
-from scrapedo_dagster.engine.inbox import Apart, Arrival, Delivery, pack, unpack
+from scrapedo_dagster.engine.inbox import HEAD, TRIAL, Apart, Arrival, Delivery, pack, unpack, unpacked_size
+from scrapedo_dagster.engine.interrupts import within
 from scrapedo_dagster.engine.parquet_files import atomic_file, remove_stale_temporaries, safe_name
 from scrapedo_dagster.engine.places import Place
 
@@ -28,18 +31,25 @@ _KNOWN_FILE = re.compile(r"(?P<key>[0-9a-f]+-[0-9]+)/(?P<job>[^/]+)/(?P<task>[^/
 # What a killed receiver leaves half written has a hidden name.
 _ANY_FILE = re.compile(rf"(?:{_UNKNOWN}/[^/]+|[0-9a-f]+-[0-9]+)/[^/]+/(?:[^/]+{re.escape(_SUFFIX)}|\.[^/]+\.tmp)")
 _MOST_LISTINGS = 20  # of an object store, before one listing of everything is quicker
+_SECONDS = 5.0  # that whoever reads waits
+_SECONDS_FOR_MUCH = 20.0  # a body, or a look at all that there is
+_PAUSE = 60.0  # seconds until an inbox that did not answer in time is asked again
+
+T = TypeVar("T")
 
 
 class FileInbox:
-    """The inbox below a `Place.uri`. ValueError if pyarrow knows no filesystem for it."""
+    """The inbox below a `Place.uri`. ValueError if pyarrow knows no filesystem for it.
+
+    It is opened by whatever is done first, and again by the next while it is out of reach.
+    """
 
     writers = 16  # they wait most of the time, for the disk or the network
 
     def __init__(self, uri: str) -> None:
         self._place = Place(uri)
-        self._filesystem: fs.FileSystem = self._place.filesystem
-        self._base: str = self._place.path.rstrip("/")
-        self._is_local = isinstance(self._filesystem, fs.LocalFileSystem)
+        self._opened: tuple[fs.FileSystem, str] | None = None
+        self._check_place()
 
     def __repr__(self) -> str:
         return f"FileInbox({self._place.shown!r})"
@@ -67,13 +77,15 @@ class FileInbox:
                     found.setdefault(match["key"], set()).add(arrival)
         return {key: frozenset(found[key]) for key in keys if key in found}
 
+    def size(self, key: str, job_id: str, task_id: str) -> int | None:
+        """See `Inbox`."""
+        start = self._read(self._path(key, job_id, task_id), HEAD)
+        return None if start is None else unpacked_size(start)
+
     def read(self, key: str, job_id: str, task_id: str) -> bytes | None:
         """See `Inbox`."""
-        try:
-            with self._filesystem.open_input_stream(self._path(key, job_id, task_id), compression=None) as file:
-                return unpack(file.read())
-        except FileNotFoundError:
-            return None
+        packed = self._read(self._path(key, job_id, task_id))
+        return None if packed is None else unpack(packed)
 
     def remove(self, key: str) -> None:
         """See `Inbox`."""
@@ -105,18 +117,47 @@ class FileInbox:
         path = f"{self._base}/_ready"
         remove_stale_temporaries(self._filesystem, self._base)
         with atomic_file(self._filesystem, path) as file:
-            file.write(b"ready")
+            file.write(os.urandom(TRIAL))
         with suppress(FileNotFoundError):  # another receiver is just as ready
             self._filesystem.delete_file(path)
 
     def close(self) -> None:
         """See `Inbox`. Nothing is open."""
 
+    def _check_place(self) -> None:
+        self._place.check()
+
+    def _open(self) -> tuple[fs.FileSystem, str]:
+        # Not what the place keeps: while one place is being found, Python before 3.12 lets all others wait.
+        if self._opened is None:
+            self._opened = self._place.opened()
+        return self._opened
+
+    @property
+    def _filesystem(self) -> fs.FileSystem:
+        return self._open()[0]
+
+    @property
+    def _base(self) -> str:
+        return self._open()[1].rstrip("/")
+
+    @property
+    def _is_local(self) -> bool:
+        return isinstance(self._filesystem, fs.LocalFileSystem)
+
     def _path(self, directory: str, job_id: str, task_id: str) -> str:
         return f"{self._base}/{directory}/{safe_name(job_id)}/{safe_name(task_id)}{_SUFFIX}"
 
     def _relative(self, path: str) -> str:
         return path[len(self._base) + 1 :]
+
+    def _read(self, path: str, amount: int | None = None) -> bytes | None:
+        try:
+            with self._filesystem.open_input_stream(path, compression=None) as file:
+                found: bytes = file.read(amount)
+        except FileNotFoundError:
+            return None
+        return found
 
     def _write(self, path: str, body: bytes) -> bool:
         if self._filesystem.get_file_info(path).is_file:
@@ -137,3 +178,47 @@ class FileInbox:
             for each in (directory, directory.parent):
                 with suppress(OSError):  # not empty
                     each.rmdir()
+
+
+class HastyFileInbox(FileInbox):
+    """The inbox for whoever can do without it: what takes too long is a TimeoutError, and then all for a minute.
+
+    An object store that accepts a connection and says nothing would take a minute or two for each.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self._resting_until = float("-inf")
+        super().__init__(uri)
+
+    def news(self, keys: Collection[str]) -> dict[str, frozenset[Arrival]]:
+        """See `Inbox`."""
+        return self._within(_SECONDS, lambda: FileInbox.news(self, keys))
+
+    def size(self, key: str, job_id: str, task_id: str) -> int | None:
+        """See `Inbox`."""
+        return self._within(_SECONDS, lambda: FileInbox.size(self, key, job_id, task_id))
+
+    def read(self, key: str, job_id: str, task_id: str) -> bytes | None:
+        """See `Inbox`."""
+        return self._within(_SECONDS_FOR_MUCH, lambda: FileInbox.read(self, key, job_id, task_id))
+
+    def remove(self, key: str) -> None:
+        """See `Inbox`."""
+        self._within(_SECONDS, lambda: FileInbox.remove(self, key))
+
+    def prune(self, older_than: timedelta) -> int:
+        """See `Inbox`."""
+        return self._within(_SECONDS_FOR_MUCH, lambda: FileInbox.prune(self, older_than))
+
+    def _check_place(self) -> None:
+        with suppress(TimeoutError):  # S3 is not even opened while another client of this process waits for an answer
+            self._within(_SECONDS, super()._check_place)
+
+    def _within(self, seconds: float, work: Callable[[], T]) -> T:
+        if time.monotonic() < self._resting_until:
+            raise TimeoutError("it did not answer in time before")
+        try:
+            return within(seconds, work)
+        except TimeoutError:
+            self._resting_until = time.monotonic() + _PAUSE
+            raise

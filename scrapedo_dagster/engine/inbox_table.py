@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from collections.abc import Collection, Sequence
 from datetime import timedelta
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
-from scrapedo_dagster.engine.inbox import Apart, Arrival, Delivery, pack, unpack
+from scrapedo_dagster.engine.inbox import HEAD, TRIAL, Apart, Arrival, Delivery, pack, unpack, unpacked_size
 from scrapedo_dagster.engine.ledger import Ledger
 from scrapedo_dagster.engine.ledger_tables import inbox as table
 from scrapedo_dagster.engine.parquet_files import safe_name
 
+_READY = "_ready"
 _NAMES = (table.c.submission, table.c.job_id, table.c.task_id)
 
 
@@ -66,12 +69,20 @@ class TableInbox:
                 found.setdefault(key, set()).add(Arrival(job_id, task_id))
         return {key: frozenset(arrivals) for key, arrivals in found.items()}
 
+    def size(self, key: str, job_id: str, task_id: str) -> int | None:
+        """See `Inbox`."""
+        start = self._select(sa.func.substr(table.c.body, 1, HEAD, type_=sa.LargeBinary), key, job_id, task_id)
+        return None if start is None else unpacked_size(start)
+
     def read(self, key: str, job_id: str, task_id: str) -> bytes | None:
         """See `Inbox`."""
+        packed = self._select(table.c.body, key, job_id, task_id)
+        return None if packed is None else unpack(packed)
+
+    def _select(self, what: sa.ColumnElement[bytes], key: str, job_id: str, task_id: str) -> bytes | None:
         same = (table.c.submission == key) & (table.c.job_id == job_id) & (table.c.task_id == task_id)
         with self._engine.connect() as connection:
-            packed = connection.execute(sa.select(table.c.body).where(same)).scalar()
-        return None if packed is None else unpack(packed)
+            return connection.execute(sa.select(what).where(same)).scalar()
 
     def remove(self, key: str) -> None:
         """See `Inbox`."""
@@ -94,10 +105,11 @@ class TableInbox:
         return Apart(deliveries, int(size_of_all))
 
     def check(self) -> None:
-        """See `Inbox`. Begins to write, and takes it back."""
-        with self._engine.connect() as connection:
-            connection.execute(sa.update(table).where(sa.false()).values(known=True))
-            connection.rollback()
+        """See `Inbox`. Writes a row, and removes it."""
+        row = _row(_READY, "", uuid.uuid4().hex, known=False, received_at=self._ledger.now(), body=os.urandom(TRIAL))
+        with self._engine.begin() as connection:
+            _insert(connection, [row])
+            connection.execute(sa.delete(table).where(table.c.submission == _READY, table.c.task_id == row["task_id"]))
 
     def close(self) -> None:
         """See `Inbox`. The ledger is its owner's to close."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from scrapedo_dagster.api.responses import TaskDetails
-from scrapedo_dagster.engine.inbox import Inbox
+from scrapedo_dagster.engine.inbox import KEPT, Inbox
 from scrapedo_dagster.engine.inbox_address import key_of
 from scrapedo_dagster.engine.ledger_records import Submission
 
@@ -36,17 +37,25 @@ class Delivered:
                 task_ids = frozenset(each.task_id for each in arrivals if each.job_id == submission.job_id)
         return cls(inbox, submission, task_ids)
 
-    async def task(self, task_id: str) -> TaskDetails | None:
-        """The task with all that collecting needs of it, or None: fetch it."""
+    async def task(
+        self, task_id: str, admit: Callable[[int | None], Awaitable[None]] | None = None
+    ) -> TaskDetails | None:
+        """The task as it was delivered, or None: fetch it.
+
+        `admit` is awaited with its size before it is read.
+        """
         if task_id not in self.task_ids or self.inbox is None:
             return None
+        place = (key_of(self.submission), self.submission.job_id or "", task_id)
         try:
-            key, job_id = key_of(self.submission), self.submission.job_id or ""
-            body = await asyncio.to_thread(self.inbox.read, key, job_id, task_id)
+            size = await asyncio.to_thread(self.inbox.size, *place)
+            if size is None:
+                return None
+            if admit is not None:
+                await admit(size)
+            return await asyncio.to_thread(_read, self.inbox, *place)
         except _OUT_OF_REACH:
             return None
-        task = None if body is None else _whole(body)
-        return task if task is not None and (task.job_id, task.task_id) == (job_id, task_id) else None
 
     def forget(self) -> None:
         """It is collected. What cannot be removed now is forgotten with its age."""
@@ -55,11 +64,19 @@ class Delivered:
                 self.inbox.remove(key_of(self.submission))
 
 
-def _whole(body: bytes) -> TaskDetails | None:
-    """The task, unless it is damaged or its result was left out."""
+def forget_the_old(inbox: Inbox | None) -> None:
+    """What nobody has collected in time is forgotten, also where no receiver is running any more."""
+    if inbox is not None:
+        with suppress(*_OUT_OF_REACH):
+            inbox.prune(KEPT)
+
+
+def _read(inbox: Inbox, key: str, job_id: str, task_id: str) -> TaskDetails | None:
+    """The task, unless it is damaged or another one."""
+    body = inbox.read(key, job_id, task_id)
     try:
-        task = TaskDetails.model_validate_json(body)
-        content = task.decoded_content()
-    except (ValidationError, ValueError):
+        task = None if body is None else TaskDetails.model_validate_json(body)
+    except ValidationError:
         return None
-    return task if task.is_terminal and not (task.is_success and content is None) else None
+    is_right = task is not None and task.is_terminal and (task.job_id, task.task_id) == (job_id, task_id)
+    return task if is_right else None

@@ -11,6 +11,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -39,6 +40,20 @@ def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     outcome: Future[T] = Future()
     _start(work, outcome)
     return asyncio.wrap_future(outcome)
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """Run `work` in a thread of its own, and wait for it so long.
+
+    Raises:
+        TimeoutError: it takes longer, and goes on.
+    """
+    outcome: Future[T] = Future()
+    _start(work, outcome)
+    try:
+        return outcome.result(seconds)
+    except FutureTimeoutError:  # not the other one before Python 3.11
+        raise TimeoutError(f"it takes longer than {seconds:g} s") from None
 
 
 def _start(work: Callable[[], T], outcome: Future[T]) -> None:

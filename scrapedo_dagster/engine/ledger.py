@@ -181,6 +181,12 @@ class Ledger:
             raise LedgerError(f"The ledger has no submission {submission_id}: `scrapedo-dagster jobs list` shows all.")
         return found[0]
 
+    def look_up(self, submission_ids: Iterable[int]) -> dict[int, Standing]:
+        """Where submissions stand now, by id, without their targets; nothing for ids that there are not."""
+        query = sa.select(*_SLIM).where(table.c.id.in_(list(submission_ids)))
+        with self.engine.connect() as connection:
+            return {row["id"]: standing_of(row) for row in connection.execute(query).mappings()}
+
     def count(self, account: str, states: Iterable[State]) -> int:
         """How many submissions of an account are in these states."""
         condition = (table.c.account == account) & table.c.state.in_([state.value for state in states])

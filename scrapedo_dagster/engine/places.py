@@ -1,5 +1,6 @@
 """Where files are: paths and URIs of any filesystem that pyarrow knows."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -42,8 +43,26 @@ class Place:
         """The place as a path of its filesystem."""
         return self._opened[1]
 
+    def check(self) -> None:
+        """Raise ValueError if pyarrow knows no filesystem for the URI. Nobody is asked over a network."""
+        parts = urlsplit(self.uri)
+        if parts.scheme == "s3" and "region=" not in parts.query:
+            # Else S3 would be asked for that of the bucket.
+            parts = parts._replace(query="&".join(filter(None, [parts.query, "region=us-east-1"])))
+        with suppress(OSError):  # the place cannot be reached now
+            (self if self.is_path else Place(parts.geturl())).opened()
+
     @cached_property
     def _opened(self) -> tuple[fs.FileSystem, str]:
+        return self.opened()
+
+    def opened(self) -> tuple[fs.FileSystem, str]:
+        """The filesystem and the path, found anew.
+
+        Raises:
+            ValueError: pyarrow knows no filesystem for the URI.
+            OSError: it cannot be reached, such as S3, which is asked for the region of the bucket.
+        """
         if self.is_path:
             return fs.LocalFileSystem(), Path(self.uri).expanduser().absolute().as_posix()
         try:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import sha256
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
@@ -27,6 +28,7 @@ from scrapedo_dagster.api.responses import JobCreationResponse
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 from scrapedo_dagster.engine.cancel import Fate, cancel_all
 from scrapedo_dagster.engine.continuing import Wish, decide, targets_in
+from scrapedo_dagster.engine.inbox import Inbox
 from scrapedo_dagster.engine.inbox_address import Webhook, WebhookError
 from scrapedo_dagster.engine.interrupts import see_through
 from scrapedo_dagster.engine.ledger import Ledger, LostClaimError
@@ -36,7 +38,7 @@ from scrapedo_dagster.engine.resume import left_to_do
 from scrapedo_dagster.engine.settle import Patience, settle
 from scrapedo_dagster.engine.states import CANCELABLE, UNSENT, State
 from scrapedo_dagster.engine.targets import Batch, batches_of
-from scrapedo_dagster.engine.watch import refresh
+from scrapedo_dagster.engine.watch import Watch
 
 _ATTEMPTS = 5  # at submitting a batch that provably did not arrive
 _BACKOFF = Backoff()
@@ -77,7 +79,8 @@ class Submitter:
 
     `options` are sent with every batch. `run_id` is that of the first run, for its retries too: they go on with what it
     has begun, also where all of that is collected. `log` gets a line for what a person should know. Each task is
-    delivered to `webhook` as it ends, if there is one. `purse` is the account's, for all partitions of a step.
+    delivered to `webhook` as it ends, if there is one, and is then in `inbox`. `purse` is the account's,
+    for all partitions of a step.
     """
 
     ledger: Ledger
@@ -90,6 +93,7 @@ class Submitter:
     patience: Patience = field(default_factory=Patience)
     batch_size: int = 1000
     webhook: Webhook | None = None
+    inbox: Inbox | None = None
     purse: Purse = field(default_factory=Purse)
 
     def __post_init__(self) -> None:
@@ -216,12 +220,16 @@ class Submitter:
         age = self.ledger.now() - (submission.claimed_at or submission.planned_at)
         return age > self.patience.lease
 
+    @cached_property
+    def _watch(self) -> Watch:
+        return Watch(self.ledger, self.client, self.inbox, self.log)
+
     def _has_turn(self) -> bool:
         if self.limits.max_open_jobs is None:
             return True
         if self.ledger.count(self.scope.account, _ON_THE_WAY) < self.limits.max_open_jobs:
             return True
-        refresh(self.ledger, self.client, self.ledger.find(account=self.scope.account, states=[State.SUBMITTED]))
+        self._watch.look(self.ledger.find(account=self.scope.account, states=[State.SUBMITTED]))
         return self.ledger.count(self.scope.account, _ON_THE_WAY) < self.limits.max_open_jobs
 
     def _check_credits(self, entries: Batch) -> None:

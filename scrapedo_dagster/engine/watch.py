@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import TypeAlias
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -34,6 +34,7 @@ _MOST_PROBLEMS = 3  # jobs that cannot be asked for before it must be the servic
 _NEW = timedelta(seconds=10)  # a job may not be there to be read in the moment after it was made
 _SILENT = timedelta(minutes=2)  # between two polls of a job of which nothing was delivered
 _TOLD = timedelta(minutes=10)  # and of one of which something was
+_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 OnEnded: TypeAlias = Callable[[Standing, int], None]
 
@@ -66,13 +67,13 @@ class Watch:
         delivered: list[Held] = []
         polled: list[Held] = []
         for each in submissions:
-            amount = arrived.get(each.id, 0)
+            amount = min(len(arrived.get(each.id, ())), each.target_count)
             if amount:
                 on_ended(each, amount)
-            if amount >= each.target_count:
+            if amount == each.target_count and self._are_all(arrived.get(each.id, frozenset()), each):
                 delivered.append(each)
                 on_looked(each)
-            elif self.inbox is None or self._is_due(each, _TOLD if amount else _SILENT, now):
+            elif self.inbox is None or self._is_due(_TOLD if amount else _SILENT, now):
                 polled.append(each)
             else:
                 on_looked(each)
@@ -84,13 +85,15 @@ class Watch:
             on_looked(submission)
 
         changed = self.ledger.finished_together(delivered)
-        changed += refresh(self.ledger, self.client, polled, on_ended=on_ended, on_looked=count, deadline=deadline)
-        if not left:
-            self.looked_at = now
+        try:
+            changed += refresh(self.ledger, self.client, polled, on_ended=on_ended, on_looked=count, deadline=deadline)
+        finally:
+            if not left:  # also where one of them cannot be asked for: it is again in its turn
+                self.looked_at = now
         return changed
 
-    def _arrived(self, submissions: Sequence[Standing]) -> dict[int, int]:
-        """How many tasks of each submission were delivered."""
+    def _arrived(self, submissions: Sequence[Standing]) -> dict[int, frozenset[str]]:
+        """Which tasks of each submission were delivered."""
         if self.inbox is None:
             return {}
         try:
@@ -99,15 +102,20 @@ class Watch:
             self.log(f"The inbox cannot be read ({type(error).__name__}); Scrape.do is polled instead.")
             return {}
         return {
-            each.id: sum(arrival.job_id == each.job_id for arrival in news.get(key_of(each), ()))
+            each.id: frozenset(
+                arrival.task_id for arrival in news.get(key_of(each), ()) if arrival.job_id == each.job_id
+            )
             for each in submissions
         }
 
-    def _is_due(self, submission: Standing, period: timedelta, now: datetime) -> bool:
-        """Whether so many minutes of the job's age have come to an end since the last look."""
-        if self.looked_at is None or submission.submitted_at is None:
-            return True
-        return (now - submission.submitted_at) // period > (self.looked_at - submission.submitted_at) // period
+    def _are_all(self, arrived: frozenset[str], submission: Standing) -> bool:
+        """Whether so many that arrived are all of a job's tasks."""
+        task_ids = self.ledger.get(submission.id).task_ids
+        return arrived.issuperset(task_ids)  # without ids, the number has to do
+
+    def _is_due(self, period: timedelta, now: datetime) -> bool:
+        """Whether a period has come to an end since the last look: the same for all jobs, so that they are listed."""
+        return self.looked_at is None or (now - _EPOCH) // period > (self.looked_at - _EPOCH) // period
 
 
 def refresh(

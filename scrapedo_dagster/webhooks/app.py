@@ -25,8 +25,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from scrapedo_dagster.api.responses import WebhookPayload
-from scrapedo_dagster.engine.inbox import KEPT, Delivery, Inbox, is_storable
+from scrapedo_dagster.engine.inbox import KEPT, Apart, Delivery, Inbox, is_storable
 from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER
+from scrapedo_dagster.engine.interrupts import in_thread
 from scrapedo_dagster.engine.ledger import Ledger
 from scrapedo_dagster.webhooks.body import Room, TooLargeError, announced, read
 from scrapedo_dagster.webhooks.log import Log, told
@@ -38,9 +39,11 @@ REQUEST_SECONDS = 30.0
 
 _BODIES_IN_MEMORY = 4  # of the largest kind
 _RETRY_AFTER = {"Retry-After": "10"}
-_READY_SECONDS = 5.0  # that an answer of /readyz stands for: everybody may ask
+_READY_SECONDS = 5.0  # that an answer of /readyz stands for, since everybody may ask, and that one takes at most
+_NO_LEDGER = "without --ledger-url all submissions count as known, and what is stored for them has no end"
 _PRUNE_SECONDS = 3600.0
-_UNKNOWN = frozenset({Fate.APART, Fate.DROPPED})
+_NOBODYS = "nobody knows this submission, or it has no such task"
+_REASONS = {Fate.APART: _NOBODYS, Fate.DROPPED: _NOBODYS, Fate.LATE: "its submission is collected, or failed"}
 
 
 @dataclass(frozen=True)
@@ -73,15 +76,17 @@ def make_app(receiver: Receiver) -> Starlette:
 
 @dataclass
 class _Answer:
-    """To a delivery. `about` is for the log."""
+    """To a delivery. `about` is for the log. `closes` if the rest of the request is not waited for."""
 
     status: int
     reason: str | None
     about: dict[str, Any] = field(default_factory=dict)
+    closes: bool = False
 
     def response(self) -> Response:
         body = {"error": self.reason} if self.status >= 400 else {"result": self.about.get("result")}
-        return JSONResponse(body, self.status, _RETRY_AFTER if self.status == 503 else None)
+        headers = _RETRY_AFTER if self.status == 503 else {}
+        return JSONResponse(body, self.status, {**headers, "Connection": "close"} if self.closes else headers)
 
 
 class _Handlers:
@@ -89,8 +94,8 @@ class _Handlers:
         self._receiver = receiver
         self._storing = Storing(receiver.inbox, receiver.ledger)
         self._room = Room(_BODIES_IN_MEMORY * receiver.max_body)
-        self._ready: tuple[float, int, dict[str, Any]] = (float("-inf"), 503, {})
-        self._checking = asyncio.Lock()
+        self._check: asyncio.Task[tuple[int, dict[str, Any]]] | None = None
+        self._checked_at = float("-inf")
 
     async def deliver(self, request: Request) -> Response:
         began = time.monotonic()
@@ -107,11 +112,13 @@ class _Handlers:
         return JSONResponse({"ok": True})
 
     async def readyz(self, request: Request) -> Response:
-        async with self._checking:
-            asked, status, body = self._ready
-            if time.monotonic() - asked > _READY_SECONDS:
-                status, body = await self._check()
-                self._ready = (time.monotonic(), status, body)
+        now = time.monotonic()
+        if self._check is None or (self._check.done() and now - self._checked_at > _READY_SECONDS):
+            self._check, self._checked_at = asyncio.create_task(self._checked()), now
+        await asyncio.wait({self._check}, timeout=max(0.0, self._checked_at + _READY_SECONDS - now))
+        if not self._check.done():
+            return JSONResponse({"ready": False, "reason": "the inbox or the ledger does not answer"}, 503)
+        status, body = self._check.result()
         return JSONResponse(body, status)
 
     async def refuse(self, request: Request, error: Exception) -> Response:
@@ -126,6 +133,8 @@ class _Handlers:
 
     @asynccontextmanager
     async def lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        if self._receiver.ledger is None:
+            self._receiver.log.write("warning", reason=_NO_LEDGER)
         pruning = asyncio.create_task(self._prune_for_ever())
         try:
             yield
@@ -151,7 +160,9 @@ class _Handlers:
         try:
             body = await asyncio.wait_for(read(request, self._receiver.max_body), deadline - time.monotonic())
         except (asyncio.TimeoutError, TimeoutError):
-            return _Answer(408, f"the body did not come within {self._receiver.request_seconds:g} s")
+            # No 408: the service is only known to repeat after what is 5xx, or no answer.
+            late = f"the body did not come within {self._receiver.request_seconds:g} s"
+            return _Answer(503, late, closes=True)
         key = request.path_params["key"]
         about: dict[str, Any] = {"submission": key, "bytes": len(body)}
         try:
@@ -160,23 +171,29 @@ class _Handlers:
             return _Answer(400, str(error), about)
         about |= {"job_id": delivery.job_id, "task_id": delivery.task_id}
         fate = await asyncio.wait_for(self._storing.store(delivery), deadline - time.monotonic())
-        reason = "nobody knows this submission" if fate in _UNKNOWN else None
-        return _Answer(200, reason, {**about, "result": fate.value})
+        return _Answer(200, _REASONS.get(fate), {**about, "result": fate.value})
 
-    async def _check(self) -> tuple[int, dict[str, Any]]:
+    async def _checked(self) -> tuple[int, dict[str, Any]]:
         try:
-            await asyncio.to_thread(self._receiver.inbox.check)
-            apart = await asyncio.to_thread(self._receiver.inbox.apart)
+            apart = await in_thread(self._try_storage)
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing can be stored
             self._receiver.log.write("not ready", problem=told(error))
-            return 503, {"ready": False, "reason": f"the inbox cannot be written to ({type(error).__name__})"}
+            return 503, {"ready": False, "reason": f"deliveries cannot be stored ({type(error).__name__})"}
         unknown = {"kept": apart.deliveries, "bytes": apart.bytes, "dropped": self._storing.fates[Fate.DROPPED]}
-        return 200, {"ready": True, "unknown_submissions": unknown}
+        warning = {"warning": _NO_LEDGER} if self._receiver.ledger is None else {}
+        return 200, {"ready": True, "unknown_submissions": unknown, **warning}
+
+    def _try_storage(self) -> Apart:
+        """Do what storing does."""
+        if self._receiver.ledger is not None:
+            self._receiver.ledger.look_up([0])
+        self._receiver.inbox.check()
+        return self._receiver.inbox.apart()
 
     async def _prune_for_ever(self) -> None:
         while True:
             try:
-                forgotten = await asyncio.to_thread(self._receiver.inbox.prune, KEPT)
+                forgotten = await in_thread(lambda: self._receiver.inbox.prune(KEPT))
             except Exception as error:  # noqa: BLE001 - the next hour may be better
                 self._receiver.log.write("not pruned", problem=told(error))
             else:

@@ -17,6 +17,8 @@ _MEGABYTE = 2**20
 @click.option(
     "--inbox",
     metavar="URI",
+    envvar="SCRAPE_DO_WEBHOOK_INBOX",
+    show_envvar=True,
     help="A directory, or a URI such as s3://bucket/inbox: the webhook_inbox of the resource. By default the inbox is "
     "in the ledger's database.",
 )

@@ -25,16 +25,18 @@ class Log:
 
         A log that cannot be written to, such as one on a full disk, keeps no delivery from being stored.
         """
-        told = {name: _cut(value) for name, value in values.items() if value is not None}
+        told = {name: self._shown(value) for name, value in values.items() if value is not None}
         now = datetime.now(timezone.utc).isoformat(timespec="milliseconds")
         line = json.dumps({"time": now, "event": event, **told})
         with suppress(OSError):
-            self.stream.write(self.secrets.hide(line) + "\n")
+            self.stream.write(line + "\n")
             self.stream.flush()
 
-
-def _cut(value: object) -> object:
-    return value[:_LONGEST] + "..." if isinstance(value, str) and len(value) > _LONGEST else value
+    def _shown(self, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        value = self.secrets.hide(value)  # before it is cut: half a secret would be left
+        return value[:_LONGEST] + "..." if len(value) > _LONGEST else value
 
 
 def told(error: BaseException) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hmac
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
+from urllib.parse import quote
 
 from scrapedo_dagster.engine.inbox_address import WebhookError, check_secret
 
@@ -39,10 +41,15 @@ class Secrets:
         return any(results)
 
     def hide(self, text: str) -> str:
-        """The text without them."""
+        """The text without them, as they are or percent-encoded."""
         for value in self.values:
-            text = text.replace(value, "***")
+            encoded = quote(value, safe="")
+            text = re.sub(f"{re.escape(value)}|{re.escape(encoded)}|{re.escape(_in_small(encoded))}", "***", text)
         return text
+
+
+def _in_small(encoded: str) -> str:
+    return re.sub("%..", lambda match: match[0].lower(), encoded)
 
 
 def _digest(text: str) -> bytes:

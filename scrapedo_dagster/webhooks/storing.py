@@ -9,13 +9,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum
+from functools import lru_cache
+from typing import cast
 
-from scrapedo_dagster.engine.inbox import Delivery, Inbox
+from scrapedo_dagster.engine.inbox import Arrival, Delivery, Inbox
 from scrapedo_dagster.engine.inbox_address import ParsedKey
-from scrapedo_dagster.engine.ledger import Ledger, LedgerError
+from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.ledger_records import Standing
+from scrapedo_dagster.engine.states import State
 
 _MOST_AT_ONCE = 64
-_REMEMBERED = 10_000
+_REMEMBERED = 200  # submissions, each with the ids of up to a thousand tasks
+_READ_NO_MORE = frozenset({State.COLLECTED, State.FAILED})  # what was canceled may be gone on with
 
 
 class Fate(str, Enum):
@@ -23,36 +28,54 @@ class Fate(str, Enum):
 
     STORED = "stored"
     DUPLICATE = "duplicate"
-    APART = "kept apart"  # nobody knows its submission
+    LATE = "late"  # its submission is collected, or failed, and the inbox is not read for it any more
+    APART = "kept apart"  # nobody knows its submission, or it is none of its tasks
     DROPPED = "dropped"  # nor is there room for more of them
 
 
 class Submissions:
-    """Which keys there are: all well-formed ones where the ledger is not known."""
+    """What the ledger knows of submissions: where there is none, all well-formed keys are known."""
 
-    def __init__(self, ledger: Ledger | None) -> None:
+    def __init__(self, ledger: Ledger | None, inbox: Inbox) -> None:
         self._ledger = ledger
-        self._jobs: dict[str, str] = {}
+        self._inbox = inbox
+        self._task_ids = lru_cache(_REMEMBERED)(self._recorded_task_ids)
 
-    def know(self, delivery: Delivery) -> bool:
-        """Whether the delivery can be of this submission: it may not be another job's."""
-        parsed = ParsedKey.of(delivery.key)
-        if parsed is None or self._ledger is None:
-            return parsed is not None
-        job_id = self._jobs.get(delivery.key)
-        if job_id is None:
-            try:
-                submission = self._ledger.get(parsed.submission_id)
-            except LedgerError:
-                return False
-            if not submission.scope.account.startswith(parsed.account):
-                return False
-            if submission.job_id is None:
-                return True  # its worker has not recorded the job yet
-            if len(self._jobs) >= _REMEMBERED:
-                self._jobs.clear()
-            job_id = self._jobs[delivery.key] = submission.job_id
-        return job_id == delivery.job_id
+    def judge(self, deliveries: Sequence[Delivery]) -> list[Fate]:
+        """What is to become of each: STORED, LATE or APART."""
+        keys = [ParsedKey.of(each.key) for each in deliveries]
+        if self._ledger is None:
+            return [Fate.APART if key is None else Fate.STORED for key in keys]
+        known = self._ledger.look_up({key.submission_id for key in keys if key is not None})
+        there: dict[str, set[Arrival]] = {}
+        return [
+            self._judge(each, known[key.submission_id], there)
+            if key is not None
+            and key.submission_id in known
+            and known[key.submission_id].scope.account.startswith(key.account)
+            else Fate.APART
+            for each, key in zip(deliveries, keys, strict=True)
+        ]
+
+    def _judge(self, delivery: Delivery, submission: Standing, there: dict[str, set[Arrival]]) -> Fate:
+        if submission.job_id not in (None, delivery.job_id):
+            return Fate.APART
+        if submission.state in _READ_NO_MORE:
+            return Fate.LATE
+        if submission.job_id is not None and (task_ids := self._task_ids(submission.id, submission.job_id)):
+            return Fate.STORED if delivery.task_id in task_ids else Fate.APART
+        # Its worker has not recorded the job yet, or the service did not tell the tasks: they are counted.
+        if delivery.key not in there:
+            there[delivery.key] = set(self._inbox.news([delivery.key]).get(delivery.key, ()))
+        arrivals, arrival = there[delivery.key], Arrival(delivery.job_id, delivery.task_id)
+        amount = sum(submission.job_id in (None, each.job_id) for each in arrivals)
+        if arrival not in arrivals and amount >= submission.target_count:
+            return Fate.APART
+        arrivals.add(arrival)
+        return Fate.STORED
+
+    def _recorded_task_ids(self, submission_id: int, _job_id: str) -> frozenset[str]:
+        return frozenset(cast("Ledger", self._ledger).get(submission_id).task_ids)
 
 
 class Storing:
@@ -60,7 +83,7 @@ class Storing:
 
     def __init__(self, inbox: Inbox, ledger: Ledger | None) -> None:
         self._inbox = inbox
-        self._submissions = Submissions(ledger)
+        self._submissions = Submissions(ledger, inbox)
         self._waiting: deque[tuple[Delivery, asyncio.Future[Fate]]] = deque()
         self._writers: set[asyncio.Task[None]] = set()
         self._writing = 0
@@ -114,12 +137,16 @@ class Storing:
                     stored.set_result(fate)
 
     def _store(self, deliveries: Sequence[Delivery]) -> list[Fate]:
-        known = [self._submissions.know(each) for each in deliveries]
-        put = iter(self._inbox.put([each for each, is_known in zip(deliveries, known, strict=True) if is_known]))
-        return [
-            (Fate.STORED if next(put) else Fate.DUPLICATE) if is_known else self._keep_apart(each)
-            for each, is_known in zip(deliveries, known, strict=True)
-        ]
+        judged = self._submissions.judge(deliveries)
+        both = list(zip(deliveries, judged, strict=True))
+        put = iter(self._inbox.put([each for each, fate in both if fate is Fate.STORED]))
+        fates: list[Fate] = []
+        for each, fate in both:
+            if fate is Fate.STORED and not next(put):
+                fates.append(Fate.DUPLICATE)
+            else:
+                fates.append(self._keep_apart(each) if fate is Fate.APART else fate)
+        return fates
 
     def _keep_apart(self, delivery: Delivery) -> Fate:
         with self._one_apart:  # else several would find the same room

@@ -67,6 +67,33 @@ def test_a_given_header_replaces_the_default(api: Any, site: Any, eventually: An
     assert received["content-type"] == "application/x-mine"
 
 
+@pytest.mark.parametrize(
+    ("url", "headers"),
+    [
+        ("http://[::1]:99999/", {}),
+        ("http://exa mple/", {}),
+        ("http://xn--/", {}),
+        (None, {"Content-Length": "5"}),
+        (None, {"X-Name": "\ud800"}),
+        (None, {"X-Name": "a\nb"}),
+    ],
+)
+def test_what_cannot_even_be_sent_is_a_failed_attempt(
+    api: Any, site: Any, eventually: Any, url: str | None, headers: dict[str, str]
+) -> None:
+    body = {"Targets": [f"{site.url}/page"], "WebhookURL": url or f"{site.url}/hook", "WebhookHeaders": headers}
+    answer = api.http.post("/jobs", content=json.dumps(body).encode(), headers={"Content-Type": "application/json"})
+    if answer.status_code == 400:
+        return  # so it is refused, which is as good
+    job = api.finished(answer.json()["JobID"])
+
+    def has_failed() -> bool:
+        api.emulator.advance(HOUR / 2)
+        return status_of(api, job) == "failed"
+
+    eventually(has_failed)
+
+
 @pytest.mark.parametrize("gone", [404, 410])
 def test_a_gone_receiver_gets_one_more_attempt_an_hour_later(api: Any, site: Any, eventually: Any, gone: int) -> None:
     site.answers["/hook"] = [gone, gone]

@@ -9,7 +9,7 @@ import json
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -122,13 +122,16 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def submitted(ledger: Ledger) -> Callable[..., Submission]:
     """A submission whose job is known; the first one has the key KEY."""
 
-    def submitted(job_id: str | None = "j1", *urls: str, generation: int = 1) -> Submission:
-        entries = entries_of(urls or ["https://shop.example/t1"], "raise")
+    def submitted(
+        job_id: str | None = "j1", *urls: str, generation: int = 1, task_ids: Sequence[str] = ()
+    ) -> Submission:
+        default = [f"https://shop.example/{task_id}" for task_id in task_ids or ["t1"]]
+        entries = entries_of(urls or default, "raise")
         assert ledger.plan(SCOPE, generation, [entries], fingerprint="f", run_id=None)
         [planned] = ledger.submissions(SCOPE, generation)
         claimed = ledger.claim(planned, run_id=None, fingerprint="f")
         assert claimed is not None
-        return claimed if job_id is None else ledger.submitted(claimed, job_id, [])
+        return claimed if job_id is None else ledger.submitted(claimed, job_id, task_ids)
 
     return submitted
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,17 @@ import dagster as dg
 import pytest
 
 from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, ScrapeOptions, scrape_do_assets
-from scrapedo_dagster.engine.inbox import Inbox
+from scrapedo_dagster.engine.inbox import Delivery, Inbox
 
 TOKEN, SECRET = "canary-7f3a9c", "canary-7f3a9c-current-secret"
+
+
+def inbox_path(inbox: Inbox, delivery: Delivery, directory: Path) -> Path:
+    """The file of a delivery that has waited for ages."""
+    inbox.put([delivery])
+    [path] = (directory / "inbox" / delivery.key).rglob("*.zst")
+    os.utime(path, (1, 1))
+    return path
 
 
 @pytest.mark.slow
@@ -27,6 +36,7 @@ def test_a_dataset_is_delivered_collected_and_forgotten(
     def shop(_context: dg.AssetExecutionContext) -> list[str]:
         return list(pipeline.urls(5))
 
+    old = inbox_path(inbox, Delivery("0123456789ab-7", "j1", "t1", b"{}"), tmp_path)
     (tmp_path / "home").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
         result = dg.materialize(
@@ -50,6 +60,7 @@ def test_a_dataset_is_delivered_collected_and_forgotten(
         assert pipeline.emulator.jobs() == []
         return
     assert errors == []
+    assert not old.exists(), "what nobody has collected for a week"
     contents = ScrapeDoParquetIOManager(base_uri=str(tmp_path / "data")).store.table(["shop", "contents"])
     rows = contents.dataset(None).to_table(columns=["url", "content"]).to_pylist()
     assert {row["url"]: row["content"] for row in rows} == {url: pipeline.page(url) for url in pipeline.urls(5)}

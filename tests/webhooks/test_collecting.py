@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import random
 import traceback
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from scrapedo_dagster.engine.ledger import Ledger
 from scrapedo_dagster.engine.ledger_records import Submission
 from scrapedo_dagster.engine.settle import Patience
 from scrapedo_dagster.engine.states import State
+from scrapedo_dagster.engine.watch import Watch
 
 SECRET = "canary-7f3a9c-current-secret"
 
@@ -240,3 +244,47 @@ def test_nothing_is_read_for_a_job_without_deliveries(pipeline: Any, inbox: Inbo
     assert found.task_ids == frozenset()
     assert asyncio.run(found.task(submission.task_ids[0])) is None
     assert inbox_tasks.Delivered.look(None, submission).task_ids == frozenset()
+
+
+def test_a_job_has_not_ended_because_so_many_were_delivered_that_it_does_not_have(
+    pipeline: Any, inbox: Inbox, task_body: Any, ledger: Ledger
+) -> None:
+    pipeline.emulator.set_faults({"targets": [{"kind": "linger", "match": "*", "seconds": 100_000}]})
+    submission = pipeline.submit(pipeline.urls(2), None)
+    key, job_id = key_of(submission), submission.job_id or ""
+
+    def look() -> list[State]:
+        submitter = pipeline.submitter(None)
+        with submitter.client:
+            Watch(ledger, submitter.client, inbox, print).look(ledger.standings(submission.scope, 1))
+        return [each.state for each in ledger.standings(submission.scope, 1)]
+
+    inbox.put([Delivery(key, job_id, f"invented {n}", task_body(job_id, f"invented {n}")) for n in range(3)])
+    assert look() == [State.SUBMITTED]
+    inbox.put([Delivery(key, job_id, task_id, task_body(job_id, task_id)) for task_id in submission.task_ids])
+    assert look() == [State.FINISHED]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs the peak that Linux tells")
+def test_large_deliveries_are_collected_in_the_memory_of_a_few(pipeline: Any, inbox: Inbox, task_body: Any) -> None:
+    urls = [f"{pipeline.urls(1)[0]}?{number}" for number in range(40)]
+    submission = pipeline.finished(pipeline.submit(urls, None))
+    content = random.Random(1).randbytes(4 * 2**20).hex()
+    for task_id in submission.task_ids:
+        body = task_body(submission.job_id, task_id, Content=content)
+        inbox.put([Delivery(key_of(submission), submission.job_id or "", task_id, body)])
+    del body, content
+    gc.collect()
+    Path("/proc/self/clear_refs").write_text("5")  # from now on the peak is counted
+    before = _memory("VmRSS")
+    assert pipeline.collect(submission, inbox) == 0
+    grown = _memory("VmHWM") - before
+    assert len(pipeline.rows()) == 40
+    assert grown < 320, f"{grown} MB for 40 deliveries of 8 MB"
+
+
+def _memory(name: str) -> int:
+    """In megabytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line for line in lines if line.startswith(name)).split()[1]) // 1024

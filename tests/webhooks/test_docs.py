@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from scrapedo_dagster.engine import inbox as inbox_module
-from scrapedo_dagster.engine import inbox_address
+from scrapedo_dagster.engine import inbox_address, watch
 from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, Webhook
 from scrapedo_dagster.webhooks import app, secrets, server
 from scrapedo_dagster.webhooks.cli import webhooks
@@ -30,7 +30,7 @@ def test_the_resource_of_the_page_has_a_webhook_and_an_inbox(monkeypatch: pytest
     exec(block.replace("s3://bucket/inbox", str(tmp_path)), names)
     monkeypatch.setenv("SCRAPE_DO_API_KEY", "t")
     monkeypatch.setenv("SCRAPE_DO_WEBHOOK_SECRET", "x" * 64)
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    monkeypatch.setenv("SCRAPE_DO_LEDGER_URL", "sqlite://")
     resource = names["defs"].resources["scrape_do"]
     with resource.process_config_and_initialize_cm() as initialised:
         assert initialised.webhook == Webhook("https://hooks.example.com", "x" * 64)
@@ -59,8 +59,12 @@ def test_the_numbers_and_names_of_the_page_are_those_of_the_code() -> None:
     assert f"`--max-body`, {defaults['max_body']} MB" in PAGE
     assert (defaults["max_body"] * 2**20, defaults["request_timeout"]) == (app.MAX_BODY, app.REQUEST_SECONDS)
     assert f"share {app._BODIES_IN_MEMORY} times `--max-body`" in PAGE
-    idle = server._IDLE_SECONDS
-    assert f"closed after {idle:g} to {2 * idle:g} s, and there are {server._MOST_CONNECTIONS} connections" in PAGE
+    assert f"come within {server._HEAD_SECONDS:g} s, and a connection is closed {server._IDLE_SECONDS:g} s" in PAGE
+    assert f"{server._MOST_CONNECTIONS}\nconnections at most, and {server._RESERVE} fewer" in PAGE
+    assert f"more than {server._MOST_HEAD // 1024} KB of headers" in PAGE
+    assert f"within {app._READY_SECONDS:g} s." in PAGE
+    silent, told = (period.total_seconds() // 60 for period in (watch._SILENT, watch._TOLD))
+    assert f"every {silent:g} minutes while nothing of them has come, and every {told:g} minutes once" in PAGE
     assert f"forgotten after {inbox_module.KEPT.days} days" in PAGE
     apart = f"Up to {inbox_module.MOST_APART} of them and {inbox_module.MOST_BYTES_APART // 2**20} MB"
     assert apart in PAGE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -13,8 +14,10 @@ import pyarrow as pa
 import pytest
 
 from scrapedo_dagster.engine import inbox as inbox_module
+from scrapedo_dagster.engine import inbox_files
 from scrapedo_dagster.engine.inbox import Arrival, Delivery, Inbox, is_storable, open_inbox, pack, unpack
 from scrapedo_dagster.engine.inbox_address import ParsedKey, Webhook, WebhookError, key_of
+from scrapedo_dagster.engine.inbox_files import FileInbox
 from scrapedo_dagster.engine.ledger import Ledger
 from scrapedo_dagster.engine.ledger_records import Submission
 
@@ -28,6 +31,13 @@ def test_what_was_put_is_read_by_its_ids(any_inbox: Inbox, delivery: Make) -> No
     assert any_inbox.read(KEY, "j1", "t1") == put.body
     assert any_inbox.read(KEY, "j2", "t1") is None
     assert any_inbox.read(OTHER, "j1", "t1") is None
+
+
+@pytest.mark.parametrize("size", [0, 1, 255, 256, 65_791, 65_792, 3_000_000])
+def test_the_size_is_known_without_reading(any_inbox: Inbox, delivery: Make, size: int) -> None:
+    any_inbox.put([delivery(KEY, body=os.urandom(size))])
+    assert any_inbox.size(KEY, "j1", "t1") == size
+    assert any_inbox.size(KEY, "j1", "t2") is None
 
 
 def test_a_duplicate_changes_nothing(any_inbox: Inbox, delivery: Make) -> None:
@@ -109,6 +119,7 @@ def test_damaged_files_are_as_if_they_were_not_there(tmp_path: Path, delivery: M
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(damaged)
         assert inbox.read(KEY, "j1", "t1") in (None, b""), damaged
+        assert inbox.size(KEY, "j1", "t1") in (None, 10_000), damaged
     assert unpack(whole) == b"x" * 10_000
 
 
@@ -157,6 +168,28 @@ def test_an_inbox_that_is_nowhere_is_refused() -> None:
     with pytest.raises(ValueError, match="s4://bucket") as e:
         open_inbox("s4://key:hidden@bucket", None)
     assert "hidden" not in str(e.value)
+    with pytest.raises(ValueError, match="nonsense"):
+        open_inbox("s3://bucket/inbox?nonsense=1", None)
+
+
+def test_a_bucket_out_of_reach_is_opened_and_says_so_when_it_is_used(delivery: Make) -> None:
+    inbox = open_inbox("s3://k:s@scrapedo-nobody-has-this-bucket/inbox", None)
+    for use in (lambda: inbox.news([KEY]), inbox.check, lambda: inbox.put([delivery()])):
+        with pytest.raises(OSError, match="bucket"):
+            use()
+
+
+def test_whoever_reads_waits_no_longer_than_a_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inbox_files, "_SECONDS", 0.2)
+    answer = threading.Event()
+    monkeypatch.setattr(FileInbox, "news", lambda *_: answer.wait(60))
+    inbox = open_inbox(str(tmp_path), None, for_reading=True)
+    began = time.monotonic()
+    for use in (lambda: inbox.news([KEY]), lambda: inbox.read(KEY, "j1", "t1"), lambda: inbox.remove(KEY)):
+        with pytest.raises(TimeoutError):
+            use()
+    assert time.monotonic() - began < 5
+    answer.set()
 
 
 def test_keys_are_stable_and_can_be_taken_apart(submitted: Callable[..., Submission]) -> None:
@@ -174,13 +207,16 @@ def test_keys_are_stable_and_can_be_taken_apart(submitted: Callable[..., Submiss
         ("https://hooks.example", "canary-7f3a9c", "webhook_secret must have 24 or more"),
         ("https://hooks.example", "canary-7f3a9c with spaces in between", "letters, digits"),
         ("ftp://hooks.example", "x" * 32, "webhook_url"),
-        ("https://hooks.example/?a=b", "x" * 32, "webhook_url .* cannot have a"),
+        ("https://hooks.example/?canary=7f3a9c", "x" * 32, "webhook_url is 'https://hooks.example/' .* cannot have a"),
+        ("https://hooks.example/?canary=7f3a9c\n", "x" * 32, "webhook_url: 'https://hooks.example/' contains"),
+        ("https://me:canary@hooks.example/#", "x" * 32, "webhook_url is 'https://hooks.example/'"),
     ],
 )
 def test_webhooks_that_cannot_work_are_refused_without_the_secret(url: str, secret: str, told: str) -> None:
     with pytest.raises(WebhookError, match=told) as e:
         Webhook(url, secret)
     assert secret not in str(e.value)
+    assert "canary" not in str(e.value)
 
 
 def test_a_webhook_does_not_show_its_secret() -> None:

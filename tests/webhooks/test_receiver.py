@@ -7,15 +7,17 @@ import io
 import json
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import sqlalchemy as sa
 from click.testing import CliRunner
 
 from scrapedo_dagster.cli import main
@@ -24,6 +26,8 @@ from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
 from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, WebhookError
 from scrapedo_dagster.engine.ledger import Ledger
 from scrapedo_dagster.engine.ledger_records import Submission, account_of
+from scrapedo_dagster.engine.states import State
+from scrapedo_dagster.webhooks import app as app_module
 from scrapedo_dagster.webhooks import server as server_module
 from scrapedo_dagster.webhooks.body import Room
 from scrapedo_dagster.webhooks.log import Log
@@ -124,7 +128,7 @@ def test_a_body_that_is_too_large_is_413_whether_announced_or_not(
     assert running.post(task_body(Content="x" * 9000)).status_code == 200
 
 
-def test_a_body_that_comes_too_slowly_is_408_and_holds_up_no_other(start: Callable[..., Any], task_body: Any) -> None:
+def test_a_body_that_comes_too_slowly_is_503_and_holds_up_no_other(start: Callable[..., Any], task_body: Any) -> None:
     running = start(max_body=1000, request_seconds=0.5)
     host, port = running.url.removeprefix("http://").split(":")
     head = f"POST {PATH}{KEY} HTTP/1.1\r\nHost: x\r\n{SECRET_HEADER}: {SECRET}\r\nContent-Length: 100\r\n\r\n"
@@ -132,22 +136,125 @@ def test_a_body_that_comes_too_slowly_is_408_and_holds_up_no_other(start: Callab
         slow.sendall(head.encode() + b"{")
         assert running.post(task_body()).status_code == 200
         slow.settimeout(10)
-        assert slow.recv(1000).startswith(b"HTTP/1.1 408 ")
+        answer = b"".join(iter(lambda: slow.recv(1000), b""))
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"\r\nconnection: close\r\n" in answer
 
 
+def connect(running: Any) -> socket.socket:
+    host, port = running.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def is_closed(client: socket.socket) -> bool:
+    """Waits for it."""
+    with suppress(ConnectionResetError):
+        while client.recv(65536):
+            pass
+    return True
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /x HTTP/1.1\r\nHo"])
 def test_connections_on_which_no_request_begins_are_closed(
+    start: Callable[..., Any], task_body: Any, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(server_module, "_HEAD_SECONDS", 0.2)
+    running = start()
+    with connect(running) as silent:
+        silent.sendall(sent)
+        began = time.monotonic()
+        assert is_closed(silent)
+        assert time.monotonic() - began < 5
+    assert running.post(task_body()).status_code == 200
+
+
+def test_a_refused_body_that_comes_byte_by_byte_is_not_waited_for(
+    start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, eventually: Any
+) -> None:
+    monkeypatch.setattr(server_module, "_IDLE_SECONDS", 0.3)
+    with connect(start()) as slow:
+        slow.sendall(f"POST {PATH}{KEY} HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n".encode())
+        assert slow.recv(1000).startswith(b"HTTP/1.1 401 ")
+
+        def is_refused() -> bool:
+            try:
+                slow.sendall(b"x")
+            except ConnectionError:
+                return True
+            return False
+
+        eventually(is_refused)
+
+
+_HEAD = f"POST {PATH}{KEY} HTTP/1.1\r\nHost: x\r\n".encode()
+_MANY = b"".join(b"a%d: %b\r\n" % (n, b"y" * 1000) for n in range(64))
+
+
+@pytest.mark.parametrize(
+    ("head", "more"),
+    [
+        (_HEAD, _MANY),
+        (_HEAD + b"a: ", b"y" * 65536),
+        (_HEAD + b"a", b"y" * 65536),
+        (b"POST /", b"x" * 65536),
+        (_HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\n", _MANY),
+        (_HEAD + b"Transfer-Encoding: chunked\r\n\r\n0\r\na: ", b"y" * 65536),
+        (_HEAD + f"{SECRET_HEADER}: {SECRET}\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n".encode(), _MANY),
+        (_HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;", b"y" * 65536),
+        (_HEAD + b"Content-Length: 16000000\r\n\r\n", b"y" * 65536),
+        (b"", b"\r\n" * 32768),
+    ],
+    ids=[
+        "headers",
+        "a header",
+        "a name",
+        "a path",
+        "trailers",
+        "a trailer",
+        "own trailers",
+        "a chunk",
+        "a body",
+        "lines",
+    ],
+)
+def test_whatever_is_sent_without_an_end_the_connection_is_closed(
+    running: Any, task_body: Any, head: bytes, more: bytes
+) -> None:
+    sent = 0
+    with connect(running) as greedy, suppress(ConnectionError):
+        greedy.sendall(head)
+        while sent < 64 * 2**20:
+            greedy.sendall(more)
+            sent += len(more)
+    assert sent < 16 * 2**20, "what the two systems keep for a connection, and little more, was taken"
+    assert running.post(task_body()).status_code == 200
+
+
+def test_headers_that_are_too_large_are_431(running: Any, task_body: Any) -> None:
+    assert running.post(task_body(), **{"X-Large": "y" * 50_000}).status_code == 200
+    with connect(running) as greedy:
+        greedy.sendall(_HEAD + b"a: " + b"y" * 70_000 + b"\r\n\r\n")
+        assert greedy.recv(1000).startswith(b"HTTP/1.1 431 ")
+
+
+def test_connections_that_ask_nothing_keep_nobody_out(
     start: Callable[..., Any], task_body: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server_module, "_IDLE_SECONDS", 0.2)
+    monkeypatch.setattr(server_module, "_MOST_CONNECTIONS", 20)
     running = start()
-    host, port = running.url.removeprefix("http://").split(":")
-    for sent in (b"", b"POST /x HTTP/1.1\r\nHo"):
-        with socket.create_connection((host, int(port))) as silent:
-            silent.sendall(sent)
-            silent.settimeout(10)
-            with suppress(ConnectionResetError):
-                assert silent.recv(10) == b""
-    assert running.post(task_body()).status_code == 200
+    with ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(connect(running))
+        assert running.http.get("/healthz").status_code == 200
+        assert running.post(task_body()).status_code == 200
+    assert '"event": "too many connections", "most": 20' in running.log()
+
+
+def test_there_are_no_more_connections_than_files_may_be_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    resource = pytest.importorskip("resource")
+    for allowed, most in ((256, 156), (1024, 924), (100_000, 1000), (resource.RLIM_INFINITY, 1000), (50, 1)):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, allowed=allowed: (allowed, allowed))
+        assert server_module.most_connections() == most
 
 
 @pytest.mark.parametrize("path", ["/webhooks", "/webhooks/", "/webhooks/other", "/", "/x/healthz", "/healthz/", "/%00"])
@@ -195,10 +302,57 @@ def test_a_ledger_that_cannot_be_reached_is_503(start: Callable[..., Any], tmp_p
     assert running.post(task_body()).status_code == 503
 
 
+def test_not_ready_while_the_ledger_cannot_be_reached(start: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "no directory").touch()
+    running = start(ledger=Ledger(f"sqlite:///{tmp_path / 'no directory' / 'ledger.db'}"))
+    answer = running.http.get("/readyz")
+    assert (answer.status_code, answer.json()["ready"]) == (503, False)
+
+
+def test_not_ready_while_the_disk_of_the_table_is_full(
+    start: Callable[..., Any], ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    is_full = False
+
+    @sa.event.listens_for(ledger.engine, "begin")
+    def limit(connection: sa.Connection) -> None:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar() if is_full else 2**30
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+
+    running = start(ledger=ledger, inbox=open_inbox(None, ledger))
+    is_full = True
+    assert running.http.get("/readyz").status_code == 503
+    running = start(ledger=ledger, inbox=open_inbox(None, ledger))
+    is_full = False
+    answer = running.http.get("/readyz")
+    assert (answer.status_code, answer.json()["unknown_submissions"]["kept"]) == (200, 0)
+
+
+def test_storage_that_hangs_is_not_ready_and_is_not_waited_for(
+    start: Callable[..., Any], inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "_READY_SECONDS", 0.3)
+    gate, asked = threading.Event(), list[int]()
+    monkeypatch.setattr(inbox, "check", lambda: (asked.append(1), gate.wait(60)))
+    running = start()
+    for _ in range(5):
+        assert running.http.get("/readyz", timeout=5).status_code == 503
+    assert len(asked) == 1, "one thread hangs, not one a question"
+    gate.set()
+
+
+def test_a_receiver_without_a_ledger_says_so(start: Callable[..., Any], ledger: Ledger) -> None:
+    without, given = start(), start(ledger=ledger)
+    assert "--ledger-url" in without.http.get("/readyz").json()["warning"]
+    assert "--ledger-url" in without.log()
+    assert "warning" not in given.http.get("/readyz").json()
+    assert "--ledger-url" not in given.log()
+
+
 def test_an_inbox_in_the_ledgers_database_takes_deliveries_of_its_submissions(
     start: Callable[..., Any], ledger: Ledger, submitted: Callable[..., Submission], task_body: Any
 ) -> None:
-    submitted("j1")
+    submitted("j1", task_ids=[f"t{n}" for n in range(50)])
     inbox = open_inbox(None, ledger)
     running = start(inbox=inbox, ledger=ledger)
     with ThreadPoolExecutor(20) as threads:
@@ -223,7 +377,7 @@ def test_unknown_submissions_are_kept_apart_and_told(
     assert inbox.news([KEY]) == {}
     ready = running.http.get("/readyz").json()
     assert ready["unknown_submissions"]["kept"] == 1
-    assert running.requests()[0]["reason"] == "nobody knows this submission"
+    assert running.requests()[0]["reason"].startswith("nobody knows this submission")
 
 
 def _own() -> dict[str, str]:
@@ -239,6 +393,56 @@ def test_another_jobs_delivery_is_kept_apart(
     assert running.post(task_body("j1")).json() == {"result": "stored"}
     assert running.post(task_body("j2", "t2")).json() == {"result": "kept apart"}
     assert {arrival.job_id for arrival in inbox.news([KEY])[KEY]} == {"j1"}
+
+
+@pytest.mark.parametrize("task_ids", [["t1", "t2"], []])
+def test_what_is_no_task_of_the_job_is_kept_apart(
+    start: Callable[..., Any],
+    inbox: Inbox,
+    ledger: Ledger,
+    submitted: Callable[..., Submission],
+    task_body: Any,
+    task_ids: list[str],
+) -> None:
+    """Where the service did not tell the tasks, there are no more of them than targets."""
+    submitted("j1", "https://shop.example/t1", "https://shop.example/t2", task_ids=task_ids)
+    running = start(ledger=ledger)
+    results = [running.post(task_body(task_id=each)).json()["result"] for each in ("t1", "t2", "invented", "t1")]
+    assert results == ["stored", "stored", "kept apart", "duplicate"]
+    assert {arrival.task_id for arrival in inbox.news([KEY])[KEY]} == {"t1", "t2"}
+
+
+def test_for_a_job_that_is_not_recorded_yet_there_is_an_end_too(
+    start: Callable[..., Any], inbox: Inbox, ledger: Ledger, submitted: Callable[..., Submission], task_body: Any
+) -> None:
+    submitted(None, *(f"https://shop.example/{n}" for n in range(3)))
+    running = start(ledger=ledger)
+    results = [running.post(task_body(f"invented {n}")).json()["result"] for n in range(5)]
+    assert results == ["stored"] * 3 + ["kept apart"] * 2
+
+
+@pytest.mark.parametrize(("end", "result"), [("collected", "late"), ("failed", "late"), ("canceled", "stored")])
+def test_what_comes_too_late_is_not_stored_but_what_may_be_gone_on_with_is(
+    start: Callable[..., Any],
+    inbox: Inbox,
+    ledger: Ledger,
+    submitted: Callable[..., Submission],
+    task_body: Any,
+    end: str,
+    result: str,
+) -> None:
+    submission = submitted("j1", task_ids=["t1", "t2"])
+    running = start(ledger=ledger)
+    assert running.post(task_body()).json() == {"result": "stored"}
+    if end == "collected":
+        ledger.collected(ledger.finished(submission), credits_used=0, succeeded=1)
+    elif end == "failed":
+        ledger._move(submission, State.FAILED)
+    else:
+        ledger.canceled(submission, "a person wanted it")
+    answer = running.post(task_body(task_id="t2"))
+    assert (answer.status_code, answer.json()) == (200, {"result": result})
+    assert len(inbox.news([KEY])[KEY]) == (2 if result == "stored" else 1)
 
 
 def test_a_delivery_that_is_quicker_than_the_record_of_its_job_is_taken(
@@ -293,6 +497,21 @@ def test_the_access_log_is_json_without_secrets(running: Any, task_body: Any) ->
     assert apart["submission"] == "***"
     assert (refused["status"], forged["status"]) == (400, 401)
     assert "canary" not in running.log()
+
+
+@pytest.mark.parametrize("before", range(1, len(SECRET), 4))
+def test_a_secret_is_hidden_also_where_its_text_is_cut(before: int) -> None:
+    output = io.StringIO()
+    Log(output, Secrets((SECRET,))).write("request", path="x" * (300 - before) + SECRET + "y" * 100)
+    assert "cana" not in output.getvalue()
+    assert len(json.loads(output.getvalue())["path"]) <= 303
+
+
+@pytest.mark.parametrize("shown", ["a+b/c=", "a%2Bb%2Fc%3D", "a%2bb%2fc%3d"])
+def test_a_secret_is_hidden_also_where_it_is_percent_encoded(shown: str) -> None:
+    output = io.StringIO()
+    Log(output, Secrets((SECRET, "a+b/c=" * 4))).write("request", path=f"/{shown * 4}/")
+    assert json.loads(output.getvalue())["path"] == "/***/"
 
 
 HEADS = [
@@ -413,6 +632,13 @@ def test_the_command_needs_an_inbox_or_a_ledger() -> None:
     result = CliRunner().invoke(main, ["webhooks"], env={"SCRAPE_DO_WEBHOOK_SECRET": SECRET})
     assert result.exit_code == 2
     assert "Give --inbox, or --ledger-url" in result.output
+
+
+def test_the_command_reads_the_inbox_from_the_environment() -> None:
+    """It may have credentials, which everybody on a machine can see in a command."""
+    environment = {"SCRAPE_DO_WEBHOOK_SECRET": SECRET, "SCRAPE_DO_WEBHOOK_INBOX": "s4://key:canary@bucket"}
+    result = CliRunner().invoke(main, ["webhooks"], env=environment)
+    assert (result.exit_code, "s4://bucket" in result.output, "canary" in result.output) == (1, True, False)
 
 
 def test_secrets_are_shown_nowhere() -> None:

@@ -35,6 +35,7 @@ def test_the_webhook_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatc
     with given.process_config_and_initialize_cm() as initialised:
         assert initialised.webhook == Webhook("https://hooks.example", SECRET)
         assert repr(initialised.inbox) == f"FileInbox({str(tmp_path / 'inbox')!r})"
+        assert initialised.inbox is initialised.inbox, "one for all partitions"
         assert "canary" not in repr(initialised)
         assert "canary" not in repr(initialised.webhook)
 
@@ -63,6 +64,6 @@ def test_a_secret_that_can_be_guessed_is_refused() -> None:
         _ = resource(webhook_url="https://hooks.example", webhook_secret="short").webhook
 
 
-def test_the_secret_is_one_to_dagster() -> None:
-    schema = ScrapeDoResource.model_json_schema()["properties"]
-    assert schema["webhook_secret"]["dagster__is_secret"]
+@pytest.mark.parametrize("name", ["webhook_secret", "webhook_inbox"])
+def test_the_secret_and_the_place_of_the_inbox_are_secrets_to_dagster(name: str) -> None:
+    assert ScrapeDoResource.model_json_schema()["properties"][name]["dagster__is_secret"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -84,15 +85,14 @@ class Deployment:
 def deployed(site: DemoSite, tmp_path: Path) -> Iterator[Callable[..., Deployment]]:
     emulators: list[Emulator] = []
 
-    def deployed(name: str, url: str | None = None) -> Deployment:
+    def deployed(name: str, url: str | None = None, inbox: str | None = None) -> Deployment:
         emulator = Emulator(settings=Settings(token=TOKEN, speed=200, webhook_retry_seconds=(0.0,)))
         emulators.append(emulator)
         emulator.__enter__()
         directory = tmp_path / name
         directory.mkdir()
-        webhook = (
-            {"webhook_url": url, "webhook_secret": SECRET, "webhook_inbox": str(tmp_path / "inbox")} if url else {}
-        )
+        place = inbox or str(tmp_path / "inbox")
+        webhook = {"webhook_url": url, "webhook_secret": SECRET, "webhook_inbox": place} if url else {}
         return Deployment(emulator, site, directory, webhook)
 
     yield deployed
@@ -145,3 +145,28 @@ def test_a_dead_receiver_costs_nothing_but_time(
 ) -> None:
     """Polling brings every result."""
     assert brought_home(deployed("dead", "http://127.0.0.1:9"), "*/products/6*", monkeypatch) > 0
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of a server that accepts connections and never answers: the backlog is enough for that."""
+    with socket.create_server(("127.0.0.1", 0), backlog=100) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("query", ["", "?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"])
+def test_an_inbox_out_of_reach_or_without_an_answer_keeps_nothing_from_being_collected(
+    deployed: Callable[..., Deployment], silent: int, query: str, eventually: Any
+) -> None:
+    deployment = deployed(
+        "away", "http://127.0.0.1:9", f"s3://k:s@scrapedo-nobody-has-this-bucket/x{query.format(port=silent)}"
+    )
+    deployment.submit()
+    eventually(lambda: {each.status for each in deployment.emulator.jobs()} == {"success"})
+    began = time.monotonic()
+    launched = deployment.tick()
+    assert time.monotonic() - began < 45, "of which a tick waits five seconds, and a run a few times so long"
+    assert launched
+    assert deployment.green() == set(PARTITIONS)
+    assert len(deployment.rows()) == 18
