@@ -7,6 +7,7 @@ load.
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 import aiohttp
@@ -55,7 +56,7 @@ class AiohttpSender:
                 return httpx.Response(answer.status, headers=answer.raw_headers, content=await answer.read())
         except httpx.RequestError as error:  # a body that cannot be decompressed
             return error
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             return _in_terms_of_httpx(error)
 
     async def aclose(self) -> None:
@@ -100,8 +101,10 @@ def _in_terms_of_httpx(error: Exception) -> httpx.RequestError:
         kind = httpx.ConnectTimeout
     elif isinstance(error, aiohttp.ClientConnectorError):
         kind = httpx.ConnectError
-    elif isinstance(error, TimeoutError):
+    elif isinstance(error, asyncio.TimeoutError):  # before Python 3.11 another than TimeoutError
         kind = httpx.ReadTimeout
     else:
         kind = httpx.ReadError  # it may have been sent
+    if isinstance(error, aiohttp.ClientResponseError):  # it tells the URL of a proxy, with the password
+        return kind(f"{error.status}, {error.message}")
     return kind(str(error))

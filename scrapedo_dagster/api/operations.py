@@ -194,7 +194,7 @@ def _read(model: type[Model], body: bytes) -> Model:
     # Bytes that are no UTF-8, or half a surrogate pair, in a page that was paid for: read it with replacements.
     try:
         lenient = json.dumps(json.loads(body.decode(errors="replace")), ensure_ascii=False)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise problem from None
     return model.model_validate_json(lenient.encode(errors="replace"))
 

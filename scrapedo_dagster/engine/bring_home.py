@@ -172,8 +172,7 @@ class Homecoming:
         )
 
     def _send(self, unsent: Sequence[Standing]) -> bool:
-        advanced = [self.submitter.advance([self.submitter.ledger.get(each.id)]) for each in unsent]
-        return any(advanced)
+        return self.submitter.advance([self.submitter.ledger.get(each.id) for each in unsent])
 
     def _standings(self, generation: int) -> list[Standing]:
         scope = self.submitter.scope

@@ -166,12 +166,14 @@ async def collect(
 
     task_ids = await job.task_of_each(list(entries))
     kept = in_thread(keep)
+    # Where it fails, what waits for room behind it must not wait for ever.
+    kept.add_done_callback(lambda _: _release(job.shares))
     try:
         async with aclosing(job.results(task_ids)) as results:
             async for url, result, share in results:
                 if kept.done():
                     break  # it failed, as is raised below
-                if result.failed and may_retry:
+                if result.may_be_retried and may_retry:
                     again += entries[url]
                 else:
                     came.append((url, result.task))

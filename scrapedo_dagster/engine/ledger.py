@@ -335,7 +335,7 @@ class Ledger:
             job_id=job_id,
             task_ids=list(task_ids),
             submitted_at=now,
-            expires_at=now + RETENTION,
+            expires_at=(submission.claimed_at or now) + RETENTION,  # it may have been adopted days later
             reason=None,
         )
 

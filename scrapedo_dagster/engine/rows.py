@@ -38,8 +38,13 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether submitting the target again could bring more."""
+        """Whether it is not what was wanted."""
         return bool(self.task["status"] != "success")
+
+    @property
+    def may_be_retried(self) -> bool:
+        """Whether its task has ended badly. What cannot be read may have been paid for, and is not submitted again."""
+        return self.task["status"] in {"error", "canceled"}
 
 
 def placed(task: Row, entries: Iterable[Entry], generation: int) -> Iterator[Row]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,10 @@ _LONGEST_PAUSE = 15.0  # seconds between two looks at what others are doing, or 
 _ON_THE_WAY = (State.SUBMITTING, State.UNCERTAIN, State.SUBMITTED)
 
 
+class NeverArrivesError(ScrapeDoError):
+    """A batch was sent several times and certainly did not arrive, though there was a connection each time."""
+
+
 class NotEnoughCreditsError(Exception):
     """The targets would cost more than there is, or than was allowed. Nothing was submitted."""
 
@@ -79,8 +84,8 @@ class Submitter:
 
     `options` are sent with every batch. `run_id` is that of the first run, for its retries too: they go on with what it
     has begun, also where all of that is collected. `log` gets a line for what a person should know. Each task is
-    delivered to `webhook` as it ends, if there is one, and is then in `inbox`. `purse` is the account's,
-    for all partitions of a step.
+    delivered to `webhook` as it ends, if there is one, and is then in `inbox`. `losses` counts how
+    often a batch was sent in vain. `purse` is the account's, for all partitions of a step.
     """
 
     ledger: Ledger
@@ -94,6 +99,7 @@ class Submitter:
     batch_size: int = 1000
     webhook: Webhook | None = None
     inbox: Inbox | None = None
+    losses: Counter[int] = field(default_factory=Counter)
     purse: Purse = field(default_factory=Purse)
 
     def __post_init__(self) -> None:
@@ -182,8 +188,15 @@ class Submitter:
 
         They are another worker's then, or cannot be told yet, or wait for their turn.
         """
-        advanced = [self._advance(each) for each in unsent]
-        return any(advanced)
+        has_advanced, has_turn = False, True
+        for each in unsent:
+            if each.state == State.PLANNED and each.targets:
+                # Where one has no turn, the others do not ask whether another job has ended.
+                has_turn = has_turn and self._has_turn()
+                if not has_turn:
+                    continue
+            has_advanced |= self._advance(each)
+        return has_advanced
 
     def _advance(self, submission: Submission) -> bool:
         """Do for one submission what can be done now. False if that is nothing."""
@@ -196,16 +209,26 @@ class Submitter:
         except LostClaimError:
             return True  # somebody else has moved it: look again
         if settled is not None:
+            if settled.state == State.PLANNED:
+                self._count_loss(settled)
             found = f"it is job {settled.job_id}" if settled.job_id else "it never arrived and is sent again"
             self.log(f"Batch {submission.batch} of {self.scope}: its submission had no answer; {found}.")
         return settled is not None
+
+    def _count_loss(self, submission: Submission) -> None:
+        """A service that never gets, or never keeps, what it is sent must not hold a run for ever."""
+        self.losses[submission.id] += 1
+        if self.losses[submission.id] >= _ATTEMPTS:
+            raise NeverArrivesError(
+                f"Batch {submission.batch} of {self.scope} was sent {_ATTEMPTS} times, and none of them arrived at "
+                f"Scrape.do or was answered. It is planned, and sent by whoever goes on: find out what is between here "
+                "and Scrape.do, and try again.",
+            )
 
     def _send(self, submission: Submission) -> bool:
         if not submission.targets:
             self.ledger.finished(submission)
             return True
-        if not self._has_turn():
-            return False
         sending = _Sending(self, submission)
         try:
             # In the main thread, an interrupt could fall between the POST and its record.

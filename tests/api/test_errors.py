@@ -337,3 +337,13 @@ async def test_what_a_sender_returns_in_place_of_an_answer_shows_no_token(
         outcome = await client._http.send(Call("GET", "/api/v1/me", "the account"))
     assert isinstance(outcome, httpx.ReadError)
     assert token not in everything_an_error_tells(outcome)
+
+
+def test_the_password_of_a_proxy_is_in_no_error(
+    connect: Any, server: Any, reply: Any, monkeypatch: pytest.MonkeyPatch, everything_an_error_tells: Any
+) -> None:
+    address = server.url.replace("://", "://me:sesame@")
+    monkeypatch.setenv("HTTPS_PROXY", address)
+    server.on("CONNECT", "", reply.raw(407, b""))
+    error = raised_by(lambda: connect(base_url="https://service.invalid", retry=RetryPolicy(attempts=1)).get_job("j1"))
+    assert "sesame" not in everything_an_error_tells(error)

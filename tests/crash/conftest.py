@@ -129,6 +129,9 @@ class Work:
             "steps": steps,
             "deadly": deadly,
             "by": by,
+            "at_once": at_once,
+            "begun": str(self.place / f"begun-{number}"),
+            "lease": 1 if at_once == 1 else 60,  # the living wait for each other, and settle nothing
             "log": str(self.place / "log"),
         }
         specs = [{**spec, "trail": str(self.place / f"trail-{number + each}")} for each in range(at_once)]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,7 +27,6 @@ from scrapedo_dagster.engine.submit import Submitter
 from scrapedo_dagster.engine.targets import entries_of
 
 _OFTEN = Backoff(initial=0.04, maximum=0.04, multiplier=1)
-_IMPATIENT = Patience(lease=timedelta(seconds=1), settle_after=timedelta(seconds=0.5), pause=0.05)
 
 
 def work(spec: dict[str, Any]) -> None:
@@ -56,7 +57,7 @@ def work(spec: dict[str, Any]) -> None:
             options=ScrapeOptions(),
             run_id=None,
             log=print,
-            patience=_IMPATIENT,
+            patience=Patience(timedelta(seconds=spec["lease"]), timedelta(seconds=spec["lease"] / 2), pause=0.05),
             batch_size=3,
         )
         if "submit" in spec["steps"]:
@@ -66,6 +67,7 @@ def work(spec: dict[str, Any]) -> None:
                 unfinished=tables.unfinished_generation(),
             )
             generation = begun.number
+            _wait_for_the_others(spec)
             submitter.submit(generation)
         else:
             generation = submitter.ledger.generation(submitter.scope)
@@ -81,3 +83,12 @@ def _record(spec: dict[str, Any]) -> None:
     ledger = Ledger(spec["ledger"])
     recorded = ledger.finished_together(ledger.find(states=[State.SUBMITTED]))
     print(json.dumps({"recorded": [each.id for each in recorded]}))
+
+
+def _wait_for_the_others(spec: dict[str, Any]) -> None:
+    """Until all have begun: who comes after the others have finished begins a new scrape, as it should."""
+    begun = Path(spec["begun"])
+    begun.mkdir(exist_ok=True)
+    (begun / str(os.getpid())).touch()
+    while sum(1 for _ in begun.iterdir()) < spec["at_once"]:
+        time.sleep(0.002)

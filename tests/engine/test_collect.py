@@ -627,3 +627,26 @@ def test_a_slower_worker_does_not_replace_what_has_expired_since(
     with pytest.raises(AlreadyMovedError):
         collected(submission)  # as it saw it before the other one was done
     assert [row["status"] for row in written(1)] == ["success", "success"]
+
+
+def test_a_disk_that_fails_is_told_also_where_no_room_is_left_in_memory(
+    finish: Finish, collected: Collect, urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(collect_module, "_CHUNK", 1)
+    monkeypatch.setattr(PartWriter, "write", fail)
+    with pytest.raises(OSError, match="no space left"):
+        collected(finish(urls(*range(1, 40))), budget=ByteBudget(10_000))
+
+
+def test_what_can_no_longer_be_read_is_not_submitted_again(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator, ledger: Ledger
+) -> None:
+    emulator.set_faults(
+        {"targets": [{"kind": "gone", "match": "*/products/1"}, {"kind": "error", "match": "*/products/2"}]}
+    )
+    collected(finish(urls(1, 2, 3)), retries=1)
+    assert [row["status"] for row in written(1)] == ["gone", "success"]
+    assert [each.targets for each in ledger.find(states=[State.PLANNED])] == [tuple(urls(2))]

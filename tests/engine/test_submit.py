@@ -14,10 +14,10 @@ from scrapedo_dagster.api.requests import JobRequest, ScrapeOptions
 from scrapedo_dagster.api.responses import JobCreationResponse
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine import submit as submit_module
-from scrapedo_dagster.engine.ledger_records import Scope, Submission
-from scrapedo_dagster.engine.settle import settle
+from scrapedo_dagster.engine.ledger_records import RETENTION, Scope, Submission
+from scrapedo_dagster.engine.settle import Patience, settle
 from scrapedo_dagster.engine.states import State
-from scrapedo_dagster.engine.submit import Limits, Submitter
+from scrapedo_dagster.engine.submit import Limits, NeverArrivesError, Submitter
 from scrapedo_dagster.engine.targets import entries_of
 
 Urls = Callable[..., list[str]]
@@ -234,3 +234,37 @@ def test_who_waits_for_a_turn_says_so_once(submitter: MakeSubmitter, emulator: E
     said = submitter.said  # type: ignore[attr-defined]
     assert len(said) == 1
     assert "1 batches wait to be submitted: too many other jobs of the account are open" in said[0]
+
+
+def test_a_service_that_never_gets_what_it_is_sent_holds_no_run_for_ever(
+    submitter: MakeSubmitter, emulator: Emulator, urls: Urls, ledger: Any
+) -> None:
+    emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "drop", "when": "before"}]})
+    with pytest.raises(NeverArrivesError, match="Batch 0 of shop, partition 'mon' was sent 5 times"):
+        submit(submitter(), urls(1))
+    assert [each.state for each in ledger.find()] == [State.PLANNED]
+    emulator.set_faults({})
+    submit(submitter(), urls(1))
+    assert once_each(emulator, urls(1))
+
+
+def test_who_has_no_turn_asks_for_each_open_job_once(submitter: MakeSubmitter, emulator: Emulator, urls: Urls) -> None:
+    emulator.set_faults({"targets": [{"kind": "linger"}]})
+    worker = submitter(batch_size=1, limits=Limits(max_open_jobs=2))
+    worker.begin(entries_of(urls(*range(1, 12)), "raise"))
+    assert worker.advance(worker.ledger.submissions(worker.scope, 1))
+    assert len(emulator.jobs()) == 2
+    assert emulator.requests().get("get_job", 0) == 2
+
+
+def test_results_expire_by_the_claim_however_late_the_job_was_adopted(
+    submitter: MakeSubmitter, emulator: Emulator, urls: Urls, ledger: Any
+) -> None:
+    emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "drop", "when": "after", "times": 1}]})
+    worker = submitter(patience=Patience(settle_after=timedelta(minutes=10)))
+    worker.begin(entries_of(urls(1), "raise"))
+    worker.advance(ledger.find())
+    [lost] = ledger.find()
+    ledger.ahead = timedelta(days=2)
+    adopted = ledger.submitted(lost, emulator.jobs()[0].job_id, [])
+    assert adopted.expires_at == lost.claimed_at + RETENTION
