@@ -166,13 +166,9 @@ async def collect(
 
     task_ids = await job.task_of_each(list(entries))
     kept = in_thread(keep)
-    # Where it fails, what waits for room behind it must not wait for ever.
-    kept.add_done_callback(lambda _: _release(job.shares))
     try:
-        async with aclosing(job.results(task_ids)) as results:
+        async with aclosing(job.results(task_ids, kept)) as results:
             async for url, result, share in results:
-                if kept.done():
-                    break  # it failed, as is raised below
                 if result.may_be_retried and may_retry:
                     again += entries[url]
                 else:
@@ -310,13 +306,26 @@ class _Job:
     unreadable: list[ScrapeDoError] = field(default_factory=list)
     tasks_end_by: float = field(default_factory=lambda: asyncio.get_running_loop().time() + _TASKS_END_WITHIN)
 
-    async def results(self, task_ids: Mapping[str, str | None]) -> AsyncGenerator[tuple[str, Result, Share], None]:
-        """What each URL comes to, in their order, and what it holds of the budget."""
+    async def results(
+        self, task_ids: Mapping[str, str | None], kept: asyncio.Future[None]
+    ) -> AsyncGenerator[tuple[str, Result, Share], None]:
+        """What each URL comes to, in their order, and what it holds of the budget; until `kept` is done.
+
+        Nobody makes room in memory any more where writing has failed.
+        """
         fetching: asyncio.Queue[asyncio.Task[tuple[str, Result, Share]]] = asyncio.Queue()
         fetcher = asyncio.create_task(self._fetch(task_ids, fetching))
         try:
             for _ in task_ids:
-                yield await (await fetching.get())
+                coming = await fetching.get()
+                if not coming.done():
+                    first: set[asyncio.Future[Any]] = {coming, kept}
+                    await asyncio.wait(first, return_when=asyncio.FIRST_COMPLETED)
+                if kept.done():
+                    coming.cancel()
+                    await asyncio.gather(coming, return_exceptions=True)
+                    return
+                yield coming.result()
         finally:
             left = [fetcher, *(fetching.get_nowait() for _ in range(fetching.qsize()))]
             for each in left:
