@@ -26,10 +26,10 @@ and does not sync; SQLite syncs. Rows and bytes are those of the ledger, which k
 def ours(meter: Meter, *, url: str, targets: int, postgres: str | None) -> dict[str, Any]:
     """Plan, claim and send, with a new ledger."""
     from scrapedo_dagster.api import ScrapeDoAsyncAPIClient, ScrapeOptions
-    from scrapedo_dagster.engine.ledger import Ledger
-    from scrapedo_dagster.engine.ledger_records import Scope, account_of
-    from scrapedo_dagster.engine.submit import Submitter
-    from scrapedo_dagster.engine.targets import entries_of
+    from scrapedo_dagster.engine.ledger.ledger import Ledger
+    from scrapedo_dagster.engine.ledger.records import Scope, account_of
+    from scrapedo_dagster.engine.submission.submitter import Submitter
+    from scrapedo_dagster.engine.targets.target import entries_of
 
     listed = urls(targets)
     with tempfile.TemporaryDirectory(prefix="scrapedo-benchmark-") as directory, ExitStack() as stack:

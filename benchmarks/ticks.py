@@ -14,7 +14,7 @@ from harness import Figure, Measured, Meter, Section, Table, Target, Worker, mai
 from service import TOKEN, Service, job_id, urls
 
 if TYPE_CHECKING:
-    from scrapedo_dagster.engine.ledger import Ledger
+    from scrapedo_dagster.engine.ledger.ledger import Ledger
 
 SIZES = (10, 100, 1_000, 5_000)
 MANY = 1_000  # of which the targets speak; with more, the SDK asks once, and not in each round
@@ -33,9 +33,10 @@ def tick(meter: Meter, *, url: str, jobs: int, ended: bool) -> dict[str, Any]:
     """One tick with so many open jobs, of a Dagster instance and a ledger of its own."""
     import dagster as dg
 
-    from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, build_scrape_do_assets, completion
-    from scrapedo_dagster.engine.ledger import Ledger
-    from scrapedo_dagster.engine.ledger_place import default_url
+    from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, build_scrape_do_assets
+    from scrapedo_dagster.engine.ledger.ledger import Ledger
+    from scrapedo_dagster.engine.ledger.url import default_url
+    from scrapedo_dagster.execution import sensor_tick as completion
 
     logging.disable(logging.CRITICAL)
     completion._BUDGET = 120.0  # so that no tick of a slow machine is cut short
@@ -77,9 +78,9 @@ def _submit(ledger: Ledger, keys: list[str], jobs: int) -> None:
     """Record jobs as submitted, without what that costs."""
     import sqlalchemy as sa
 
-    from scrapedo_dagster.engine.ledger_records import RETENTION, account_of
-    from scrapedo_dagster.engine.ledger_tables import generations, submissions
-    from scrapedo_dagster.engine.states import State
+    from scrapedo_dagster.engine.ledger.records import RETENTION, account_of
+    from scrapedo_dagster.engine.ledger.states import State
+    from scrapedo_dagster.engine.ledger.tables import generations, submissions
 
     now = datetime.now(timezone.utc)
     generation = {"account": account_of(TOKEN), "dataset": "shop", "generation": 1}

@@ -93,15 +93,15 @@ def ours_whole(meter: Meter, **order: Any) -> dict[str, Any]:
 
 def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
     from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient, ScrapeOptions
-    from scrapedo_dagster.engine.bring_home import Homecoming
-    from scrapedo_dagster.engine.collect import Tables
-    from scrapedo_dagster.engine.ledger import Ledger
-    from scrapedo_dagster.engine.ledger_records import Scope, account_of
-    from scrapedo_dagster.engine.parquet import ParquetStore
-    from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
-    from scrapedo_dagster.engine.submit import Submitter
-    from scrapedo_dagster.engine.targets import entries_of
-    from scrapedo_dagster.engine.watch import refresh
+    from scrapedo_dagster.engine.collection.coordinator import Homecoming
+    from scrapedo_dagster.engine.collection.tables import Tables
+    from scrapedo_dagster.engine.ledger.ledger import Ledger
+    from scrapedo_dagster.engine.ledger.records import Scope, account_of
+    from scrapedo_dagster.engine.polling.poller import refresh
+    from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+    from scrapedo_dagster.engine.storage.tables import ParquetStore
+    from scrapedo_dagster.engine.submission.submitter import Submitter
+    from scrapedo_dagster.engine.targets.target import entries_of
 
     def client() -> AsyncScrapeDoAsyncAPIClient:
         return AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=order.url, max_concurrency=order.concurrency)
@@ -243,7 +243,7 @@ def same_work(meter: Meter, **order: Any) -> dict[str, Any]:
     import aiohttp
     import pyarrow.parquet  # noqa: F401
 
-    from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
+    from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 
     asked = Order(**order)
     read = _reader()

@@ -128,7 +128,7 @@ def main() -> None:
     # Where the disk is a real one, and not memory.
     with tempfile.TemporaryDirectory(prefix="scrapedo-webhooks-", dir=Path.cwd()) as directory:
         receiver = [
-            *(sys.executable, "-c", "from scrapedo_dagster.cli import main; main()"),
+            *(sys.executable, "-c", "from scrapedo_dagster.cli.main import main; main()"),
             *("webhooks", "--port", str(port)),
         ]
         ledger = f"sqlite:///{directory}/ledger.db"
@@ -155,9 +155,9 @@ def main() -> None:
 
 def _plan(url: str) -> None:
     """A submission that the deliveries are of."""
-    from scrapedo_dagster.engine.ledger import Ledger
-    from scrapedo_dagster.engine.ledger_records import Scope
-    from scrapedo_dagster.engine.targets import entries_of
+    from scrapedo_dagster.engine.ledger.ledger import Ledger
+    from scrapedo_dagster.engine.ledger.records import Scope
+    from scrapedo_dagster.engine.targets.target import entries_of
 
     ledger = Ledger(url)
     entries = entries_of(["https://shop.example/"], "raise")

@@ -2,10 +2,9 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import timedelta
 from difflib import get_close_matches
-from typing import Any, Literal, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypedDict
 
 import dagster as dg
 from typing_extensions import Unpack
@@ -13,66 +12,23 @@ from typing_extensions import Unpack
 from scrapedo_dagster.api import ScrapeOptions
 from scrapedo_dagster.arguments import check_arguments, duration_of
 from scrapedo_dagster.checks import build_checks
-from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.engine.targets import Target, entries_of
+from scrapedo_dagster.dataset import Dataset, ScrapeDoDataset, check_name
+from scrapedo_dagster.engine.targets.target import Target, entries_of
 from scrapedo_dagster.io_manager import ParquetResource
-from scrapedo_dagster.partition_context import context_of
+from scrapedo_dagster.partitions.context import context_of
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.schedules import build_schedules
-from scrapedo_dagster.sensors import build_scrape_do_sensor
-from scrapedo_dagster.table_assets import (
-    check_name,
-    collect_job,
-    results_asset,
-    table_specs,
-)
-from scrapedo_dagster.target_sources import TargetsAsset, TargetsFile, placeholders_of
-from scrapedo_dagster.translator import ScrapeDoTranslator
+from scrapedo_dagster.sensors import dataset_sensor
+from scrapedo_dagster.targets import TargetsAsset, TargetsFile, placeholders_of
+from scrapedo_dagster.translator import ScrapeDoTranslator, table_specs
+
+if TYPE_CHECKING:
+    from scrapedo_dagster.execution.steps import HomecomingOf
 
 TargetsFunction: TypeAlias = Callable[[dg.AssetExecutionContext], Iterable[str | Target]]
 Targets: TypeAlias = TargetsFunction | Iterable[str | Target] | TargetsFile | TargetsAsset
 
 _UPSTREAM = "upstream"  # the input that is the upstream asset
-
-
-@dataclass(frozen=True)
-class ScrapeDoDataset:
-    """A dataset: everything that Dagster needs of it, ready to be merged into your definitions.
-
-    Attributes:
-        dataset: how it is scraped.
-        assets: `[name, "jobs"]`, and one multi-asset with `[name, "tasks"]` and `[name, "contents"]`.
-        asset_checks: of `tasks`.
-        jobs: the one that submits, such as `{name}_submit`, and `{name}_collect`.
-        schedules: of the job that submits, if one was asked for.
-    """
-
-    dataset: Dataset
-    assets: tuple[dg.AssetsDefinition | dg.AssetSpec, ...]
-    asset_checks: tuple[dg.AssetChecksDefinition, ...]
-    jobs: tuple[Any, ...]
-    schedules: tuple[Any, ...]
-
-    @property
-    def name(self) -> str:
-        """The first part of the asset keys."""
-        return self.dataset.name
-
-    @property
-    def sensors(self) -> tuple[dg.SensorDefinition, ...]:
-        """The completion sensor of this dataset alone; `build_scrape_do_sensor` makes one for several."""
-        return (build_scrape_do_sensor(self, name=f"{self.name}_completion"),)
-
-    @property
-    def defs(self) -> dg.Definitions:
-        """Definitions with all of it. They need the resources `scrape_do` and `scrape_do_parquet`."""
-        return dg.Definitions(
-            assets=self.assets,
-            asset_checks=self.asset_checks,
-            jobs=self.jobs,
-            schedules=self.schedules,
-            sensors=self.sensors,
-        )
 
 
 def build_scrape_do_assets(
@@ -213,6 +169,7 @@ def build_scrape_do_assets(
         asset_checks=build_checks(dataset),
         jobs=jobs,
         schedules=build_schedules(jobs[0], dataset, schedule),
+        sensors=(dataset_sensor(dataset, jobs[1]),),
     )
 
 
@@ -287,7 +244,7 @@ def _jobs_asset(
         scrape_do_parquet: ParquetResource,
         **inputs: Any,
     ) -> Iterator[dg.MaterializeResult[None]]:
-        from scrapedo_dagster.steps import submit_step  # not before the step: it loads the whole engine
+        from scrapedo_dagster.execution.steps import submit_step  # not before the step: it loads the whole engine
 
         if isinstance(targets, TargetsAsset):
             targets.check_partitions(context, _UPSTREAM)
@@ -354,3 +311,33 @@ def _check_function(where: str, targets: TargetsFunction) -> None:
         raise dg.DagsterInvalidDefinitionError(
             f"{where}: the function must take exactly one argument, the context: `def targets(context): ...`"
         ) from None
+
+
+def results_asset(
+    dataset: Dataset,
+    specs: Sequence[dg.AssetSpec],
+    shared: Mapping[str, Any],
+    homecoming: "HomecomingOf | None" = None,
+) -> dg.AssetsDefinition:
+    """The multi-asset with `tasks` and `contents`, which collects. `homecoming` is the usual one by default."""
+
+    @dg.multi_asset(name=f"{dataset.name}__results", specs=specs, **shared)
+    def results(
+        context: dg.AssetExecutionContext, scrape_do: ScrapeDoResource, scrape_do_parquet: ParquetResource
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        # Not before the step: it loads pyarrow, SQLAlchemy and an HTTP client.
+        from scrapedo_dagster.execution.session import Workplace
+        from scrapedo_dagster.execution.steps import collect_step
+
+        yield from collect_step(context, scrape_do, scrape_do_parquet, dataset, homecoming or Workplace.homecoming)
+
+    return results
+
+
+def collect_job(dataset: Dataset) -> Any:
+    """The job that the completion sensor launches."""
+    return dg.define_asset_job(
+        dataset.collect_job_name,
+        dg.AssetSelection.assets(dataset.tasks_key, dataset.contents_key),
+        description=f"Bring home what Scrape.do has of {dataset.name!r}. The completion sensor launches it.",
+    )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import dagster as dg
 
 from scrapedo_dagster.api import ScrapeOptions
 
 if TYPE_CHECKING:
-    from scrapedo_dagster.engine.collect import Tables
+    from scrapedo_dagster.engine.collection.tables import Tables
     from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 
 
@@ -57,8 +58,8 @@ class Dataset:
 
     def tables(self, storage: ScrapeDoParquetIOManager, partition: str | None) -> Tables:
         """Where the results of a partition go."""
-        from scrapedo_dagster.engine.collect import Tables
-        from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
+        from scrapedo_dagster.engine.collection.tables import Tables
+        from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 
         store = storage.store
         return Tables(
@@ -66,3 +67,73 @@ class Dataset:
             store.table(self.contents_key.path, CONTENTS_SCHEMA),
             partition,
         )
+
+
+@dataclass(frozen=True)
+class ScrapeDoDataset:
+    """A dataset: everything that Dagster needs of it, ready to be merged into your definitions.
+
+    Attributes:
+        dataset: how it is scraped.
+        assets: `[name, "jobs"]`, and one multi-asset with `[name, "tasks"]` and `[name, "contents"]`.
+        asset_checks: of `tasks`.
+        jobs: the one that submits, such as `{name}_submit`, and `{name}_collect`.
+        schedules: of the job that submits, if one was asked for.
+        sensors: the completion sensor of this dataset alone; `build_scrape_do_sensor` makes one for several.
+    """
+
+    dataset: Dataset
+    assets: tuple[dg.AssetsDefinition | dg.AssetSpec, ...]
+    asset_checks: tuple[dg.AssetChecksDefinition, ...]
+    jobs: tuple[Any, ...]
+    schedules: tuple[Any, ...]
+    sensors: tuple[dg.SensorDefinition, ...]
+
+    @property
+    def name(self) -> str:
+        """The first part of the asset keys."""
+        return self.dataset.name
+
+    @property
+    def defs(self) -> dg.Definitions:
+        """Definitions with all of it. They need the resources `scrape_do` and `scrape_do_parquet`."""
+        return dg.Definitions(
+            assets=self.assets,
+            asset_checks=self.asset_checks,
+            jobs=self.jobs,
+            schedules=self.schedules,
+            sensors=self.sensors,
+        )
+
+
+def check_name(name: str) -> str:
+    """The name itself, if a dataset can have it.
+
+    Raises:
+        dg.DagsterInvalidDefinitionError: it cannot.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9_]+", name):
+        raise dg.DagsterInvalidDefinitionError(
+            f"{name!r} cannot be the name of a dataset: it may have letters, digits and underscores only."
+        )
+    return name
+
+
+DATASET_TAG = "scrapedo/dataset"
+"""On a run that the completion sensor has asked for: the dataset, as the ledger calls it."""
+
+
+COLLECTS_TAG = "scrapedo/collects"
+"""On a run of ops that collects what it submits itself: of that, no asset is planned that would tell."""
+
+
+def ad_hoc_dataset(name: str, **settings: Any) -> Dataset:
+    """A dataset whose partitions are what ops submit: dynamic ones, under the name of the dataset."""
+    return Dataset(
+        name=name,
+        jobs_key=dg.AssetKey([name, "jobs"]),
+        tasks_key=dg.AssetKey([name, "tasks"]),
+        contents_key=dg.AssetKey([name, "contents"]),
+        partitions_def=dg.DynamicPartitionsDefinition(name=name),
+        **settings,
+    )

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.dataset as ds
 
-    from scrapedo_dagster.engine.parquet import ParquetStore
+    from scrapedo_dagster.engine.storage.tables import ParquetStore
 
 
 class ScrapeDoParquetIOManager(dg.ConfigurableIOManager):
@@ -36,7 +36,7 @@ class ScrapeDoParquetIOManager(dg.ConfigurableIOManager):
     @property
     def store(self) -> ParquetStore:
         """Where the tables are, for the asset that writes them."""
-        from scrapedo_dagster.engine.parquet import ParquetStore
+        from scrapedo_dagster.engine.storage.tables import ParquetStore
 
         return ParquetStore(self.base_uri)
 
@@ -50,7 +50,7 @@ class ScrapeDoParquetIOManager(dg.ConfigurableIOManager):
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame | pa.Table | ds.Dataset:
         """Load the partitions that the downstream step depends on, or the whole of an unpartitioned asset."""
-        from scrapedo_dagster.loading import load  # not before the step: it loads pandas and pyarrow
+        from scrapedo_dagster.execution.loading import load  # not before the step: it loads pandas and pyarrow
 
         return load(context, self.store)
 

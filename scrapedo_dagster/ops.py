@@ -1,58 +1,13 @@
 """Ops for lists of targets that are no dataset of their own: `submit_targets` and `collect_targets`."""
 
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
 from scrapedo_dagster.io_manager import ParquetResource
-from scrapedo_dagster.ops_config import SubmitTargetsConfig
+from scrapedo_dagster.ops_config import SUBMIT_OP, ScrapeDoCollected, ScrapeDoHandle, SubmitTargetsConfig
 from scrapedo_dagster.resource import ScrapeDoResource
-
-SUBMIT_OP = "submit_targets"
-
-
-@dataclass(frozen=True)
-class ScrapeDoHandle:
-    """What `submit_targets` has submitted, for `collect_targets` in the same run or in another one.
-
-    Attributes:
-        dataset: the name of the dataset.
-        partition: the partition of it.
-        generation: which scrape of the partition, from 1.
-    """
-
-    dataset: str
-    partition: str
-    generation: int
-
-
-@dataclass(frozen=True)
-class ScrapeDoCollected:
-    """What `collect_targets` has brought home, which is a complete partition.
-
-    Attributes:
-        dataset: the name of the dataset.
-        partition: the partition of it.
-        generation: which scrape of the partition, from 1.
-        targets: rows of `tasks`.
-        succeeded: targets whose task succeeded, whatever the target itself answered.
-        failed: the others.
-        credits: as billed.
-        tasks_uri: where the partition of `tasks` is.
-        contents_uri: where the partition of `contents` is.
-    """
-
-    dataset: str
-    partition: str
-    generation: int
-    targets: int
-    succeeded: int
-    failed: int
-    credits: int
-    tasks_uri: str
-    contents_uri: str
 
 
 def build_submit_op(config_type: type[SubmitTargetsConfig], pool: str | None = None) -> dg.OpDefinition:
@@ -75,7 +30,9 @@ def build_submit_op(config_type: type[SubmitTargetsConfig], pool: str | None = N
         They are an input from another op, or `targets` or `targets_file` of the config, and become a partition of a
         dataset.
         """
-        from scrapedo_dagster.ops_steps import submit_list  # not before the step: it loads the whole engine
+        from scrapedo_dagster.execution.ad_hoc_steps import (
+            submit_list,  # not before the step: it loads the whole engine
+        )
 
         return submit_list(context, config, scrape_do, scrape_do_parquet, targets)
 
@@ -97,7 +54,7 @@ def build_collect_op(job_deadline: timedelta = timedelta(hours=24), pool: str | 
         handle: ScrapeDoHandle,
     ) -> ScrapeDoCollected:
         """Wait for what was submitted to end, and write it to Parquet: a partition of `tasks` and of `contents`."""
-        from scrapedo_dagster.ops_steps import collect_list
+        from scrapedo_dagster.execution.ad_hoc_steps import collect_list
 
         return collect_list(context, scrape_do, scrape_do_parquet, handle, job_deadline)
 

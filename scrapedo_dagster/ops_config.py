@@ -3,6 +3,7 @@
 import enum
 import types
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import dagster as dg
@@ -11,9 +12,8 @@ from typing_extensions import Self
 
 from scrapedo_dagster.api import RenderOptions, ScrapeOptions
 from scrapedo_dagster.api.models import RequestModel
-from scrapedo_dagster.ops_orders import withheld
-from scrapedo_dagster.table_assets import check_name
-from scrapedo_dagster.target_sources import TargetsFile
+from scrapedo_dagster.dataset import check_name
+from scrapedo_dagster.targets import TargetsFile
 
 _IN_PLAIN_TEXT = "Run config is stored in plain text: give a secret as {env: NAME_OF_A_VARIABLE}."
 _ABOUT_OPTIONS = {
@@ -208,3 +208,61 @@ def _worded(error: ValidationError) -> str:
         f"{'.'.join(map(str, ('options', *item['loc'])))}: {item['msg'].removeprefix('Value error, ')}"
         for item in error.errors(include_url=False, include_input=False)
     )
+
+
+SUBMIT_OP = "submit_targets"
+
+
+@dataclass(frozen=True)
+class ScrapeDoHandle:
+    """What `submit_targets` has submitted, for `collect_targets` in the same run or in another one.
+
+    Attributes:
+        dataset: the name of the dataset.
+        partition: the partition of it.
+        generation: which scrape of the partition, from 1.
+    """
+
+    dataset: str
+    partition: str
+    generation: int
+
+
+@dataclass(frozen=True)
+class ScrapeDoCollected:
+    """What `collect_targets` has brought home, which is a complete partition.
+
+    Attributes:
+        dataset: the name of the dataset.
+        partition: the partition of it.
+        generation: which scrape of the partition, from 1.
+        targets: rows of `tasks`.
+        succeeded: targets whose task succeeded, whatever the target itself answered.
+        failed: the others.
+        credits: as billed.
+        tasks_uri: where the partition of `tasks` is.
+        contents_uri: where the partition of `contents` is.
+    """
+
+    dataset: str
+    partition: str
+    generation: int
+    targets: int
+    succeeded: int
+    failed: int
+    credits: int
+    tasks_uri: str
+    contents_uri: str
+
+
+WITHHELD: dict[str, Any] = {
+    **dict.fromkeys(sorted({*ScrapeOptions.secret_fields, "webhook_url"}), True),
+    "render": {"play_with_browser"},  # it fills in forms
+}
+
+
+def withheld(options: ScrapeOptions) -> list[str]:
+    """The options that may hold secrets and are told to nobody, of those that are given."""
+    given = options.model_dump(include=WITHHELD, exclude_none=True)
+    of_render = given.pop("render", {})
+    return [*given, *(f"render.{name}" for name in of_render)]

@@ -12,9 +12,9 @@ from scrapedo_dagster.api import DEFAULT_BASE_URL
 # Imported where they are used: a code location that only defines assets needs neither SQLAlchemy nor an HTTP client.
 if TYPE_CHECKING:
     from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
-    from scrapedo_dagster.engine.inbox import Inbox
-    from scrapedo_dagster.engine.inbox_address import Webhook
-    from scrapedo_dagster.engine.ledger import Ledger
+    from scrapedo_dagster.engine.inbox.address import Webhook
+    from scrapedo_dagster.engine.inbox.protocol import Inbox
+    from scrapedo_dagster.engine.ledger.ledger import Ledger
 
 _SECRETS = ("api_token", "ledger_url", "webhook_secret", "webhook_inbox")
 _HASTY_TIMEOUT = 2.0
@@ -103,8 +103,8 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
         """Dagster's hook: find the ledger. It is opened on first use."""
-        from scrapedo_dagster.engine.ledger import Ledger
-        from scrapedo_dagster.engine.ledger_place import default_url, is_on_this_machine, parse_url
+        from scrapedo_dagster.engine.ledger.ledger import Ledger
+        from scrapedo_dagster.engine.ledger.url import default_url, is_on_this_machine, parse_url
 
         if masked := [name for name in _SECRETS if (value := getattr(self, name)) and set(value) == {"*"}]:
             raise dg.DagsterInvariantViolationError(
@@ -139,14 +139,14 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
     @property
     def account(self) -> str:
         """How the ledger calls this account: a fingerprint of the token."""
-        from scrapedo_dagster.engine.ledger_records import account_of
+        from scrapedo_dagster.engine.ledger.records import account_of
 
         return account_of(self.api_token)
 
     @property
     def webhook(self) -> Webhook | None:
         """Where results are delivered to, if anywhere. WebhookError if the URL or the secret cannot be used."""
-        from scrapedo_dagster.engine.inbox_address import Webhook
+        from scrapedo_dagster.engine.inbox.address import Webhook
 
         if self.webhook_url is None or self.webhook_secret is None:
             return None
@@ -155,7 +155,7 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
     @property
     def inbox(self) -> Inbox | None:
         """What was delivered, inside a run; None without a webhook. ValueError if its place cannot be used."""
-        from scrapedo_dagster.engine.inbox import open_inbox
+        from scrapedo_dagster.engine.inbox.opening import open_inbox
 
         if self._inbox is None and self.webhook_url is not None:
             self._inbox = open_inbox(self.webhook_inbox, self.ledger, for_reading=True)

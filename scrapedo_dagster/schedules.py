@@ -5,7 +5,7 @@ from typing import Any
 import dagster as dg
 
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.partition_ranges import ranges_of, run_request
+from scrapedo_dagster.partitions.ranges import ranges_of, run_request
 
 
 def build_schedules(job: Any, dataset: Dataset, schedule: bool | str) -> tuple[Any, ...]:

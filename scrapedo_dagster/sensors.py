@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
+from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.resource import ScrapeDoResource
 
 if TYPE_CHECKING:
-    from scrapedo_dagster.assets import ScrapeDoDataset
+    from scrapedo_dagster.dataset import ScrapeDoDataset
 
 _INTERVAL = 10  # seconds between two ticks
 
@@ -38,17 +40,34 @@ def build_scrape_do_sensor(
     """
     if not datasets:
         raise dg.DagsterInvalidDefinitionError("build_scrape_do_sensor() needs at least one dataset.")
+    return _completion_sensor(
+        name,
+        [(each.dataset, job) for each in datasets for job in each.jobs if job.name == each.dataset.collect_job_name],
+        minimum_interval_seconds,
+        default_status,
+    )
 
+
+def dataset_sensor(dataset: Dataset, collect_job: Any) -> dg.SensorDefinition:
+    """The completion sensor of one dataset."""
+    return _completion_sensor(
+        f"{dataset.name}_completion", [(dataset, collect_job)], _INTERVAL, dg.DefaultSensorStatus.RUNNING
+    )
+
+
+def _completion_sensor(
+    name: str, collect_jobs: Sequence[tuple[Dataset, Any]], interval: int, default_status: dg.DefaultSensorStatus
+) -> dg.SensorDefinition:
     @dg.sensor(
         name=name,
-        jobs=[job for each in datasets for job in each.jobs if job.name == each.dataset.collect_job_name],
-        minimum_interval_seconds=minimum_interval_seconds,
+        jobs=[job for _, job in collect_jobs],
+        minimum_interval_seconds=interval,
         default_status=default_status,
-        description="Sees Scrape.do jobs end, and launches the runs that bring their results home.",
+        description="Polls Scrape.do jobs, and launches the runs that collect their results.",
     )
     def completion(context: dg.SensorEvaluationContext, scrape_do: ScrapeDoResource) -> dg.SensorResult:
-        from scrapedo_dagster.completion import CompletionTick  # not before the tick: it loads the whole engine
+        from scrapedo_dagster.execution.sensor_tick import CompletionTick  # not before the tick: it loads the engine
 
-        return CompletionTick(context, scrape_do, {each.dataset.ledger_name: each.dataset for each in datasets}).run()
+        return CompletionTick(context, scrape_do, {dataset.ledger_name: dataset for dataset, _ in collect_jobs}).run()
 
     return completion

@@ -1,9 +1,13 @@
 """How a dataset's three assets are called and described: override it to change keys and specs."""
 
+import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import dagster as dg
+
+from scrapedo_dagster.engine.storage.columns import CONTENTS_COLUMNS, TASKS_COLUMNS, Column
 
 
 @dataclass(frozen=True)
@@ -37,3 +41,65 @@ class ScrapeDoTranslator:
     def get_asset_spec(self, table: ScrapeDoTable) -> dg.AssetSpec:
         """The spec of one of the assets of a dataset."""
         return table.spec
+
+
+_IO_MANAGER_KEY = "scrape_do_parquet"
+
+
+_RESULTS: tuple[tuple[Literal["tasks", "contents"], Sequence[Column], str], ...] = (
+    ("tasks", TASKS_COLUMNS, "One row a target: what became of it, what it cost."),
+    ("contents", CONTENTS_COLUMNS, "One row a result: the decoded content."),
+)
+
+
+def table_specs(
+    name: str,
+    *,
+    key_prefix: Sequence[str] | str | None = None,
+    description: str | None = None,
+    translator: ScrapeDoTranslator | None = None,
+    kinds: set[str] | None = None,
+    automation_condition: dg.AutomationCondition[Any] | None = None,
+    freshness_policy: dg.FreshnessPolicy | None = None,
+    **attributes: Any,
+) -> tuple[dg.AssetSpec, dg.AssetSpec, dg.AssetSpec]:
+    """The specs of `jobs`, `tasks` and `contents`. The latter two are loaded by `scrape_do_parquet`."""
+    prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or [])
+    about = f"{inspect.cleandoc(description)}\n\n" if description else ""
+
+    def spec(table: Literal["jobs", "tasks", "contents"], sentence: str, **more: Any) -> dg.AssetSpec:
+        made = dg.AssetSpec([*prefix, name, table], description=about + sentence, **attributes, **more)
+        return (translator or ScrapeDoTranslator()).get_asset_spec(ScrapeDoTable(name, table, made))
+
+    jobs = spec(
+        "jobs",
+        "What was submitted to Scrape.do. Materialising it is what costs credits.",
+        kinds={"scrapedo", *(kinds or ())},
+        automation_condition=automation_condition,
+    )
+    tasks, contents = (
+        spec(
+            table,
+            sentence,
+            deps=[jobs.key],
+            kinds={"scrapedo", "parquet", *(kinds or ())},
+            metadata={"dagster/column_schema": _column_schema(columns)},
+            freshness_policy=freshness_policy,
+        ).with_io_manager_key(_IO_MANAGER_KEY)
+        for table, columns, sentence in _RESULTS
+    )
+    return jobs, tasks, contents
+
+
+def _column_schema(columns: Sequence[Column]) -> dg.TableSchema:
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                name=each.name,
+                type=each.type,
+                description=each.description,
+                constraints=dg.TableColumnConstraints(nullable=each.nullable),
+            )
+            for each in columns
+        ]
+    )

@@ -19,6 +19,25 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tests.support.dagster import (  # noqa: F401 - fixtures of all tests; some rooms have others of these names
+    collect,
+    data,
+    defs_of,
+    emulator,
+    ended,
+    events,
+    instance,
+    ledger,
+    materialize,
+    pages,
+    resources,
+    service_url,
+    shop,
+    site,
+    tick,
+    told,
+)
+
 CANARY = "canary-" + "7f3a9c"
 
 
@@ -83,4 +102,9 @@ def _find_canary() -> Callable[[Path], list[str]]:
 
 @pytest.fixture
 def canary() -> str:
+    return CANARY
+
+
+@pytest.fixture
+def token() -> str:
     return CANARY

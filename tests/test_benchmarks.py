@@ -97,7 +97,7 @@ def test_a_page_that_is_missing_or_cut_is_noticed(service: Any) -> None:
 def test_the_writer_is_measured_with_other_settings(changed: dict[str, Any]) -> None:
     import pyarrow.parquet as pq
 
-    from scrapedo_dagster.engine import parquet_part
+    from scrapedo_dagster.engine.storage import row_groups as parquet_part
 
     before = (pq.ParquetWriter, parquet_part.ROW_GROUP_BYTES)
     parquet = importlib.import_module("parquet")

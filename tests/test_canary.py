@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import Scope
-from scrapedo_dagster.engine.targets import Entry
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Scope
+from scrapedo_dagster.engine.targets.target import Entry
 
 FindCanary = Callable[[Path], list[str]]
 

@@ -13,18 +13,18 @@ import dagster as dg
 import pandas as pd
 import pytest
 
-from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.emulator.demo_site import DemoSite
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 DAY, NEXT_DAY = "2026-01-05", "2026-01-06"
 EXECUTED_HERE = ("quickstart", "datasets", "deferred", "backfills", "production")
 EXECUTED_ELSEWHERE = {
-    "component": "tests/dagster/test_component.py",
+    "component": "tests/component/test_component.py",
     "emulator": "tests/test_readme.py",
     "ledger": "tests/test_readme.py",
-    "ops": "tests/dagster/test_ops.py",
+    "ops": "tests/test_ops.py",
     "performance": "tests/test_benchmarks.py",
     "webhooks": "tests/webhooks",
     "reference": "generated",
@@ -178,7 +178,7 @@ def test_the_instance_of_production_is_one(tmp_path: Path) -> None:
 
 
 def test_commands_on_the_pages_exist() -> None:
-    from scrapedo_dagster.cli import main
+    from scrapedo_dagster.cli.main import main
 
     for page in EXECUTED_HERE:
         text = (DOCS / f"{page}.md").read_text(encoding="utf-8")

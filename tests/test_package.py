@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 from dagster_shared.libraries import DagsterLibraryRegistry
@@ -27,6 +28,15 @@ def test_every_public_name_is_there_and_documented() -> None:
 
 def test_the_type_marker_is_shipped() -> None:
     assert (Path(scrapedo_dagster.__file__).parent / "py.typed").is_file()
+
+
+def test_the_wheel_has_the_package_and_not_the_programs_of_the_demo(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    [wheel] = tmp_path.glob("*.whl")
+    names = {name.removeprefix("scrapedo_dagster/") for name in zipfile.ZipFile(wheel).namelist()}
+    assert {"py.typed", "demo/definitions.py", "engine/ledger/migrations/env.py", "emulator/demo_site.py"} <= names
+    assert {name for name in names if name.startswith("demo/")} == {"demo/__init__.py", "demo/definitions.py"}
 
 
 def test_the_demo_loads_without_a_deprecation_beta_or_preview_warning() -> None:

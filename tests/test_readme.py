@@ -9,12 +9,12 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from scrapedo_dagster.demo.site import DemoSite
+from scrapedo_dagster.cli.jobs import jobs
 from scrapedo_dagster.emulator import Emulator, Faults
-from scrapedo_dagster.engine.settle import Patience
-from scrapedo_dagster.engine.states import State
-from scrapedo_dagster.jobs_cli import jobs
-from scrapedo_dagster.termination import CANCELING_SECONDS
+from scrapedo_dagster.emulator.demo_site import DemoSite
+from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.submission.reconcile import Patience
+from scrapedo_dagster.execution.termination import CANCELING_SECONDS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")

@@ -34,8 +34,6 @@ from scrapedo_dagster.api.errors import (
     BadRequestError,
     GoneError,
     IncompleteListingError,
-    JobCanceledError,
-    JobFailedError,
     JobTimeoutError,
     NotAcceptableError,
     NotFoundError,
@@ -43,22 +41,24 @@ from scrapedo_dagster.api.errors import (
     ScrapeDoError,
     ServerError,
     SubmissionUncertainError,
-    TaskCanceledError,
-    TaskFailedError,
     UnparsableResponseError,
 )
 from scrapedo_dagster.api.plugins import PluginRequest
-from scrapedo_dagster.api.requests import JobRequest, JobsQuery, RenderOptions, ScrapeOptions
+from scrapedo_dagster.api.requests import DEFAULT_BASE_URL, JobRequest, JobsQuery, RenderOptions, ScrapeOptions
 
 if TYPE_CHECKING:
     from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
     from scrapedo_dagster.api.responses import (
         CancelJobResponse,
+        JobCanceledError,
         JobCreationResponse,
         JobDetails,
+        JobFailedError,
         JobResult,
         JobsListResponse,
+        TaskCanceledError,
         TaskDetails,
+        TaskFailedError,
         UnavailableTask,
         UndetailedTaskResponse,
         UserInformation,
@@ -66,10 +66,8 @@ if TYPE_CHECKING:
     )
     from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 
-DEFAULT_BASE_URL = "https://q.scrape.do"
-"""The service."""
-
 __all__ = [
+    "DEFAULT_BASE_URL",
     "APIConnectionError",
     "APIStatusError",
     "AsyncScrapeDoAsyncAPIClient",
@@ -128,13 +126,17 @@ __getattr__ = lazy_names(
         "AsyncScrapeDoAsyncAPIClient": "client",
         "Backoff": "retry",
         "CancelJobResponse": "responses",
+        "JobCanceledError": "responses",
         "JobCreationResponse": "responses",
         "JobDetails": "responses",
+        "JobFailedError": "responses",
         "JobResult": "responses",
         "JobsListResponse": "responses",
+        "TaskCanceledError": "responses",
         "RetryPolicy": "retry",
         "ScrapeDoAsyncAPIClient": "client",
         "TaskDetails": "responses",
+        "TaskFailedError": "responses",
         "UnavailableTask": "responses",
         "UndetailedTaskResponse": "responses",
         "UserInformation": "responses",

@@ -14,9 +14,9 @@ import aiohttp
 import httpx
 import yarl
 
+from scrapedo_dagster.api.headers import Admit, TokenAuth, length_of, standard_headers
 from scrapedo_dagster.api.retry import Outcome
 from scrapedo_dagster.api.steps import Call
-from scrapedo_dagster.api.transport import Admit, TokenAuth, length_of, standard_headers
 
 
 class AiohttpSender:

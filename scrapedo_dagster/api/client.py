@@ -21,11 +21,11 @@ import httpx
 from typing_extensions import Self
 
 from scrapedo_dagster._version import __version__
-from scrapedo_dagster.api import DEFAULT_BASE_URL
 from scrapedo_dagster.api.concurrency import AdaptiveConcurrency
 from scrapedo_dagster.api.errors import ScrapeDoError
+from scrapedo_dagster.api.headers import Admit
 from scrapedo_dagster.api.operations import Listing, Operations
-from scrapedo_dagster.api.requests import JobRequest, JobsQuery, check_target
+from scrapedo_dagster.api.requests import DEFAULT_BASE_URL, JobRequest, JobsQuery, check_target
 from scrapedo_dagster.api.responses import (
     CancelJobResponse,
     JobCreationResponse,
@@ -37,7 +37,7 @@ from scrapedo_dagster.api.responses import (
 )
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 from scrapedo_dagster.api.steps import Call, Operation, Sleep, Together
-from scrapedo_dagster.api.transport import DEFAULT_TIMEOUT, Admit, AsyncSender, Sender, async_sender, connections
+from scrapedo_dagster.api.transport import DEFAULT_TIMEOUT, AsyncSender, Sender, async_sender, connections
 
 T = TypeVar("T")
 OnPoll = Callable[[JobDetails], None]

@@ -26,10 +26,7 @@ Every error about a job carries its id as `job_id`. No error holds the API token
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from scrapedo_dagster.api.responses import JobDetails, TaskDetails
+from typing import Any
 
 
 class ScrapeDoError(Exception):
@@ -151,67 +148,3 @@ class JobTimeoutError(ScrapeDoError):
         self.last_status = last_status
         self.elapsed = elapsed
         self.attempts = attempts
-
-
-class JobFailedError(ScrapeDoError):
-    """The job ended as `error`. Its finished tasks may still hold content that was paid for.
-
-    Attributes:
-        job: the job as it was seen last.
-    """
-
-    def __init__(self, job: JobDetails) -> None:
-        super().__init__(
-            f"Job {job.job_id} ended with status 'error'. Its finished tasks may still hold results: "
-            "fetch its tasks one by one before you submit it again.",
-            job_id=job.job_id,
-        )
-        self.job = job
-
-
-class JobCanceledError(ScrapeDoError):
-    """The job ended as `canceled`.
-
-    Attributes:
-        job: the job as it was seen last.
-    """
-
-    def __init__(self, job: JobDetails) -> None:
-        super().__init__(
-            f"Job {job.job_id} was canceled. Tasks that had finished before keep their results; "
-            "submit the others again if you still want them.",
-            job_id=job.job_id,
-        )
-        self.job = job
-
-
-class TaskFailedError(ScrapeDoError):
-    """The task ended as `error`.
-
-    Attributes:
-        task: the task as it was seen last.
-    """
-
-    def __init__(self, task: TaskDetails) -> None:
-        super().__init__(
-            f"Task {task.task_id} of job {task.job_id} for {task.url} ended with status 'error': "
-            f"{task.error_message or 'the service gave no reason'}. Submit this target again if you still want it.",
-            job_id=task.job_id,
-        )
-        self.task = task
-
-
-class TaskCanceledError(ScrapeDoError):
-    """The task ended as `canceled`.
-
-    Attributes:
-        task: the task as it was seen last.
-    """
-
-    def __init__(self, task: TaskDetails) -> None:
-        super().__init__(
-            f"Task {task.task_id} of job {task.job_id} for {task.url} was canceled. "
-            "Submit this target again if you still want it.",
-            job_id=task.job_id,
-        )
-        self.task = task

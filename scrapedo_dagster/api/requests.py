@@ -17,6 +17,9 @@ from scrapedo_dagster.api.actions import BrowserAction
 from scrapedo_dagster.api.models import RequestModel, between
 from scrapedo_dagster.api.plugins import PluginRequest
 
+DEFAULT_BASE_URL = "https://q.scrape.do"
+"""The service [doc]."""
+
 MAX_TARGETS = 1000
 """The most targets that one job takes [doc]."""
 

@@ -26,13 +26,7 @@ from pydantic import (
     model_validator,
 )
 
-from scrapedo_dagster.api.errors import (
-    JobCanceledError,
-    JobFailedError,
-    ScrapeDoError,
-    TaskCanceledError,
-    TaskFailedError,
-)
+from scrapedo_dagster.api.errors import ScrapeDoError
 
 TERMINAL_STATUSES = frozenset({"success", "error", "canceled"})
 """The statuses after which nothing changes. Any other, also one nobody knows, is not terminal."""
@@ -353,3 +347,67 @@ class JobResult:
             raise unavailable.error
         for task in self.tasks:
             task.raise_for_status()
+
+
+class JobFailedError(ScrapeDoError):
+    """The job ended as `error`. Its finished tasks may still hold content that was paid for.
+
+    Attributes:
+        job: the job as it was seen last.
+    """
+
+    def __init__(self, job: JobDetails) -> None:
+        super().__init__(
+            f"Job {job.job_id} ended with status 'error'. Its finished tasks may still hold results: "
+            "fetch its tasks one by one before you submit it again.",
+            job_id=job.job_id,
+        )
+        self.job = job
+
+
+class JobCanceledError(ScrapeDoError):
+    """The job ended as `canceled`.
+
+    Attributes:
+        job: the job as it was seen last.
+    """
+
+    def __init__(self, job: JobDetails) -> None:
+        super().__init__(
+            f"Job {job.job_id} was canceled. Tasks that had finished before keep their results; "
+            "submit the others again if you still want them.",
+            job_id=job.job_id,
+        )
+        self.job = job
+
+
+class TaskFailedError(ScrapeDoError):
+    """The task ended as `error`.
+
+    Attributes:
+        task: the task as it was seen last.
+    """
+
+    def __init__(self, task: TaskDetails) -> None:
+        super().__init__(
+            f"Task {task.task_id} of job {task.job_id} for {task.url} ended with status 'error': "
+            f"{task.error_message or 'the service gave no reason'}. Submit this target again if you still want it.",
+            job_id=task.job_id,
+        )
+        self.task = task
+
+
+class TaskCanceledError(ScrapeDoError):
+    """The task ended as `canceled`.
+
+    Attributes:
+        task: the task as it was seen last.
+    """
+
+    def __init__(self, task: TaskDetails) -> None:
+        super().__init__(
+            f"Task {task.task_id} of job {task.job_id} for {task.url} was canceled. "
+            "Submit this target again if you still want it.",
+            job_id=task.job_id,
+        )
+        self.task = task

@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Generator, Mapping
-from typing import Protocol, TypeAlias
+from typing import Protocol
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from scrapedo_dagster.api.headers import _TOKEN, Admit, TokenAuth, length_of, standard_headers
 from scrapedo_dagster.api.retry import Outcome
 from scrapedo_dagster.api.steps import Call
 
 DEFAULT_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
 """Seconds: 10 to connect; 30 to send, to wait for each piece of an answer, and for a free connection."""
 
-Admit: TypeAlias = Callable[[int | None], Awaitable[None]]
-"""Awaited before the body of an answer is read, with its length in bytes, or None where the answer does not tell."""
 
 _KEEP_ALIVE = 5.0  # seconds
-_TOKEN = "X-Token"  # noqa: S105 - the header's name
-
-
-def standard_headers(user_agent: str) -> dict[str, str]:
-    """Of every request."""
-    return {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": user_agent}
 
 
 def connections(amount: int) -> httpx.Limits:
     """So many at most, and every one kept alive: httpx keeps 20, and opens a new one for almost every request above."""
     return httpx.Limits(max_connections=amount, max_keepalive_connections=amount, keepalive_expiry=_KEEP_ALIVE)
-
-
-class TokenAuth(httpx.Auth):
-    """Puts the token into each request on its way out, so that no client and no client's repr holds it."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers[_TOKEN] = self._token
-        yield request
-
-    def added_to(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """The headers, and the token among them."""
-        return {**headers, _TOKEN: self._token}
 
 
 class Sender:
@@ -160,16 +137,6 @@ def _proxy_to(base_url: str) -> str | None:
     proxies = getproxies()
     proxy = proxies.get(address.scheme) or proxies.get("all")
     return proxy if proxy is None or "://" in proxy else f"http://{proxy}"
-
-
-def length_of(headers: Mapping[str, str]) -> int | None:
-    """Of a body, in bytes, as it will be in memory; None where its headers do not tell."""
-    if "content-encoding" in headers:
-        return None
-    try:
-        return int(headers["content-length"])
-    except (KeyError, ValueError):
-        return None
 
 
 def _without_token(error: httpx.RequestError) -> httpx.RequestError:

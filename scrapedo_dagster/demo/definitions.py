@@ -18,7 +18,7 @@ from scrapedo_dagster import (
     scrape_do_assets,
 )
 from scrapedo_dagster.api import DEFAULT_BASE_URL
-from scrapedo_dagster.demo import site
+from scrapedo_dagster.emulator import demo_site as site
 
 DAYS = ("2026-01-01", "2026-01-02")
 """The partitions that `make demo` scrapes."""

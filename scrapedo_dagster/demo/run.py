@@ -21,10 +21,10 @@ from rich.tree import Tree
 from scrapedo_dagster.api import RetryPolicy, ScrapeDoAsyncAPIClient, ScrapeDoError
 from scrapedo_dagster.demo.definitions import DATASET, DAYS
 from scrapedo_dagster.demo.services import LEDGER_URL, DemoError, Services, demo_services, program
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import Scope, Submission, account_of
-from scrapedo_dagster.engine.parquet import ParquetStore
-from scrapedo_dagster.engine.summary import Summary, summarize
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Scope, Submission, account_of
+from scrapedo_dagster.engine.storage.summary import Summary, summarize
+from scrapedo_dagster.engine.storage.tables import ParquetStore
 
 _POLL_EVERY = 0.3  # seconds
 _LOG_LINES = 30

@@ -14,8 +14,8 @@ from pathlib import Path
 from scrapedo_dagster.api import DEFAULT_BASE_URL
 from scrapedo_dagster.api.requests import check_target
 from scrapedo_dagster.demo.definitions import DATA, urls_in
-from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.emulator.demo_site import DemoSite
 
 OWN_DATA = "scraped"
 """Where the results of one's own URLs go."""

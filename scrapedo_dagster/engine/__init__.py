@@ -1,0 +1,1 @@
+"""Submits targets, polls jobs and collects results; knows the API and the storage, never Dagster."""

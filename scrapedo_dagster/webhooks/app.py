@@ -25,10 +25,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from scrapedo_dagster.api.responses import WebhookPayload
-from scrapedo_dagster.engine.inbox import KEPT, Apart, Delivery, Inbox, is_storable
-from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER
-from scrapedo_dagster.engine.interrupts import in_thread
-from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER
+from scrapedo_dagster.engine.inbox.protocol import KEPT, Apart, Delivery, Inbox, is_storable
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.threads import in_thread
 from scrapedo_dagster.webhooks.body import Room, TooLargeError, announced, read
 from scrapedo_dagster.webhooks.log import Log, told
 from scrapedo_dagster.webhooks.secrets import Secrets

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from hashlib import sha256
 from urllib.parse import quote
 
-from scrapedo_dagster.engine.inbox_address import WebhookError, check_secret
+from scrapedo_dagster.engine.errors import WebhookError
+from scrapedo_dagster.engine.inbox.address import check_secret
 
 CURRENT = "SCRAPE_DO_WEBHOOK_SECRET"
 PREVIOUS = "SCRAPE_DO_WEBHOOK_SECRET_PREVIOUS"

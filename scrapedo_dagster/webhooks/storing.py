@@ -12,11 +12,11 @@ from enum import Enum
 from functools import lru_cache
 from typing import cast
 
-from scrapedo_dagster.engine.inbox import Arrival, Delivery, Inbox
-from scrapedo_dagster.engine.inbox_address import ParsedKey
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import Standing
-from scrapedo_dagster.engine.states import State
+from scrapedo_dagster.engine.inbox.address import ParsedKey
+from scrapedo_dagster.engine.inbox.protocol import Arrival, Delivery, Inbox
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Standing
+from scrapedo_dagster.engine.ledger.states import State
 
 _MOST_AT_ONCE = 64
 _REMEMBERED = 200  # submissions, each with the ids of up to a thousand tasks

@@ -39,6 +39,7 @@ from scrapedo_dagster.api import (
     TaskFailedError,
     UnparsableResponseError,
     errors,
+    responses,
 )
 from scrapedo_dagster.api.steps import Call
 
@@ -72,8 +73,9 @@ ONE_OF_EACH: list[ScrapeDoError] = [
 def test_every_error_is_in_one_tree_and_in_these_tests() -> None:
     classes = {
         value
-        for _, value in inspect.getmembers(errors, inspect.isclass)
-        if value.__module__ == errors.__name__ and issubclass(value, BaseException)
+        for module in (errors, responses)
+        for _, value in inspect.getmembers(module, inspect.isclass)
+        if value.__module__ == module.__name__ and issubclass(value, BaseException)
     }
     assert all(issubclass(error, ScrapeDoError) for error in classes)
     assert classes == {type(error) for error in ONE_OF_EACH}

@@ -21,14 +21,14 @@ import pyarrow.parquet as pq
 import pytest
 
 import scrapedo_dagster
-from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator, Faults, Settings
-from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import account_of
-from scrapedo_dagster.engine.parquet import ParquetStore, ParquetTable
-from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
-from tests.postgres_server import NoPostgresError, postgres_schema, postgres_server
+from scrapedo_dagster.emulator.demo_site import DemoSite
+from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import account_of
+from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.tables import ParquetStore, ParquetTable
+from tests.support.postgres import NoPostgresError, postgres_schema, postgres_server
 
 _HERE = Path(__file__).parent
 _PATIENCE = 30.0  # seconds for a server to start or to stop

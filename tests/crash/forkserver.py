@@ -26,7 +26,7 @@ for name in (
     "encodings.idna",
     "httpcore._backends.anyio",
     "psycopg",
-    "scrapedo_dagster.engine.migrations.names",
+    "scrapedo_dagster.engine.ledger.migrations.names",
     "sqlalchemy.dialects.postgresql.psycopg",
     "sqlalchemy.dialects.sqlite",
     "sqlite3",

@@ -6,10 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import Scope
-from scrapedo_dagster.engine.states import State
-from scrapedo_dagster.engine.targets import entries_of
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Scope
+from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.targets.target import entries_of
 
 SCOPE = Scope("a" * 32, "shop", "mon")
 BATCHES = 16

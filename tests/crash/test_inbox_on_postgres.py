@@ -7,9 +7,11 @@ from datetime import timedelta
 
 import pytest
 
-from scrapedo_dagster.engine import inbox as inbox_module
-from scrapedo_dagster.engine.inbox import Arrival, Delivery, open_inbox, pack
-from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.inbox import protocol as inbox_module
+from scrapedo_dagster.engine.inbox.opening import open_inbox
+from scrapedo_dagster.engine.inbox.packing import pack
+from scrapedo_dagster.engine.inbox.protocol import Arrival, Delivery
+from scrapedo_dagster.engine.ledger.ledger import Ledger
 
 KEY = "0123456789ab-1"
 

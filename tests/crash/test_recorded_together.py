@@ -9,11 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import sqlalchemy as sa
 
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import Scope, account_of
-from scrapedo_dagster.engine.ledger_tables import submissions as table
-from scrapedo_dagster.engine.states import State
-from scrapedo_dagster.engine.targets import entries_of
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Scope, account_of
+from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.ledger.tables import submissions as table
+from scrapedo_dagster.engine.targets.target import entries_of
 
 AMOUNT = 1000
 

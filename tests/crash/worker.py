@@ -14,17 +14,17 @@ from points import Points, WatchedTransport, watch_async_requests, watch_files, 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.retry import Backoff
-from scrapedo_dagster.engine import ledger as ledger_module
-from scrapedo_dagster.engine.bring_home import Homecoming
-from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import Scope, account_of
-from scrapedo_dagster.engine.parquet import ParquetStore
-from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
-from scrapedo_dagster.engine.settle import Patience
-from scrapedo_dagster.engine.states import State
-from scrapedo_dagster.engine.submit import Submitter
-from scrapedo_dagster.engine.targets import entries_of
+from scrapedo_dagster.engine.collection.coordinator import Homecoming
+from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.ledger import ledger as ledger_module
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Scope, account_of
+from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.tables import ParquetStore
+from scrapedo_dagster.engine.submission.reconcile import Patience
+from scrapedo_dagster.engine.submission.submitter import Submitter
+from scrapedo_dagster.engine.targets.target import entries_of
 
 _OFTEN = Backoff(initial=0.04, maximum=0.04, multiplier=1)
 

@@ -16,8 +16,8 @@ import psutil
 import pytest
 import yaml
 
-from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.emulator.demo_site import DemoSite
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -6,7 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, build_scrape_do_sensor, scrape_do_assets
-from scrapedo_dagster.engine import due
+from scrapedo_dagster.engine.collection import retry_schedule as due
 
 due._FIRST_DELAY = timedelta(seconds=4)  # between two collecting runs
 

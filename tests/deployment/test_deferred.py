@@ -13,7 +13,7 @@ import pytest
 import yaml
 from dagster._core.execution.backfill import BulkActionStatus
 
-from scrapedo_dagster.engine.states import State
+from scrapedo_dagster.engine.ledger.states import State
 from tests.conftest import find_canary
 from tests.deployment.serving import FINISHED, Deployment, deployed, eventually
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from scrapedo_dagster.engine.states import State
+from scrapedo_dagster.engine.ledger.states import State
 from tests.deployment.serving import FINISHED, Deployment, deployed, eventually
 
 pytestmark = pytest.mark.slow

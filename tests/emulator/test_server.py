@@ -18,10 +18,10 @@ import httpx
 import pytest
 from click.testing import CliRunner
 
+from scrapedo_dagster.cli.emulator import emulator as command
 from scrapedo_dagster.emulator import DEFAULT_TOKEN, Emulator, Faults, PortInUseError, Settings, SettingsError
-from scrapedo_dagster.emulator.cli import emulator as command
 
-RUN = [sys.executable, "-c", "from scrapedo_dagster.emulator.cli import emulator; emulator()"]
+RUN = [sys.executable, "-c", "from scrapedo_dagster.cli.emulator import emulator; emulator()"]
 
 
 def test_nothing_is_left_when_it_stops(site: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,16 +17,16 @@ from pyarrow import fs
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
-from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.collect import Tables
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import Scope, account_of
-from scrapedo_dagster.engine.parquet import CompleteGeneration, ParquetStore, ParquetTable
-from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
-from scrapedo_dagster.engine.settle import Patience
-from scrapedo_dagster.engine.submit import Submitter
-from scrapedo_dagster.engine.targets import entries_of
+from scrapedo_dagster.emulator.demo_site import DemoSite
+from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Scope, account_of
+from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.tables import CompleteGeneration, ParquetStore, ParquetTable
+from scrapedo_dagster.engine.submission.reconcile import Patience
+from scrapedo_dagster.engine.submission.submitter import Submitter
+from scrapedo_dagster.engine.targets.target import entries_of
 
 TOKEN = "canary-7f3a9c"
 QUICK = RetryPolicy(attempts=4, backoff=Backoff(initial=0.001, maximum=0.01))

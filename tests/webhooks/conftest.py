@@ -24,17 +24,19 @@ from pyarrow import fs
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.requests import ScrapeOptions
-from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator, Settings
-from scrapedo_dagster.engine.collect import Tables, collect
-from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
-from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, Webhook, key_of
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import Scope, Submission, account_of
-from scrapedo_dagster.engine.parquet import ParquetStore
-from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
-from scrapedo_dagster.engine.submit import Submitter
-from scrapedo_dagster.engine.targets import entries_of
+from scrapedo_dagster.emulator.demo_site import DemoSite
+from scrapedo_dagster.engine.collection.collector import collect
+from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER, Webhook, key_of
+from scrapedo_dagster.engine.inbox.opening import open_inbox
+from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Scope, Submission, account_of
+from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.tables import ParquetStore
+from scrapedo_dagster.engine.submission.submitter import Submitter
+from scrapedo_dagster.engine.targets.target import entries_of
 from scrapedo_dagster.webhooks.app import Receiver
 from scrapedo_dagster.webhooks.log import Log
 from scrapedo_dagster.webhooks.secrets import Secrets

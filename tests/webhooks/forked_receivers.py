@@ -16,8 +16,8 @@ from typing import Any
 
 import sqlalchemy.dialects.sqlite  # noqa: F401 - as all of these, what a receiver would import when it gets there
 
-from scrapedo_dagster.engine.inbox import open_inbox
-from scrapedo_dagster.engine.ledger import Ledger
+from scrapedo_dagster.engine.inbox.opening import open_inbox
+from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.webhooks.app import Receiver
 from scrapedo_dagster.webhooks.log import Log
 from scrapedo_dagster.webhooks.secrets import Secrets
@@ -25,9 +25,9 @@ from scrapedo_dagster.webhooks.server import make_server
 
 for name in (
     "anyio._backends._asyncio",
-    "scrapedo_dagster.engine.inbox_files",
-    "scrapedo_dagster.engine.inbox_table",
-    "scrapedo_dagster.engine.migrations.names",
+    "scrapedo_dagster.engine.inbox.files",
+    "scrapedo_dagster.engine.inbox.table",
+    "scrapedo_dagster.engine.ledger.migrations.names",
     "sqlite3",
     "uvloop",
 ):

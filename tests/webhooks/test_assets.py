@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, ScrapeOptions, scrape_do_assets
-from scrapedo_dagster.engine.inbox import Delivery, Inbox
+from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
 
 TOKEN, SECRET = "canary-7f3a9c", "canary-7f3a9c-current-secret"
 

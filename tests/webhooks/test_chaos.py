@@ -25,11 +25,12 @@ import psutil
 import pytest
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
-from scrapedo_dagster.engine.inbox import Inbox, open_inbox
-from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, Webhook, key_of
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import Submission
-from scrapedo_dagster.engine.states import State
+from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER, Webhook, key_of
+from scrapedo_dagster.engine.inbox.opening import open_inbox
+from scrapedo_dagster.engine.inbox.protocol import Inbox
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.states import State
 
 TOKEN, SECRET = "canary-7f3a9c", "canary-7f3a9c-current-secret"
 HERE = Path(__file__).parent
@@ -247,7 +248,7 @@ def command(tmp_path: Path, inbox: Inbox, eventually: Any) -> Iterator[tuple[psu
     """`scrapedo-dagster webhooks`, as it is run, and its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    program = [sys.executable, "-c", "from scrapedo_dagster.cli import main; main()"]
+    program = [sys.executable, "-c", "from scrapedo_dagster.cli.main import main; main()"]
     with (tmp_path / "stdout.jsonl").open("wb") as stdout, (tmp_path / "stderr.log").open("wb") as stderr:
         process = subprocess.Popen(
             [*program, "webhooks", "--port", str(port), "--inbox", str(tmp_path / "inbox")],

@@ -14,15 +14,17 @@ import pytest
 
 from scrapedo_dagster.api.errors import ScrapeDoError
 from scrapedo_dagster.api.requests import ScrapeOptions
-from scrapedo_dagster.engine import inbox_tasks
-from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
-from scrapedo_dagster.engine.inbox_address import SECRET_HEADER, Webhook, WebhookError, key_of
-from scrapedo_dagster.engine.inbox_tasks import Delivered
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import Submission
-from scrapedo_dagster.engine.settle import Patience
-from scrapedo_dagster.engine.states import State
-from scrapedo_dagster.engine.watch import Watch
+from scrapedo_dagster.engine.errors import WebhookError
+from scrapedo_dagster.engine.inbox import reader as inbox_tasks
+from scrapedo_dagster.engine.inbox.address import SECRET_HEADER, Webhook, key_of
+from scrapedo_dagster.engine.inbox.opening import open_inbox
+from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
+from scrapedo_dagster.engine.inbox.reader import Delivered
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.polling.poller import Watch
+from scrapedo_dagster.engine.submission.reconcile import Patience
 
 SECRET = "canary-7f3a9c-current-secret"
 

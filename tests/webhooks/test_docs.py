@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from scrapedo_dagster.engine import inbox as inbox_module
-from scrapedo_dagster.engine import inbox_address, watch
-from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, Webhook
+from scrapedo_dagster.cli.webhooks import webhooks
+from scrapedo_dagster.engine.inbox import address as inbox_address
+from scrapedo_dagster.engine.inbox import protocol as inbox_module
+from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER, Webhook
+from scrapedo_dagster.engine.polling import poller as watch
 from scrapedo_dagster.webhooks import app, secrets, server
-from scrapedo_dagster.webhooks.cli import webhooks
 from scrapedo_dagster.webhooks.storing import Fate
 
 PAGE = (Path(__file__).parents[2] / "docs" / "webhooks.md").read_text(encoding="utf-8")

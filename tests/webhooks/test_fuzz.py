@@ -15,11 +15,11 @@ import pyarrow as pa
 import pytest
 
 from scrapedo_dagster.api.responses import TaskDetails
-from scrapedo_dagster.engine.inbox import Inbox
-from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER
-from scrapedo_dagster.engine.ledger_records import account_of
-from scrapedo_dagster.engine.rows import with_result
-from scrapedo_dagster.engine.schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.collection.rows import with_result
+from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER
+from scrapedo_dagster.engine.inbox.protocol import Inbox
+from scrapedo_dagster.engine.ledger.records import account_of
+from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.webhooks.app import Receiver, make_app
 from scrapedo_dagster.webhooks.log import Log
 from scrapedo_dagster.webhooks.secrets import Secrets

@@ -13,13 +13,16 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from scrapedo_dagster.engine import inbox as inbox_module
-from scrapedo_dagster.engine import inbox_files
-from scrapedo_dagster.engine.inbox import Arrival, Delivery, Inbox, is_storable, open_inbox, pack, unpack
-from scrapedo_dagster.engine.inbox_address import ParsedKey, Webhook, WebhookError, key_of
-from scrapedo_dagster.engine.inbox_files import FileInbox
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import Submission
+from scrapedo_dagster.engine.errors import WebhookError
+from scrapedo_dagster.engine.inbox import files as inbox_files
+from scrapedo_dagster.engine.inbox import protocol as inbox_module
+from scrapedo_dagster.engine.inbox.address import ParsedKey, Webhook, key_of
+from scrapedo_dagster.engine.inbox.files import FileInbox
+from scrapedo_dagster.engine.inbox.opening import open_inbox
+from scrapedo_dagster.engine.inbox.packing import pack, unpack
+from scrapedo_dagster.engine.inbox.protocol import Arrival, Delivery, Inbox, is_storable
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Submission
 
 KEY, OTHER = "0123456789ab-1", "0123456789ab-12"
 Make = Callable[..., Delivery]

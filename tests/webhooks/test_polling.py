@@ -10,15 +10,15 @@ import pytest
 
 from scrapedo_dagster.api import RetryPolicy, ScrapeDoAsyncAPIClient, ScrapeOptions
 from scrapedo_dagster.api.errors import ScrapeDoError
-from scrapedo_dagster.engine.due import in_turn
-from scrapedo_dagster.engine.inbox import Delivery, Inbox
-from scrapedo_dagster.engine.inbox_address import Webhook, key_of
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import Scope, account_of
-from scrapedo_dagster.engine.states import State
-from scrapedo_dagster.engine.submit import Limits
-from scrapedo_dagster.engine.targets import entries_of
-from scrapedo_dagster.engine.watch import Watch
+from scrapedo_dagster.engine.inbox.address import Webhook, key_of
+from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Scope, account_of
+from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.polling.order import in_turn
+from scrapedo_dagster.engine.polling.poller import Watch
+from scrapedo_dagster.engine.submission.submitter import Limits
+from scrapedo_dagster.engine.targets.target import entries_of
 
 TOKEN = "canary-7f3a9c"
 SCOPE = Scope(account_of(TOKEN), "shop", "mon")

@@ -20,13 +20,15 @@ import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 
-from scrapedo_dagster.cli import main
-from scrapedo_dagster.engine import inbox as inbox_module
-from scrapedo_dagster.engine.inbox import Delivery, Inbox, open_inbox
-from scrapedo_dagster.engine.inbox_address import PATH, SECRET_HEADER, WebhookError
-from scrapedo_dagster.engine.ledger import Ledger
-from scrapedo_dagster.engine.ledger_records import Submission, account_of
-from scrapedo_dagster.engine.states import State
+from scrapedo_dagster.cli.main import main
+from scrapedo_dagster.engine.errors import WebhookError
+from scrapedo_dagster.engine.inbox import protocol as inbox_module
+from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER
+from scrapedo_dagster.engine.inbox.opening import open_inbox
+from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Submission, account_of
+from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.webhooks import app as app_module
 from scrapedo_dagster.webhooks import server as server_module
 from scrapedo_dagster.webhooks.body import Room

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from scrapedo_dagster import ScrapeDoResource
-from scrapedo_dagster.engine.inbox_address import Webhook, WebhookError
+from scrapedo_dagster.engine.errors import WebhookError
+from scrapedo_dagster.engine.inbox.address import Webhook
 
 TOKEN, SECRET = "canary-7f3a9c", "canary-7f3a9c-current-secret"
 

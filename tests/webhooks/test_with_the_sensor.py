@@ -14,8 +14,8 @@ import pandas as pd
 import pytest
 
 from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, build_scrape_do_assets
-from scrapedo_dagster.demo.site import DemoSite
 from scrapedo_dagster.emulator import Emulator, Settings
+from scrapedo_dagster.emulator.demo_site import DemoSite
 
 TOKEN = "canary-7f3a9c"
 SECRET = "canary-7f3a9c-current-secret"
@@ -102,7 +102,7 @@ def deployed(site: DemoSite, tmp_path: Path) -> Iterator[Callable[..., Deploymen
 
 def brought_home(deployment: Deployment, gate: str, monkeypatch: pytest.MonkeyPatch) -> int:
     """Submit, tick while the jobs linger, let them end, tick until all is there. How often it was asked at first."""
-    from scrapedo_dagster.engine.ledger import Ledger
+    from scrapedo_dagster.engine.ledger.ledger import Ledger
 
     passed = timedelta(0)
     now = Ledger.now

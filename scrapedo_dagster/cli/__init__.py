@@ -1,0 +1,1 @@
+"""The command `scrapedo-dagster`."""

@@ -1,0 +1,1 @@
+"""The component `scrapedo_dagster.ScrapeDoComponent`: datasets in YAML."""

@@ -1,0 +1,1 @@
+"""Fetches ended tasks and writes them to Parquet."""

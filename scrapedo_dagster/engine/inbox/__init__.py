@@ -1,0 +1,1 @@
+"""Tasks that were delivered by webhook and are not collected yet."""

@@ -1,0 +1,36 @@
+"""Brings a database to the schema of this release, with Alembic."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+
+from scrapedo_dagster.engine.errors import LedgerSchemaError
+
+_LOCK = 7_423_511_902  # any number, as long as all releases use the same
+
+
+def migrate(engine: sa.Engine) -> None:
+    """Create or upgrade the ledger's schema. Processes that do so at the same time wait for each other.
+
+    Raises:
+        LedgerSchemaError: a newer release has upgraded the database.
+    """
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            # SQLite's transactions begin with the lock already.
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+        config.attributes["connection"] = connection
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise LedgerSchemaError(
+                f"The ledger at {engine.url.render_as_string(hide_password=True)} was written by a newer release of "
+                f"scrapedo-dagster ({error}). Upgrade scrapedo-dagster here too."
+            ) from error

@@ -1,8 +1,0 @@
-"""Alembic's entry: migrate over the connection that the ledger has opened."""
-
-from alembic import context
-
-from scrapedo_dagster.engine.migrations.names import VERSION_TABLE
-
-context.configure(connection=context.config.attributes["connection"], version_table=VERSION_TABLE)
-context.run_migrations()

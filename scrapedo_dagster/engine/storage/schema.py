@@ -1,0 +1,33 @@
+"""The Arrow schemas of the two tables of a dataset; see `columns`.
+
+Each field has its description as metadata, under the key `description`.
+"""
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from scrapedo_dagster.engine.storage.columns import CONTENTS_COLUMNS, TASKS_COLUMNS, Column
+
+_TYPES = {
+    "string": pa.string(),
+    "int32": pa.int32(),
+    "int64": pa.int64(),
+    "timestamp[us, tz=UTC]": pa.timestamp("us", tz="UTC"),
+    "map<string, string>": pa.map_(pa.string(), pa.string()),
+    "large_binary": pa.large_binary(),
+    "large_string": pa.large_string(),
+}
+
+
+def _schema(columns: Sequence[Column]) -> pa.Schema:
+    return pa.schema(
+        [pa.field(each.name, _TYPES[each.type], each.nullable, {"description": each.description}) for each in columns]
+    )
+
+
+TASKS_SCHEMA = _schema(TASKS_COLUMNS)
+"""One row a target, always."""
+
+CONTENTS_SCHEMA = _schema(CONTENTS_COLUMNS)
+"""One row a target that has content."""

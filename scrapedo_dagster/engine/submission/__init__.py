@@ -1,0 +1,1 @@
+"""Plans, sends, continues, reconciles and cancels submissions."""

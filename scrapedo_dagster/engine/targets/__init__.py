@@ -1,0 +1,1 @@
+"""Targets: what is valid, how they are read, and how they are grouped into batches."""

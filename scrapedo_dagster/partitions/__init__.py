@@ -1,0 +1,1 @@
+"""Partition keys, ranges of them, and contexts of single partitions."""

@@ -1,0 +1,204 @@
+"""Where the targets of a dataset can come from, other than a function: a file, or an upstream asset."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlsplit
+
+import dagster as dg
+
+if TYPE_CHECKING:
+    from scrapedo_dagster.engine.targets.readers import Columns, FileFormat
+    from scrapedo_dagster.engine.targets.target import Target
+
+_FORMATS: dict[str, FileFormat] = {".csv": "csv", ".parquet": "parquet", ".txt": "text"}
+_PLACEHOLDER = re.compile(r"\{([^\W\d]\w*)\}")
+_COMPRESSIONS = (".gz", ".bz2", ".zst")  # pyarrow tells by the name; not of Parquet, which compresses inside
+
+
+@dataclass(frozen=True)
+class TargetsFile:
+    """The targets of a partition are in a file: CSV, Parquet, or text with one URL a line.
+
+    `TargetsFile("s3://bucket/urls/{partition_key}.csv", column="url", key_column="sku")`
+
+    The suffix tells the format: `.csv` (with a header), `.parquet`, `.txt` (empty lines and those that begin with # are
+    left out); CSV and text may be compressed (`.csv.gz`, also `.bz2` and `.zst`). Columns are read as text.
+
+    Attributes:
+        uri: a path, or a URI of any filesystem that pyarrow knows. `{partition_key}` is replaced by the key of the
+            partition, and for multi-partitions `{dimension}` by the key of that dimension.
+        column: the column of the URLs; text has none.
+        key_column: the column of your own keys, which come out as `target_key`.
+
+    Raises:
+        ValueError: no format has this suffix, or text is to have columns.
+    """
+
+    uri: str
+    column: str = "url"
+    key_column: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.uri.endswith("}"):  # else a partition's key is the suffix
+            file_format = _format_of(self.uri)
+            if file_format == "text" and (self.column, self.key_column) != ("url", None):
+                name = self.uri.rpartition("/")[2]  # there may be credentials before it
+                raise ValueError(f"{name!r} is text, which has no columns: leave out column and key_column.")
+
+    def check_placeholders(self, known: Collection[str]) -> None:
+        """Refuse a name in braces that stands for nothing, which would only be a file that does not exist.
+
+        Raises:
+            ValueError: it is none of `known`, the `placeholders_of` the dataset.
+        """
+        unknown = [f"{{{name}}}" for name in _PLACEHOLDER.findall(self.uri) if name not in known]
+        if unknown:
+            there = ", ".join(f"{{{name}}}" for name in known)
+            raise ValueError(
+                f"{unknown[0]} in the name of the file stands for nothing: "
+                + (f"there may be {there}" if known else "the dataset has no partitions")
+            )
+
+    def read(self, partition_key: str | None) -> list[Target]:
+        """The targets of a partition, or of an unpartitioned dataset, in the order of the file.
+
+        Raises:
+            TargetSourceError: the file does not exist, cannot be read, has no such column, no targets, or empty cells.
+        """
+        from scrapedo_dagster.engine.errors import TargetSourceError
+        from scrapedo_dagster.engine.storage.location import Place
+        from scrapedo_dagster.engine.targets.readers import read_targets
+
+        place = Place(self._filled(partition_key))
+        what = f"The file of targets {place.shown!r}"
+        if partition_key is not None:
+            what += f", for partition {str(partition_key)!r},"
+        try:
+            file_format = _format_of(place.uri)
+        except ValueError as error:
+            raise TargetSourceError(f"{what} cannot be read: {error}") from None
+        return read_targets(place, file_format, _columns(self), what)
+
+    def _filled(self, partition_key: str | None) -> str:
+        if partition_key is None:
+            return self.uri
+        values = {"partition_key": str(partition_key)}
+        if isinstance(partition_key, dg.MultiPartitionKey):
+            values |= partition_key.keys_by_dimension
+        if "://" in self.uri:  # the path of a URI is decoded by whoever opens it
+            values = {name: quote(value, safe="/") for name, value in values.items()}
+        # In one go: a key may have braces in it.
+        names = "|".join(map(re.escape, values))
+        return re.sub(rf"\{{({names})\}}", lambda match: values[match[1]], self.uri)
+
+
+@dataclass(frozen=True)
+class TargetsAsset:
+    """The targets of a partition are what an upstream asset gives: a pandas DataFrame or a pyarrow Table.
+
+    `TargetsAsset("shop_urls", column="url", key_column="sku")`
+
+    Attributes:
+        key: the key of the asset. It has the partitions of the dataset, or none; then it serves each of them.
+        column: the column of the URLs.
+        key_column: the column of your own keys, which come out as `target_key`.
+    """
+
+    key: dg.AssetKey | Sequence[str] | str
+    column: str = "url"
+    key_column: str | None = None
+
+    @property
+    def asset_key(self) -> dg.AssetKey:
+        """The key as Dagster has it."""
+        return dg.AssetKey.from_coercible(self.key)
+
+    def check_partitions(self, context: dg.AssetExecutionContext, input_name: str) -> None:
+        """Refuse an asset whose partitions are not those of the dataset, such as the days of a weekly one.
+
+        What was loaded for the run's week would be seven frames, and which of them belong to which week is not known.
+
+        Raises:
+            TargetSourceError: the run loads other partitions of the asset than it has itself.
+        """
+        from scrapedo_dagster.engine.errors import TargetSourceError
+        from scrapedo_dagster.engine.targets.readers import shortened
+
+        if context.assets_def.partitions_def is None:
+            return  # all that was loaded is meant
+        try:
+            context.asset_partitions_def_for_input(input_name)
+        except dg.DagsterInvariantViolationError:
+            return  # it has no partitions, and serves every one
+        loaded, wanted = list(context.asset_partition_keys_for_input(input_name)), list(context.partition_keys)
+        if set(loaded) != set(wanted):
+            raise TargetSourceError(
+                f"{self._name} has other partitions than this dataset: {shortened(loaded)} for {shortened(wanted)}. "
+                "Give both the same partitions, or put an asset between them that has those of the dataset."
+            )
+
+    def of(self, value: Any, partition_key: str | None) -> list[Target]:
+        """The targets of a partition, or all of them for an unpartitioned dataset, in the order of the frame.
+
+        Args:
+            value: what an IO manager has loaded: a frame; a dict of them by partition; or one frame of several
+                partitions that has their keys in a column `partition`.
+            partition_key: the partition of the dataset.
+
+        Raises:
+            TargetSourceError: it is no such value, lacks the partition or the column, or has empty cells.
+        """
+        from scrapedo_dagster.engine.errors import TargetSourceError
+        from scrapedo_dagster.engine.targets.readers import shortened, targets_of_frame
+
+        if not isinstance(value, Mapping):
+            return targets_of_frame(value, _columns(self), self._name, partition_key)
+        if partition_key is not None and partition_key not in value:
+            raise TargetSourceError(
+                f"{self._name} has no partition {str(partition_key)!r}; loaded were {shortened(list(value))}. Give "
+                "both assets the same partitions."
+            )
+        chosen = value if partition_key is None else {partition_key: value[partition_key]}
+        return [
+            target
+            for key, frame in chosen.items()
+            for target in targets_of_frame(frame, _columns(self), f"{self._name}, partition {str(key)!r},", None)
+        ]
+
+    @property
+    def _name(self) -> str:
+        return f"The upstream asset {self.asset_key.to_user_string()!r}"
+
+
+def placeholders_of(partitions_def: dg.PartitionsDefinition | None) -> list[str]:
+    """The names in braces that are replaced in the name of a file of targets."""
+    if partitions_def is None:
+        return []
+    if isinstance(partitions_def, dg.MultiPartitionsDefinition):
+        return ["partition_key", *(each.name for each in partitions_def.partitions_defs)]
+    return ["partition_key"]
+
+
+def _columns(source: TargetsFile | TargetsAsset) -> Columns:
+    from scrapedo_dagster.engine.targets.readers import Columns
+
+    return Columns(source.column, source.key_column)
+
+
+def _format_of(uri: str) -> FileFormat:
+    name = urlsplit(uri).path if "://" in uri else uri
+    for compression in _COMPRESSIONS:
+        if name.endswith(compression) and not name.endswith(f".parquet{compression}"):
+            name = name.removesuffix(compression)
+            break
+    for suffix, file_format in _FORMATS.items():
+        if name.endswith(suffix):
+            return file_format
+    raise ValueError(
+        f"{name.rpartition('/')[2]!r} does not tell what is in it: a file of targets ends with {', '.join(_FORMATS)}, "
+        f"or with .csv or .txt and one of {', '.join(_COMPRESSIONS)}."
+    )

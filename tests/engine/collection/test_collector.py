@@ -1,0 +1,654 @@
+"""From ended jobs to rows: each target judged alone, nothing that was paid for lost, nothing half written read."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import errno
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
+from scrapedo_dagster.api.errors import APIStatusError, ScrapeDoError, UnparsableResponseError
+from scrapedo_dagster.api.requests import JobRequest
+from scrapedo_dagster.api.responses import TaskDetails
+from scrapedo_dagster.api.retry import Backoff
+from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.engine.collection import collector as collect_module
+from scrapedo_dagster.engine.collection.collector import collect
+from scrapedo_dagster.engine.collection.coordinator import Homecoming
+from scrapedo_dagster.engine.collection.memory_budget import ByteBudget, Share
+from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.errors import AlreadyCollectedError, JobNotEndedError
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.storage.row_groups import PartWriter
+from scrapedo_dagster.engine.targets.target import entries_of
+
+Urls = Callable[..., list[str]]
+Finish = Callable[..., Submission]
+Collect = Callable[..., None]
+
+
+@pytest.fixture
+def finish(
+    ledger: Ledger,
+    client: ScrapeDoAsyncAPIClient,
+    plan: Callable[..., list[Submission]],
+    emulator: Emulator,
+    eventually: Callable[..., Any],
+) -> Finish:
+    """A batch whose job has ended, as the ledger knows it."""
+
+    def finish(urls: list[str], *, wait: bool = True, generation: int = 1) -> Submission:
+        [planned] = plan(urls, generation=generation)
+        claimed = ledger.claim(planned, run_id="run", fingerprint="f")
+        assert claimed
+        job = client.create_job(JobRequest(targets=list(planned.targets)))
+        if wait:
+            eventually(lambda: all(each.status in {"success", "error"} for each in emulator.jobs()))
+        return ledger.finished(ledger.submitted(claimed, job.job_id, job.task_ids))
+
+    return finish
+
+
+@pytest.fixture
+def collected(ledger: Ledger, async_client: Callable[..., AsyncScrapeDoAsyncAPIClient], tables: Tables) -> Collect:
+    def collected(submission: Submission, *, client: Any = None, **settings: Any) -> None:
+        async def main() -> None:
+            async with client or async_client() as connected:
+                await collect(ledger, connected, tables, submission, **settings)
+
+        asyncio.run(main())
+
+    return collected
+
+
+@pytest.fixture
+def written(tables: Tables) -> Callable[[int], list[dict[str, Any]]]:
+    """The rows of `tasks` of a generation, each with its content as `content`; complete or not."""
+
+    def written(generation: int) -> list[dict[str, Any]]:
+        rows, contents = (
+            [
+                row
+                for part in table.parts("mon")
+                if part.generation == generation
+                for row in pq.read_table(part.path).to_pylist()
+            ]
+            for table in (tables.tasks, tables.contents)
+        )
+        of = {row["url"]: row["content"] for row in contents}
+        assert len(of) == len(contents)
+        return sorted(({**row, "content": of.get(row["url"])} for row in rows), key=lambda row: row["position"])
+
+    return written
+
+
+class Changed(AsyncScrapeDoAsyncAPIClient):
+    """A client that reads some tasks otherwise than they were answered: `changes` by the end of the URL."""
+
+    changes: dict[str, Any] = {}
+    asked: list[str] = []
+
+    async def get_task(self, job_id: str, task_id: str, **options: Any) -> TaskDetails:
+        task = await super().get_task(job_id, task_id, **options)
+        self.asked.append(task.url)
+        for end, change in self.changes.items():
+            if task.url.endswith(end):
+                if isinstance(change, Exception):
+                    raise change
+                return task.model_copy(update=change)
+        return task
+
+
+@pytest.fixture
+def changed(emulator: Emulator, token: str) -> Callable[..., Changed]:
+    def changed(**changes: Any) -> Changed:
+        client = Changed(token, base_url=emulator.base_url)
+        client.changes = {f"/{name.lstrip('n')}": change for name, change in changes.items()}
+        client.asked = []
+        return client
+
+    return changed
+
+
+def test_each_target_is_judged_alone(
+    finish: Finish,
+    collected: Collect,
+    written: Callable[..., Any],
+    emulator: Emulator,
+    urls: Urls,
+    ledger: Ledger,
+    changed: Callable[..., Changed],
+) -> None:
+    targets = [*urls(1, 2), f"{urls(1)[0]}/none", *urls(4, 5, 6, 7, 8), "http://127.0.0.1:1/"]
+    faults = {
+        "targets": [
+            {"kind": "error", "match": "*/products/2", "message": "no luck"},
+            {"kind": "missing", "match": "*/products/4"},
+            {"kind": "gone", "match": "*/products/5"},
+        ]
+    }
+    emulator.set_faults(faults)
+    submission = finish(targets)
+    bad = {"base64_encoded_content": True, "content": "not base64!"}
+    client = changed(n6=bad, n7={"content": None}, n8={"status": "canceled", "content": None})
+    collected(submission, client=client)
+    rows = written(1)
+    assert [row["url"] for row in rows] == targets
+    assert [row["status"] for row in rows] == [
+        *["success", "error", "success", "expired", "gone"],
+        *["success", "success", "canceled", "error"],
+    ]
+    assert [row["status_code"] for row in rows[:3]] == [200, 502, 404]
+    assert [row["content"] is not None for row in rows] == [True, False, True, *[False] * 6]
+    reasons = [row["error_message"] for row in rows]
+    assert reasons[0] is None
+    assert reasons[1] == "no luck"
+    assert "404" in reasons[3]
+    assert "410" in reasons[4]
+    assert "marked as base64" in reasons[5]
+    assert "has no content" in reasons[6]
+    assert all(reasons[3:])
+    done = ledger.get(submission.id)
+    assert (done.state, done.succeeded, done.credits) == (State.COLLECTED, 4, 5)
+
+
+def test_an_empty_page_is_a_result(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, changed: Callable[..., Changed]
+) -> None:
+    collected(finish(urls(1)), client=changed(n1={"content": "", "base64_encoded_content": False}))
+    [row] = written(1)
+    assert (row["status"], row["content"], row["content_length"]) == ("success", b"", 0)
+
+
+def test_base64_is_decoded_by_its_flag_alone(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, changed: Callable[..., Changed]
+) -> None:
+    text = base64.b64encode(b"\x00\xff").decode()
+    client = changed(
+        n1={"content": text, "base64_encoded_content": True}, n2={"content": text, "base64_encoded_content": False}
+    )
+    collected(finish(urls(1, 2)), client=client)
+    assert [row["content"] for row in written(1)] == [b"\x00\xff", text.encode()]
+
+
+def test_entries_of_one_url_are_rows_each_and_paid_once(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator, ledger: Ledger
+) -> None:
+    submission = finish(urls(1, 2, 1, 1))
+    collected(submission)
+    rows = written(1)
+    assert [row["url"] for row in rows] == urls(1, 2, 1, 1)
+    assert [row["credits_used"] for row in rows] == [1, 1, 0, 0]
+    assert ledger.get(submission.id).credits == 2 == sum(job.credits for job in emulator.jobs())
+    assert emulator.requests()["get_task"] == 2
+
+
+def test_a_job_that_is_gone_is_rows_with_their_reason(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator
+) -> None:
+    submission = finish(urls(1, 2))
+    emulator.advance(timedelta(days=4))
+    collected(submission)
+    assert [row["status"] for row in written(1)] == ["expired", "expired"]
+    assert all("404" in row["error_message"] for row in written(1))
+
+
+def test_only_what_failed_is_planned_again(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator, ledger: Ledger
+) -> None:
+    emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2"}]})
+    first = finish(urls(1, 2, 3, 2))
+    collected(first, retries=1)
+    assert [row["url"] for row in written(1)] == urls(1, 3)
+    [_, again] = ledger.submissions(first.scope, 1)
+    assert (again.state, again.attempt, again.targets) == (State.PLANNED, 1, tuple(urls(2)))
+    assert [entry.position for entry in again.entries] == [1, 3]
+
+
+def test_the_last_attempt_is_a_row(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator, ledger: Ledger
+) -> None:
+    emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2"}]})
+    collected(finish(urls(1, 2)), retries=0)
+    assert [row["status"] for row in written(1)] == ["success", "error"]
+    assert len(ledger.find()) == 1
+
+
+@pytest.fixture
+def broken(emulator: Emulator) -> dict[str, Any]:
+    """One task of three answers with what cannot be read, for ever."""
+    return {"endpoint": "get_task", "kind": "status", "status": 200, "body": "html", "match": "*/products/2"}
+
+
+def test_a_task_that_cannot_be_read_now_fails_the_batch_and_can_be_read_later(
+    finish: Finish,
+    collected: Collect,
+    written: Callable[..., Any],
+    urls: Urls,
+    emulator: Emulator,
+    broken: dict[str, Any],
+    ledger: Ledger,
+) -> None:
+    submission = finish(urls(1, 2, 3))
+    emulator.set_faults({"calls": [broken]})
+    with pytest.raises(UnparsableResponseError, match="could not be read"):
+        collected(submission)
+    assert written(1) == []
+    assert ledger.get(submission.id) == submission
+    emulator.set_faults({})
+    collected(submission)
+    assert [row["status"] for row in written(1)] == ["success"] * 3
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"kind": "status", "status": 500, "body": "json"}, {"kind": "drop", "status": None, "body": None}]
+)
+def test_a_task_that_can_never_be_read_is_a_row_before_the_others_expire(
+    finish: Finish,
+    collected: Collect,
+    written: Callable[..., Any],
+    urls: Urls,
+    emulator: Emulator,
+    broken: dict[str, Any],
+    ledger: Any,
+    how: dict[str, Any],
+) -> None:
+    submission = finish(urls(1, 2, 3))
+    emulator.set_faults({"calls": [{name: value for name, value in (broken | how).items() if value is not None}]})
+    ledger.ahead = timedelta(hours=47)
+    with pytest.raises(ScrapeDoError):
+        collected(submission)
+    ledger.ahead = timedelta(hours=49)
+    collected(submission)
+    assert [row["status"] for row in written(1)] == ["success", "unreadable", "success"]
+    assert written(1)[1]["error_message"]
+    assert written(1)[1]["task_id"]
+
+
+def test_a_service_that_gives_nothing_at_all_makes_no_rows_however_late_it_is(
+    finish: Finish,
+    collected: Collect,
+    written: Callable[..., Any],
+    urls: Urls,
+    emulator: Emulator,
+    broken: dict[str, Any],
+    ledger: Any,
+) -> None:
+    submission = finish(urls(1, 2, 3))
+    emulator.set_faults({"calls": [{**broken, "match": "*"} | {"endpoint": "get_task"}]})
+    ledger.ahead = timedelta(hours=60)
+    with pytest.raises(UnparsableResponseError):
+        collected(submission)
+    assert written(1) == []
+    assert ledger.get(submission.id).state == State.FINISHED
+
+
+def test_tasks_may_end_a_moment_after_their_job(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator
+) -> None:
+    emulator.set_faults({"targets": [{"kind": "linger", "status": "pending", "seconds": 400, "match": "*/products/2"}]})
+    collected(finish(urls(1, 2), wait=False))
+    assert [row["status"] for row in written(1)] == ["success", "success"]
+
+
+def test_a_task_that_never_ends_is_a_row(
+    finish: Finish,
+    collected: Collect,
+    written: Callable[..., Any],
+    urls: Urls,
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collect_module, "_TASKS_END_WITHIN", 0.3)
+    emulator.set_faults({"targets": [{"kind": "linger", "status": "verifying", "match": "*/products/2"}]})
+    get_job = AsyncScrapeDoAsyncAPIClient.get_job
+
+    async def ended(client: AsyncScrapeDoAsyncAPIClient, job_id: str) -> Any:
+        return (await get_job(client, job_id)).model_copy(update={"status": "success"})
+
+    monkeypatch.setattr(AsyncScrapeDoAsyncAPIClient, "get_job", ended)
+    collected(finish(urls(1, 2), wait=False))
+    assert [row["status"] for row in written(1)] == ["success", "verifying"]
+    assert "still 'verifying'" in written(1)[1]["error_message"]
+
+
+def test_a_job_that_goes_on_is_not_collected_whoever_says_that_it_has_ended(
+    finish: Finish,
+    collected: Collect,
+    written: Callable[..., Any],
+    urls: Urls,
+    emulator: Emulator,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(collect_module, "_TASKS_END_WITHIN", 0.3)
+    emulator.set_faults({"targets": [{"kind": "linger", "status": "verifying", "match": "*/products/2"}]})
+    submission = finish(urls(1, 2), wait=False)
+    with pytest.raises(JobNotEndedError, match="is still 'verifying'"):
+        collected(submission)
+    assert (written(1), ledger.get(submission.id).state) == ([], State.FINISHED)
+
+
+@pytest.fixture
+def previous(finish: Finish, collected: Collect, tables: Tables, urls: Urls) -> Callable[[], list[str]]:
+    """A generation that is complete; what a reader of the partition gets."""
+    collected(finish(urls(1, 2)))
+    tables.complete(1, [0])
+
+    def read() -> list[str]:
+        of_tasks, of_contents = (
+            sorted(table.dataset(["mon"]).to_table(columns=["url"])["url"].to_pylist())
+            for table in (tables.tasks, tables.contents)
+        )
+        assert of_tasks == of_contents
+        return of_tasks
+
+    assert read() == urls(1, 2)
+    return read
+
+
+@pytest.mark.parametrize("table", ["tasks", "contents"])
+@pytest.mark.parametrize("moment", ["write", "flush"])
+def test_a_disk_that_is_full_leaves_the_previous_data_and_the_ledger_as_they_were(
+    finish: Finish,
+    collected: Collect,
+    previous: Callable[[], list[str]],
+    written: Callable[..., Any],
+    tables: Tables,
+    ledger: Ledger,
+    urls: Urls,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+    table: str,
+) -> None:
+    submission = finish(urls(3, 4, 5), generation=2)
+    works = getattr(PartWriter, moment)
+
+    def fails(self: PartWriter, *rows: Any) -> None:
+        if ("position" in self._schema.names) == (table == "tasks"):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        works(self, *rows)
+
+    monkeypatch.setattr(PartWriter, moment, fails)
+    with pytest.raises(OSError, match="No space left"):
+        collected(submission)
+    monkeypatch.undo()
+    assert previous() == urls(1, 2)
+    assert ledger.get(submission.id) == submission
+    assert tables.lost([submission]) == [submission]
+    collected(submission)
+    tables.complete(2, [0])
+    assert previous() == urls(3, 4, 5)
+
+
+COLLECTOR = """
+import asyncio, sys
+from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
+from scrapedo_dagster.engine.collection.tables import Tables, collect
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.storage.tables import ParquetStore
+from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+
+url, ledger_url, data, token, submission_id = sys.argv[1:]
+store = ParquetStore(data)
+tables = Tables(store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon")
+
+async def main():
+    ledger = Ledger(ledger_url)
+    async with AsyncScrapeDoAsyncAPIClient(token, base_url=url) as client:
+        await collect(ledger, client, tables, ledger.get(int(submission_id)))
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.slow
+def test_a_limit_on_the_size_of_files_that_the_system_enforces_is_survived(
+    finish: Finish,
+    collected: Collect,
+    previous: Callable[[], list[str]],
+    tables: Tables,
+    ledger: Ledger,
+    ledger_url: str,
+    emulator: Emulator,
+    token: str,
+    urls: Urls,
+    tmp_path: Path,
+) -> None:
+    submission = finish(urls(3, 4, 5), generation=2)
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # then write fails with EFBIG, as it does on a full disk
+        resource.setrlimit(resource.RLIMIT_FSIZE, (4500, 4500))
+
+    ledger.close()
+    arguments = [emulator.base_url, ledger_url, str(tmp_path / "data"), token, str(submission.id)]
+    run = subprocess.run(
+        [sys.executable, "-c", COLLECTOR, *arguments], preexec_fn=limit, capture_output=True, text=True, check=False
+    )
+    assert run.returncode != 0
+    assert "File too large" in run.stderr or "disk I/O error" in run.stderr or "disk is full" in run.stderr
+    assert previous() == urls(1, 2)
+    assert ledger.get(submission.id) == submission
+    assert not list((tmp_path / "data").rglob(".*.tmp"))
+    collected(submission)
+    tables.complete(2, [0])
+    assert previous() == urls(3, 4, 5)
+
+
+class Measuring(ByteBudget):
+    """Remembers how much was held at most."""
+
+    most_held = 0
+
+    def _hold(self, share: Share, amount: int) -> None:
+        super()._hold(share, amount)
+        self.most_held = max(self.most_held, self.held)
+
+
+@pytest.mark.parametrize("most", [60_000, 1])
+def test_few_bytes_are_in_memory_at_once(
+    finish: Finish, collected: Collect, tables: Tables, monkeypatch: pytest.MonkeyPatch, site: Any, most: int
+) -> None:
+    monkeypatch.setattr("scrapedo_dagster.engine.collection.collector._CHUNK", 10_000)
+    budget = Measuring(most)
+    collected(finish([f"{site.base_url}/2026-01-01/products/{1 + n % 8}?{n}" for n in range(150)]), budget=budget)
+    tables.complete(1, [0])
+    sizes = [len(content) for content in tables.contents.dataset(["mon"]).to_table()["content"].to_pylist()]
+    assert len(sizes) == 150
+    assert budget.held == 0
+    # What is about to be passed on to be written may be too much: 10,000 bytes of content, each with its row.
+    about_to_leave = 10_000 / min(sizes) * (4000 + max(sizes))
+    assert budget.most_held < most + about_to_leave
+    assert 2 * (most + about_to_leave) < sum(4000 + size for size in sizes), "the test has too few results"
+
+
+def test_tasks_that_tell_no_url_are_matched_all_the_same(
+    finish: Finish,
+    collected: Collect,
+    written: Callable[..., Any],
+    urls: Urls,
+    emulator: Emulator,
+    token: str,
+) -> None:
+    class Untold(AsyncScrapeDoAsyncAPIClient):
+        async def get_job(self, job_id: str) -> Any:
+            return (await super().get_job(job_id)).model_copy(update={"tasks": (), "task_ids": ()})
+
+    emulator.set_faults({"wire": {"shuffle_task_ids": True}})
+    collected(finish(urls(1, 2, 3)), client=Untold(token, base_url=emulator.base_url))
+    shown = {job.task_ids[n]: job.targets[n] for job in emulator.jobs() for n in range(3)}
+    assert [shown[row["task_id"]] for row in written(1)] == urls(1, 2, 3)
+
+
+def test_targets_that_the_job_does_not_have_are_rows(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator, token: str
+) -> None:
+    class Less(AsyncScrapeDoAsyncAPIClient):
+        async def get_job(self, job_id: str) -> Any:
+            job = await super().get_job(job_id)
+            return job.model_copy(update={"tasks": job.tasks[:1], "task_ids": job.task_ids[:1]})
+
+    submission = finish(urls(1, 2))
+
+    collected(replace(submission, task_ids=submission.task_ids[:1]), client=Less(token, base_url=emulator.base_url))
+    assert [row["status"] for row in written(1)] == ["success", "missing"]
+    assert (submission.job_id or "x") in written(1)[1]["error_message"]
+
+
+def test_files_that_are_lost_are_written_again_without_what_is_elsewhere(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator, ledger: Ledger
+) -> None:
+    emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2"}]})
+    first = finish(urls(1, 2))
+    collected(first, retries=1)
+    before = written(1)
+    collected(ledger.get(first.id), leave_out=frozenset([1]), retries=1)
+    assert written(1) == before
+    assert len(ledger.find()) == 2
+
+
+@pytest.fixture
+def homecoming(
+    submitter: Callable[..., Any], async_client: Callable[..., AsyncScrapeDoAsyncAPIClient], tables: Tables
+) -> Callable[..., Homecoming]:
+    def homecoming(**settings: Any) -> Homecoming:
+        return Homecoming(submitter(batch_size=2), async_client, tables, **settings)
+
+    return homecoming
+
+
+def bring(homecoming: Homecoming, generation: int) -> None:
+    homecoming.bring(generation, job_timeout=timedelta(seconds=20), poll=Backoff(initial=0.01, maximum=0.05))
+
+
+def begin(homecoming: Homecoming, urls: list[str]) -> int:
+    return homecoming.submitter.begin(entries_of(urls, "raise")).number
+
+
+def test_a_batch_that_cannot_be_read_does_not_keep_the_others_from_being_collected(
+    homecoming: Callable[..., Homecoming],
+    urls: Urls,
+    emulator: Emulator,
+    ledger: Ledger,
+    broken: dict[str, Any],
+    eventually: Callable[..., Any],
+) -> None:
+    worker = homecoming()
+    generation = begin(worker, urls(1, 2, 3, 4))
+    worker.submitter.submit(generation)
+    eventually(lambda: [job.status for job in emulator.jobs()] == ["success"] * 2)
+    emulator.set_faults({"calls": [broken]})
+    with pytest.raises(UnparsableResponseError):
+        bring(worker, generation)
+    assert [each.state for each in ledger.find()] == [State.FINISHED, State.COLLECTED]
+    emulator.set_faults({})
+    bring(worker, generation)
+    assert [each.state for each in ledger.find()] == [State.COLLECTED] * 2
+
+
+def test_a_batch_that_cannot_be_sent_does_not_keep_the_others_from_being_collected(
+    homecoming: Callable[..., Homecoming],
+    urls: Urls,
+    emulator: Emulator,
+    ledger: Ledger,
+    eventually: Callable[..., Any],
+) -> None:
+    worker = homecoming()
+    generation = begin(worker, urls(1, 2, 3, 4))
+    refused = {"endpoint": "create_job", "kind": "status", "status": 401, "match": "*/products/3"}
+    emulator.set_faults({"calls": [refused]})
+    with pytest.raises(APIStatusError):
+        bring(worker, generation)
+    eventually(lambda: emulator.jobs()[0].status == "success")
+    with pytest.raises(APIStatusError):
+        bring(worker, generation)
+    assert [each.state for each in ledger.find()] == [State.COLLECTED, State.PLANNED]
+
+
+def test_two_workers_that_collect_the_same_leave_one_row_a_target(
+    homecoming: Callable[..., Homecoming],
+    urls: Urls,
+    emulator: Emulator,
+    ledger: Ledger,
+    tables: Tables,
+    written: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The other one retries what failed, we do not; and our part replaces its, which is recorded and complete."""
+    emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2", "times": 1}]})
+    mine, other = homecoming(retries=0), homecoming(retries=1)
+    generation = begin(mine, urls(1, 2))
+    open_parts = Tables.open_parts
+    turns: list[int] = []
+
+    @contextmanager
+    def slowly(self: Tables, submission: Submission) -> Iterator[Any]:
+        with open_parts(self, submission) as parts:
+            yield parts
+            if not turns:
+                turns.append(1)
+                bring(other, generation)
+
+    monkeypatch.setattr(Tables, "open_parts", slowly)
+    bring(mine, generation)
+    assert [(row["url"], row["status"]) for row in written(1)] == [(url, "success") for url in urls(1, 2)]
+    assert tables.tasks.dataset(["mon"]).count_rows() == 2
+
+
+def test_what_was_recorded_by_another_worker_is_not_recorded_again(
+    finish: Finish, collected: Collect, urls: Urls, ledger: Ledger
+) -> None:
+    submission = finish(urls(1))
+    collected(submission)
+    with pytest.raises(AlreadyCollectedError):
+        collected(submission)
+
+
+def test_a_slower_worker_does_not_replace_what_has_expired_since(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, ledger: Ledger, emulator: Emulator
+) -> None:
+    submission = finish(urls(1, 2))
+    collected(submission)
+    emulator.advance(timedelta(days=4))
+    with pytest.raises(AlreadyCollectedError):
+        collected(submission)  # as it saw it before the other one was done
+    assert [row["status"] for row in written(1)] == ["success", "success"]
+
+
+def test_a_disk_that_fails_is_told_also_where_no_room_is_left_in_memory(
+    finish: Finish, collected: Collect, urls: Urls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(collect_module, "_CHUNK", 1)
+    monkeypatch.setattr(PartWriter, "write", fail)
+    with pytest.raises(OSError, match="no space left"):
+        collected(finish(urls(*range(1, 40))), budget=ByteBudget(10_000))
+
+
+def test_what_can_no_longer_be_read_is_not_submitted_again(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator, ledger: Ledger
+) -> None:
+    emulator.set_faults(
+        {"targets": [{"kind": "gone", "match": "*/products/1"}, {"kind": "error", "match": "*/products/2"}]}
+    )
+    collected(finish(urls(1, 2, 3)), retries=1)
+    assert [row["status"] for row in written(1)] == ["gone", "success"]
+    assert [each.targets for each in ledger.find(states=[State.PLANNED])] == [tuple(urls(2))]

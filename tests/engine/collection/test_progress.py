@@ -1,0 +1,144 @@
+"""Progress: each target counts once, only this run's work makes its rate, and there is a line every few seconds."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from types import SimpleNamespace
+
+import pytest
+
+from scrapedo_dagster.engine.collection import progress
+from scrapedo_dagster.engine.collection.progress import Progress, Report
+from scrapedo_dagster.engine.ledger.records import Scope, Standing
+from scrapedo_dagster.engine.ledger.states import State
+
+SCOPE = Scope("account", "shop", "a")
+
+
+class Clock:
+    """The time of reports. Sleeping passes it."""
+
+    def __init__(self) -> None:
+        self.now = time.monotonic()
+
+    def __call__(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=clock))
+    return clock
+
+
+@pytest.fixture
+def told() -> list[Progress]:
+    return []
+
+
+@pytest.fixture
+def report(passes: Clock, told: list[Progress]) -> Report:
+    return Report(told.append)
+
+
+@pytest.fixture
+def line(report: Report, passes: Clock, told: list[Progress]) -> Callable[..., str]:
+    """The line of the log so many seconds later."""
+
+    def line(after: float = 6) -> str:
+        passes(after)
+        report.tell_if_due()
+        return str(told[-1])
+
+    return line
+
+
+def standing(state: State, targets: int, *, attempt: int = 0, number: int = 0) -> Standing:
+    return Standing(
+        id=number or attempt,
+        scope=SCOPE,
+        generation=1,
+        batch=number or attempt,
+        attempt=attempt,
+        state=state,
+        target_count=targets,
+        claim=None,
+        job_id=f"job {number or attempt}",
+        run_id=None,
+        reason=None,
+        credits=None,
+        succeeded=None,
+        planned_at=datetime.now(timezone.utc),
+        claimed_at=None,
+        submitted_at=None,
+        finished_at=None,
+        collected_at=None,
+        expires_at=None,
+    )
+
+
+def test_what_earlier_runs_have_written_is_done_and_makes_no_rate(report: Report, line: Callable[..., str]) -> None:
+    report.look_at(SCOPE, [standing(State.COLLECTED, 150, number=1), standing(State.FINISHED, 50, number=2)])
+    assert line() == "150 of 200 targets written, 200 ended at Scrape.do; 0 per second, unknown time left"
+    report.fetching()
+    for _ in range(10):
+        report.target_written(SCOPE)
+    assert line(10) == "160 of 200 targets written, 200 ended at Scrape.do; 1 per second, 0:00:40 left"
+
+
+def test_targets_that_are_submitted_again_count_once(report: Report, line: Callable[..., str]) -> None:
+    retried = [standing(State.COLLECTED, 3), standing(State.SUBMITTED, 1, attempt=1)]
+    report.look_at(SCOPE, retried)
+    assert line().startswith("2 of 3 targets written, 2 ended")
+    report.look_at(SCOPE, [standing(State.COLLECTED, 3), standing(State.COLLECTED, 1, attempt=1)])
+    assert line().startswith("3 of 3 targets written, 3 ended")
+
+
+def test_what_goes_on_after_it_was_canceled_counts_once(report: Report, line: Callable[..., str]) -> None:
+    report.look_at(SCOPE, [standing(State.FINISHED, 10), standing(State.SUBMITTED, 4, attempt=1)])
+    assert line().startswith("0 of 10 targets written, 6 ended")
+    report.look_at(SCOPE, [standing(State.COLLECTED, 10), standing(State.SUBMITTED, 4, attempt=1)])
+    assert line().startswith("6 of 10 targets written, 6 ended")
+
+
+def test_rows_that_were_lost_are_not_written(report: Report, line: Callable[..., str]) -> None:
+    both = [standing(State.COLLECTED, 10, number=1), standing(State.COLLECTED, 5, number=2)]
+    report.look_at(SCOPE, both, lost=both[1:])
+    assert line().startswith("10 of 15 targets written")
+
+
+def test_before_anything_is_fetched_the_rate_is_that_of_the_jobs(report: Report, line: Callable[..., str]) -> None:
+    job = standing(State.SUBMITTED, 1000)
+    report.look_at(SCOPE, [job])
+    assert line(10) == "0 of 1000 targets written, 0 ended at Scrape.do; 0 per second, unknown time left"
+    report.tasks_ended(job, 300)  # it may have come so far before this run began
+    assert line(10) == "0 of 1000 targets written, 300 ended at Scrape.do; 0 per second, unknown time left"
+    report.tasks_ended(job, 500)
+    assert line(20) == "0 of 1000 targets written, 500 ended at Scrape.do; 5 per second, 0:01:40 left"
+    report.look_at(SCOPE, [standing(State.FINISHED, 1000)])
+    assert line(30).startswith("0 of 1000 targets written, 1000 ended at Scrape.do; 10 per second, unknown time left")
+
+
+def test_lines_come_also_while_it_waits_and_become_rare_where_nothing_moves(
+    report: Report, passes: Clock, told: list[Progress]
+) -> None:
+    report.look_at(SCOPE, [standing(State.SUBMITTED, 10)])
+    report.wait(31)
+    assert len(told) == 6
+    report.wait(timedelta(days=1).total_seconds())
+    assert 50 < len(told) < 150
+    report.tasks_ended(standing(State.SUBMITTED, 10), 5)
+    seen = len(told)
+    report.wait(2 * 3600)
+    assert len(told) > seen + 20
+
+
+def test_waiting_takes_as_long_as_it_was_asked_to(report: Report, passes: Clock) -> None:
+    before = passes.now
+    report.wait(12.5)
+    assert passes.now - before == pytest.approx(12.5)
+    report.wait(0)
+    assert passes.now - before == pytest.approx(12.5)

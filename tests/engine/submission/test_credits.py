@@ -1,0 +1,71 @@
+"""The credits of an account are asked for seldom, and always before it is said that they are lacking."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
+from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.engine.errors import NotEnoughCreditsError
+from scrapedo_dagster.engine.ledger.records import Scope
+from scrapedo_dagster.engine.submission import credits as purse_module
+from scrapedo_dagster.engine.submission.credits import Purse
+from scrapedo_dagster.engine.targets.target import entries_of
+
+TARGETS = entries_of(["https://a.example/", "https://b.example/"], "raise")
+
+
+@pytest.fixture
+def emulator(token: str) -> Iterator[Emulator]:
+    with Emulator(token=token, credits=5) as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def begin(submitter: Callable[..., Any], scope: Scope) -> Callable[[str], int]:
+    """Plan a partition of two targets, as all partitions of a step: with one purse."""
+    purse = Purse()
+    return lambda key: submitter(scope=replace(scope, partition=key), purse=purse).begin(TARGETS).number
+
+
+def asked(emulator: Emulator) -> int:
+    return emulator.requests().get("me", 0)
+
+
+def test_partitions_are_planned_by_one_answer_until_it_is_used_up(
+    begin: Callable[[str], int], emulator: Emulator
+) -> None:
+    assert [begin("a"), begin("b")] == [1, 1]
+    assert asked(emulator) == 1
+    assert begin("c") == 1, "what is not billed yet is no reason to refuse"
+    assert asked(emulator) == 2
+
+
+def test_what_is_lacking_is_asked_for_again_before_it_is_refused(
+    emulator: Emulator, client: ScrapeDoAsyncAPIClient, submitter: Callable[..., Any]
+) -> None:
+    purse = Purse(left=1, asked_at=time.monotonic())
+    assert purse.set_aside(2, client) == 5
+    assert (asked(emulator), purse.left) == (1, 3)
+    with pytest.raises(NotEnoughCreditsError, match="the account has 5"):
+        submitter(purse=purse).begin(entries_of([f"https://a.example/{number}" for number in range(6)], "raise"))
+    assert asked(emulator) == 2
+
+
+def test_an_answer_is_trusted_for_a_short_time(
+    begin: Callable[[str], int], emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin("a")
+    monkeypatch.setattr(purse_module, "_TRUSTED_FOR", -1.0)
+    begin("b")
+    assert asked(emulator) == 2
+
+
+def test_without_targets_nobody_is_asked(client: ScrapeDoAsyncAPIClient, emulator: Emulator) -> None:
+    assert Purse().set_aside(0, client) is None
+    assert asked(emulator) == 0

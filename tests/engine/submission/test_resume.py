@@ -1,0 +1,335 @@
+"""What was canceled is gone on with: nothing that had ended is paid for again, and nothing of it is lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from threading import Barrier, Thread
+from typing import Any
+
+import pytest
+
+from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
+from scrapedo_dagster.api.errors import ServerError
+from scrapedo_dagster.api.requests import ScrapeOptions
+from scrapedo_dagster.api.responses import JobDetails
+from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.engine.collection.coordinator import Homecoming
+from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.errors import NotEnoughCreditsError, NothingSubmittedError
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import RETENTION, Scope, Submission
+from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.submission.cancel import cancel_all, open_submissions
+from scrapedo_dagster.engine.submission.reconcile import Patience
+from scrapedo_dagster.engine.submission.submitter import Limits, Submitter
+from scrapedo_dagster.engine.targets.target import entries_of
+
+Urls = Callable[..., list[str]]
+MakeSubmitter = Callable[..., Submitter]
+
+DONE, SLOW = (1, 2, 3), (4, 5)
+
+
+@pytest.fixture
+def entries(urls: Urls) -> Any:
+    return entries_of([*urls(*DONE, *SLOW), "nonsense", *urls(5)], "skip")
+
+
+@pytest.fixture
+def cancel(ledger: Ledger, client: ScrapeDoAsyncAPIClient, scope: Scope) -> Callable[[], None]:
+    def cancel() -> None:
+        cancel_all(ledger, client, open_submissions(ledger, [scope]), reason="a person", seconds=20)
+
+    return cancel
+
+
+@pytest.fixture
+def canceled(
+    submitter: MakeSubmitter,
+    emulator: Emulator,
+    entries: Any,
+    cancel: Callable[[], None],
+    eventually: Callable[..., Any],
+) -> Callable[..., list[Submission]]:
+    """A generation whose jobs are canceled when the targets of DONE have ended, and those of SLOW have not."""
+
+    def canceled(**settings: Any) -> list[Submission]:
+        emulator.set_faults({"targets": [{"match": f"*products/{n}", "kind": "linger"} for n in SLOW]})
+        worker = submitter(**settings)
+        worker.submit(worker.begin(entries).number)
+        eventually(lambda: sum(count.charged for count in emulator.targets().values()) == len(DONE))
+        cancel()
+        emulator.set_faults({})
+        return worker.ledger.submissions(worker.scope, 1)
+
+    return canceled
+
+
+@pytest.fixture
+def go_on(
+    submitter: MakeSubmitter,
+    tables: Tables,
+    async_client: Callable[..., AsyncScrapeDoAsyncAPIClient],
+    entries: Any,
+) -> Callable[..., int]:
+    """Submit again and bring home; the generation."""
+
+    def go_on(**settings: Any) -> int:
+        worker = submitter(**settings)
+        generation = worker.begin(entries).number
+        worker.submit(generation)
+        Homecoming(worker, async_client, tables).bring(generation, job_timeout=timedelta(seconds=20))
+        return generation
+
+    return go_on
+
+
+def times(emulator: Emulator, urls: Urls) -> dict[int, int]:
+    """How often each target was submitted."""
+    counts = emulator.targets()
+    return {number: counts[url].submitted for number in (*DONE, *SLOW) for url in urls(number)}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 1000])
+def test_what_had_ended_is_kept_and_only_the_rest_is_submitted_again(
+    canceled: Callable[..., list[Submission]], go_on: Callable[..., int], emulator: Emulator, urls: Urls,
+    tables: Tables, entries: Any, batch_size: int,
+) -> None:  # fmt: skip
+    before = canceled(batch_size=batch_size)
+    assert State.CANCELED in {each.state for each in before}
+    assert go_on(batch_size=batch_size) == 1
+    assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
+    assert {count.charged for count in emulator.targets().values()} == {1}
+    rows = sorted(tables.tasks.dataset(["mon"]).to_table().to_pylist(), key=lambda row: int(row["position"]))
+    assert [(row["position"], row["url"]) for row in rows] == [(each.position, each.url) for each in entries]
+    assert [row["status"] for row in rows] == [*["success"] * 5, "rejected", "success"]
+    contents = tables.contents.dataset(["mon"]).to_table(columns=["url"])["url"].to_pylist()
+    assert sorted(contents) == urls(*DONE, *SLOW)
+
+
+def test_what_was_never_sent_is_sent_once(
+    submitter: MakeSubmitter, cancel: Callable[[], None], go_on: Callable[..., int], emulator: Emulator, urls: Urls,
+    entries: Any,
+) -> None:  # fmt: skip
+    submitter().begin(entries)
+    cancel()
+    assert go_on() == 1
+    assert set(times(emulator, urls).values()) == {1}
+
+
+def test_a_batch_that_has_nothing_left_to_do_is_not_submitted_again(
+    submitter: MakeSubmitter, go_on: Callable[..., int], emulator: Emulator, ledger: Ledger, urls: Urls, entries: Any,
+    scope: Scope, eventually: Callable[..., Any],
+) -> None:  # fmt: skip
+    """The ledger says canceled, and the service was faster."""
+    worker = submitter()
+    [submission] = worker.submit(worker.begin(entries).number)
+    eventually(lambda: emulator.jobs()[0].status == "success")
+    ledger.canceled(submission, "a person")
+    go_on()
+    assert set(times(emulator, urls).values()) == {1}
+    assert [each.batch for each in ledger.submissions(scope, 1)] == [0]
+
+
+def test_canceled_twice_it_still_comes_home(
+    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, emulator: Emulator, urls: Urls, entries: Any,
+    cancel: Callable[[], None], go_on: Callable[..., int], tables: Tables,
+) -> None:  # fmt: skip
+    canceled()
+    emulator.set_faults({"targets": [{"match": "*products/*", "kind": "linger"}]})
+    again = submitter()
+    again.submit(again.begin(entries).number)
+    cancel()
+    emulator.set_faults({})
+    go_on()
+    assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 3)}
+    assert tables.tasks.dataset(["mon"]).count_rows() == len(entries)
+
+
+def test_other_targets_or_options_are_another_work(
+    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, entries: Any, urls: Urls
+) -> None:
+    canceled()
+    assert submitter(options=ScrapeOptions(device="mobile")).begin(entries).number == 2
+    said = submitter.said[-1]  # type: ignore[attr-defined]
+    assert "generation 1 was canceled, and is not continued, since it was submitted with other options" in said
+
+
+def test_other_targets_are_submitted_anew(
+    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, urls: Urls
+) -> None:
+    canceled()
+    assert submitter().begin(entries_of(urls(1, 2), "raise")).number == 2
+    said = submitter.said[-1]  # type: ignore[attr-defined]
+    assert "not continued, since it has other targets than are listed now" in said
+
+
+def test_after_three_days_all_targets_are_submitted_anew(
+    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, ledger: Any, entries: Any
+) -> None:
+    canceled()
+    ledger.ahead = RETENTION
+    assert submitter().begin(entries).number == 2
+    assert "keeps results for three days" in submitter.said[-1]  # type: ignore[attr-defined]
+
+
+def test_it_is_not_continued_where_that_is_not_wanted(
+    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, entries: Any
+) -> None:
+    canceled()
+    assert submitter().begin(entries, reuse_open_jobs=False).number == 2
+
+
+def test_a_job_that_the_service_has_forgotten_is_submitted_again(
+    canceled: Callable[..., list[Submission]], go_on: Callable[..., int], emulator: Emulator, urls: Urls
+) -> None:
+    canceled()
+    emulator.advance(RETENTION + timedelta(hours=1))
+    go_on()
+    assert set(times(emulator, urls).values()) == {2}
+
+
+def test_the_rest_is_guarded_like_a_new_generation(
+    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, ledger: Ledger, entries: Any, scope: Scope
+) -> None:
+    canceled()
+    poor = submitter(limits=Limits(max_credits=len(SLOW) - 1))
+    with pytest.raises(NotEnoughCreditsError, match="2 targets of shop, partition 'mon' cost about 2 credits"):
+        poor.begin(entries)
+    assert {each.state for each in ledger.submissions(scope, 1)} == {State.CANCELED}
+    assert submitter(limits=Limits(max_credits=len(SLOW))).begin(entries).continued
+
+
+class Lagging:
+    """A client of a service that tells of a canceled job only later that it has ended."""
+
+    def __init__(self, client: ScrapeDoAsyncAPIClient, times: float) -> None:
+        self._client = client
+        self.times = times
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def get_job(self, job_id: str) -> JobDetails:
+        self.times -= 1
+        job = self._client.get_job(job_id)
+        if self.times < 0:
+            return job
+        tasks = [
+            task.model_copy(update={"status": "pending"} if task.status == "canceled" else {}) for task in job.tasks
+        ]
+        return job.model_copy(update={"status": "pending", "tasks": tuple(tasks)})
+
+
+def test_a_status_that_lags_is_waited_for(
+    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, client: ScrapeDoAsyncAPIClient, entries: Any,
+    emulator: Emulator, urls: Urls, patience: Patience,
+) -> None:  # fmt: skip
+    canceled()
+    lagging = Lagging(client, times=3)
+    patient = Patience(lease=patience.lease, settle_after=timedelta(minutes=3), pause=0.01)
+    worker = submitter(client=lagging, patience=patient)
+    worker.submit(worker.begin(entries).number)
+    assert lagging.times < 0
+    assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
+
+
+def test_a_status_that_never_comes_is_not_waited_for_for_ever(
+    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, client: ScrapeDoAsyncAPIClient, entries: Any,
+    emulator: Emulator, urls: Urls,
+) -> None:  # fmt: skip
+    canceled()
+    worker = submitter(client=Lagging(client, times=float("inf")))  # of no patience
+    worker.submit(worker.begin(entries).number)
+    assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
+
+
+def test_while_the_service_cannot_be_asked_it_stays_canceled(
+    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, emulator: Emulator, ledger: Ledger,
+    entries: Any, scope: Scope, go_on: Callable[..., int], urls: Urls,
+) -> None:  # fmt: skip
+    canceled()
+    emulator.set_faults({"calls": [{"endpoint": "get_job", "kind": "status", "status": 500}]})
+    with pytest.raises(ServerError):
+        submitter().begin(entries)
+    assert {each.state for each in ledger.submissions(scope, 1)} == {State.CANCELED}
+    emulator.set_faults({})
+    go_on()
+    assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+@contextmanager
+def killed_at(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> Iterator[None]:
+    """Death at the so many-th of the batches that are gone on with: before or after its transaction."""
+    resumed, calls = ledger.resumed, iter(range(100))
+
+    def dying(submission: Submission, again: Any) -> Submission:
+        dies = next(calls) == number
+        if dies and not after:
+            raise Killed
+        moved = resumed(submission, again)
+        if dies:
+            raise Killed
+        return moved
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ledger, "resumed", dying)
+        yield
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("number", [0, 1])
+def test_whoever_dies_while_it_is_gone_on_with_pays_nothing_twice(
+    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, ledger: Ledger, entries: Any, urls: Urls,
+    go_on: Callable[..., int], emulator: Emulator, tables: Tables, monkeypatch: pytest.MonkeyPatch, number: int,
+    after: bool,
+) -> None:  # fmt: skip
+    canceled(batch_size=4)  # two jobs, of which neither has ended
+    with killed_at(ledger, monkeypatch, number, after=after), pytest.raises(Killed):
+        submitter().begin(entries)
+    go_on()
+    assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
+    assert tables.tasks.dataset(["mon"]).count_rows() == len(entries)
+
+
+def test_until_all_of_it_is_gone_on_with_nobody_else_touches_it(
+    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, ledger: Ledger, entries: Any, account: str,
+    tables: Tables, async_client: Any, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    canceled(batch_size=4)
+    with killed_at(ledger, monkeypatch, 0, after=True), pytest.raises(Killed):
+        submitter(run_id="another run").begin(entries)
+    assert ledger.unsettled_generations(account, ["shop"]) == {}
+    with pytest.raises(NothingSubmittedError, match="materialise its jobs again to go on with what was not done"):
+        Homecoming(submitter(), async_client, tables).bring(1, job_timeout=timedelta(0))
+    submitter(run_id="another run").begin(entries)
+    [batches] = ledger.unsettled_generations(account, ["shop"]).values()
+    # Else the sensor would cancel it once more, as what a terminated run has left.
+    assert {each.run_id for each in batches} == {"another run"}
+
+
+def test_two_workers_that_go_on_with_it_submit_the_rest_once(
+    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, emulator: Emulator, entries: Any, urls: Urls,
+    go_on: Callable[..., int],
+) -> None:  # fmt: skip
+    canceled(batch_size=4)
+    start = Barrier(2)
+
+    def work() -> None:
+        worker = submitter()
+        start.wait()
+        worker.submit(worker.begin(entries).number)
+
+    threads = [Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    go_on()
+    assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}

@@ -1,0 +1,455 @@
+"""Random walks: workers that submit, wait, collect, cancel and die, on a service that fails in every way.
+
+After every step: each job of the service is one batch of the ledger, or the one whose answer was lost; what is complete
+has one row for each entry; and nothing that was readable goes away.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+from uuid import uuid4
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
+
+from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
+from scrapedo_dagster.api.errors import ScrapeDoError
+from scrapedo_dagster.api.requests import ScrapeOptions
+from scrapedo_dagster.api.retry import Backoff, RetryPolicy
+from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.emulator.demo_site import DemoSite
+from scrapedo_dagster.emulator.state import RETENTION
+from scrapedo_dagster.engine.collection import collector as collect_module
+from scrapedo_dagster.engine.collection.coordinator import Homecoming
+from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.errors import LedgerError, NothingSubmittedError
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Scope, Submission, account_of
+from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.polling.poller import refresh
+from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.tables import ParquetStore
+from scrapedo_dagster.engine.submission import submitter as submit_module
+from scrapedo_dagster.engine.submission.cancel import cancel_all, open_submissions
+from scrapedo_dagster.engine.submission.reconcile import Patience
+from scrapedo_dagster.engine.submission.submitter import Submitter
+from scrapedo_dagster.engine.targets.target import entries_of
+
+TOKEN = "canary-7f3a9c"
+QUICK = Backoff(initial=0.001, maximum=0.005)
+RETRY = RetryPolicy(attempts=3, backoff=QUICK)
+PARTITIONS = ["mon", "tue"]
+
+# Where a worker may die: before or after a request, and before or after the ledger learns of it.
+DEATHS = [
+    None,
+    *(
+        f"{when} {what}"
+        for what in ("plan", "create_job", "submitting", "submitted", "resumed")
+        for when in ("before", "after")
+    ),
+]
+DEATHS_AT_HOME = [
+    None,
+    *(f"{when} {what}" for what in ("finished", "collected", "complete", "submitted") for when in ("before", "after")),
+]
+
+ENDPOINTS = st.sampled_from(["create_job", "create_job", "list_jobs", "get_job", "get_task", "*"])
+CALL_FAULTS = st.builds(
+    lambda endpoint, probability, fault: {"endpoint": endpoint, "probability": probability, **fault},
+    ENDPOINTS,
+    st.sampled_from([0.2, 0.5, 1.0]),
+    st.sampled_from(
+        [
+            {"kind": "drop", "when": "before"},
+            {"kind": "drop", "when": "after"},
+            {"kind": "status", "status": 429},
+            {"kind": "status", "status": 502, "body": "html"},
+            {"kind": "status", "status": 500, "when": "after"},
+            {"kind": "status", "status": 200, "body": "html"},
+            {"kind": "truncate"},
+        ]
+    ),
+)
+TARGET_FAULTS = st.sampled_from(
+    [
+        {"kind": "error", "probability": 0.3},
+        {"kind": "linger", "status": "verifying", "seconds": 50, "probability": 0.5},
+        {"kind": "missing", "probability": 0.2},
+        {"kind": "gone", "probability": 0.2},
+    ]
+)
+WIRES = st.sampled_from(
+    [
+        {},
+        {"normalise_urls": True, "shuffle_task_ids": True},
+        {"times_before_end": "hidden", "absent": "go", "fraction_digits": 9},
+    ]
+)
+
+
+class Died(BaseException):
+    """The process is gone: nothing after this point happens."""
+
+
+class Mortal:
+    """What one worker's fate is: `at` is where it dies."""
+
+    def __init__(self, at: str | None) -> None:
+        self.at = at
+        self.dead = False
+
+    @contextmanager
+    def during(self, what: str) -> Iterator[None]:
+        self.pass_by(f"before {what}")
+        yield
+        self.pass_by(f"after {what}")
+
+    def pass_by(self, point: str) -> None:
+        if point == self.at:
+            self.dead = True
+        if self.dead:
+            raise Died(self.at)
+
+
+class WalkLedger(Ledger):
+    ahead: ClassVar[list[timedelta]] = [timedelta()]
+    mortal = Mortal(None)
+
+    def now(self) -> Any:
+        return super().now() + self.ahead[0]
+
+    def plan(self, *args: Any, **kwargs: Any) -> bool:
+        with self.mortal.during("plan"):
+            return super().plan(*args, **kwargs)
+
+    def _move_on(self, connection: Any, submission: Any, to: State, **values: Any) -> Any:
+        self.mortal.pass_by(f"before {to.value}")
+        return super()._move_on(connection, submission, to, **values)
+
+    def _move(self, submission: Any, to: State, **values: Any) -> Any:
+        moved = super()._move(submission, to, **values)
+        self.mortal.pass_by(f"after {to.value}")
+        return moved
+
+    def finished_together(self, submissions: Any) -> Any:
+        if not submissions:
+            return []
+        with self.mortal.during("finished"):
+            return super().finished_together(submissions)
+
+    def collected(self, *args: Any, **kwargs: Any) -> Any:
+        moved = super().collected(*args, **kwargs)
+        self.mortal.pass_by("after collected")
+        return moved
+
+    def resumed(self, *args: Any, **kwargs: Any) -> Any:
+        with self.mortal.during("resumed"):
+            return super().resumed(*args, **kwargs)
+
+
+class WalkClient(ScrapeDoAsyncAPIClient):
+    mortal = Mortal(None)
+
+    def create_job(self, *args: Any, **kwargs: Any) -> Any:
+        with self.mortal.during("create_job"):
+            return super().create_job(*args, **kwargs)
+
+    def list_jobs(self, *args: Any, **kwargs: Any) -> Any:
+        self.mortal.pass_by("a dead worker lists nothing")
+        return super().list_jobs(*args, **kwargs)
+
+
+class WalkTables(Tables):
+    mortal = Mortal(None)
+
+    def complete(self, generation: int, batches: Any) -> None:
+        with self.mortal.during("complete"):
+            super().complete(generation, batches)
+
+
+class Walk(RuleBasedStateMachine):
+    site: ClassVar[DemoSite]
+    done: ClassVar[Counter[str]] = Counter()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.directory = tempfile.TemporaryDirectory(prefix="scrapedo-walk-")
+        self.emulator = Emulator(token=TOKEN, speed=1000)
+        self.emulator.__enter__()
+        self.client = ScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url, timeout=5.0, retry=RETRY)
+        WalkLedger.ahead[0] = timedelta()
+        self.ledger = WalkLedger(f"sqlite:///{self.directory.name}/ledger.db")
+        self.faults: dict[str, Any] = {}
+        self.may_lose = False  # results are taken away by a fault, or by time
+        self.newest: dict[str, int] = {}
+
+    def teardown(self) -> None:
+        self.client.close()
+        self.ledger.close()
+        self.emulator.__exit__(None, None, None)
+        self.directory.cleanup()
+
+    def scope(self, partition: str) -> Scope:
+        return Scope(account_of(TOKEN), "shop", partition)
+
+    def tables(self, partition: str, mortal: Mortal | None = None) -> WalkTables:
+        store = ParquetStore(str(Path(self.directory.name) / "data"))
+        tasks, contents = (
+            store.table(["shop", name], schema)
+            for name, schema in (("tasks", TASKS_SCHEMA), ("contents", CONTENTS_SCHEMA))
+        )
+        tables = WalkTables(tasks, contents, partition)
+        object.__setattr__(tables, "mortal", mortal or Mortal(None))
+        return tables
+
+    @contextmanager
+    def worker(self, partition: str, death: str | None, patience: Patience | None = None) -> Iterator[Submitter]:
+        """A new process, which may die. Whoever comes later takes it for dead after a moment."""
+        mortal = Mortal(death)
+        ledger = WalkLedger(f"sqlite:///{self.directory.name}/ledger.db")
+        ledger.mortal = mortal
+        client = WalkClient(TOKEN, base_url=self.emulator.base_url, timeout=5.0, retry=RETRY)
+        client.mortal = mortal
+        with client:
+            yield Submitter(
+                ledger=ledger,
+                client=client,
+                scope=self.scope(partition),
+                options=ScrapeOptions(),
+                run_id=uuid4().hex,  # each worker is a run of its own
+                log=lambda _line: None,
+                patience=patience or Patience(timedelta(milliseconds=1), timedelta(0), pause=0.002, grace=1.0),
+                batch_size=2,
+            )
+        ledger.close()
+
+    def materialize(
+        self, partition: str, numbers: list[int], death: str | None, patience: Patience | None = None
+    ) -> None:
+        urls = [f"{self.site.base_url}/2026-01-01/products/{number}" for number in numbers]
+        tables = self.tables(partition)
+        with self.worker(partition, death, patience) as submitter:
+            try:
+                generation = submitter.begin(
+                    entries_of(urls, "raise"),
+                    above=tables.newest_generation(),
+                    **unfinished_of(tables),
+                )
+                submitter.submit(generation.number)
+                self.done["submitted"] += 1
+            except (ScrapeDoError, LedgerError):
+                self.done["submit failed"] += 1
+            except Died:
+                self.done[f"died {death}"] += 1
+
+    def bring(self, partition: str, retries: int, death: str | None) -> None:
+        with self.worker(partition, death) as submitter:
+            generation = self.ledger.generation(self.scope(partition))
+            home = Homecoming(
+                submitter,
+                lambda: AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url, timeout=5.0, retry=RETRY),
+                self.tables(partition, submitter.ledger.mortal),  # type: ignore[attr-defined]
+                retries=retries,
+            )
+            try:
+                home.bring(generation, job_timeout=timedelta(seconds=0.5), poll=Backoff(initial=0.01, maximum=0.05))
+            except NothingSubmittedError:
+                self.done["nothing to bring"] += 1
+            except (ScrapeDoError, LedgerError):
+                self.done["bring failed"] += 1
+            except Died:
+                self.done[f"died {death}"] += 1
+            else:
+                self.done["brought"] += 1
+                complete = self.tables(partition).tasks.current_generation(partition)
+                assert complete is not None
+                assert complete.generation == generation
+
+    @rule(
+        partition=st.sampled_from(PARTITIONS),
+        numbers=st.lists(st.integers(1, 4), max_size=5),
+        death=st.sampled_from(DEATHS),
+    )
+    def submit(self, partition: str, numbers: list[int], death: str | None) -> None:
+        self.materialize(partition, numbers, death)
+
+    @rule(partition=st.sampled_from(PARTITIONS), death=st.sampled_from(DEATHS))
+    def submit_the_same(self, partition: str, death: str | None) -> None:
+        """What is open, and what was canceled, is gone on with."""
+        newest = self.ledger.submissions(self.scope(partition), self.ledger.generation(self.scope(partition)))
+        numbers = [int(url.rpartition("/")[2]) for batch in newest if not batch.attempt for url in batch.targets]
+        self.materialize(partition, numbers, death)
+        canceled = [each for each in newest if each.state == State.CANCELED]
+        self.done["resumed"] += any(self.ledger.get(each.id).state == State.FINISHED for each in canceled)
+
+    @rule(partition=st.sampled_from(PARTITIONS), death=st.sampled_from(DEATHS))
+    def cancel_and_submit_the_same(self, partition: str, death: str | None) -> None:
+        self.cancel_these(open_submissions(self.ledger, [self.scope(partition)]))
+        self.submit_the_same(partition, death)
+
+    # No rule has a precondition: what the ledger holds depends on time, and hypothesis needs the same walk twice.
+    @rule(partition=st.sampled_from(PARTITIONS), retries=st.integers(0, 1), death=st.sampled_from(DEATHS_AT_HOME))
+    def collect(self, partition: str, retries: int, death: str | None) -> None:
+        self.bring(partition, retries, death)
+
+    @rule(partition=st.sampled_from(PARTITIONS), retries=st.integers(0, 1))
+    def collect_in_calm(self, partition: str, retries: int) -> None:
+        self.emulator.set_faults({})
+        self.bring(partition, retries, None)
+
+    @rule(partition=st.sampled_from(PARTITIONS), numbers=st.lists(st.integers(1, 4), min_size=1, max_size=5))
+    def submit_twice_at_once(self, partition: str, numbers: list[int]) -> None:
+        if self.ledger.find(states=[State.SUBMITTING]):
+            return  # the living would wait for the dead
+        living = Patience(timedelta(minutes=10), timedelta(0), pause=0.002, grace=1.0)
+        threads = [threading.Thread(target=self.materialize, args=(partition, numbers, None, living)) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    @rule()
+    def watch(self) -> None:
+        with suppress(ScrapeDoError):
+            refresh(self.ledger, self.client, self.ledger.find(states=[State.SUBMITTED]))
+
+    @rule()
+    def cancel(self) -> None:
+        self.cancel_these(self.wanted())
+
+    def cancel_these(self, wanted: list[Submission]) -> None:
+        patience = Patience(timedelta(milliseconds=1), timedelta(0))
+        cancel_all(self.ledger, self.client, wanted, reason="a person", seconds=2.0, patience=patience)
+        self.done["canceled"] += bool(wanted)
+
+    def wanted(self) -> list[Submission]:
+        """What can be canceled of the first partition that has any."""
+        found = (open_submissions(self.ledger, [self.scope(partition)]) for partition in PARTITIONS)
+        return next(filter(None, found), [])
+
+    @rule(
+        calls=st.lists(CALL_FAULTS, max_size=3),
+        at_targets=st.lists(TARGET_FAULTS, max_size=1),
+        job_ends_badly=st.booleans(),
+        wire=WIRES,
+        seed=st.integers(0, 9),
+    )
+    def change_the_weather(
+        self, calls: list[Any], at_targets: list[Any], job_ends_badly: bool, wire: dict[str, Any], seed: int
+    ) -> None:
+        self.may_lose |= any(fault["kind"] in {"missing", "gone"} for fault in at_targets)
+        jobs = [{"end_status": "error", "probability": 0.5}] if job_ends_badly else []
+        self.emulator.set_faults({"seed": seed, "wire": wire, "calls": calls, "targets": at_targets, "jobs": jobs})
+
+    @rule()
+    def calm(self) -> None:
+        self.emulator.set_faults({})
+
+    @rule(hours=st.sampled_from([1, 30, 73]))
+    def time_passes(self, hours: int) -> None:
+        self.emulator.advance(timedelta(hours=hours))
+        WalkLedger.ahead[0] += timedelta(hours=hours)
+        self.may_lose |= WalkLedger.ahead[0] >= RETENTION
+
+    @invariant()
+    def each_job_is_one_batch_or_the_one_whose_answer_was_lost(self) -> None:
+        now = self.emulator.now()
+        batches = self.ledger.find()
+        jobs = {job.job_id: job for job in self.emulator.jobs()}
+        known = {batch.job_id: batch for batch in batches if batch.job_id is not None}
+        assert set(known) <= set(jobs)
+        for job_id, batch in known.items():
+            assert Counter(jobs[job_id].targets) == Counter(batch.targets)
+        lost = [batch for batch in batches if batch.state in {State.SUBMITTING, State.UNCERTAIN}]
+        may_be = Counter(tuple(sorted(batch.targets)) for batch in lost)
+        # What expired before anybody looked for it cannot be found any more.
+        unknown = [job for job in jobs.values() if job.job_id not in known and job.created + RETENTION > now]
+        surplus = Counter(tuple(sorted(job.targets)) for job in unknown) - may_be
+        assert not surplus, f"submitted and paid, and nobody knows of it: {surplus}"
+
+    @invariant()
+    def what_is_complete_has_one_row_for_each_entry(self) -> None:
+        for partition in PARTITIONS:
+            tables = self.tables(partition)
+            complete = tables.tasks.current_generation(partition)
+            if complete is None:
+                assert partition not in self.newest
+                continue
+            assert complete.generation >= self.newest.get(partition, 0)
+            self.newest[partition] = complete.generation
+            batches = self.ledger.submissions(self.scope(partition), complete.generation)
+            assert {batch.state for batch in batches} == {State.COLLECTED}, "green before it was complete"
+            entries = sorted(
+                (entry.position, entry.url) for batch in batches if not batch.attempt for entry in batch.entries
+            )
+            rows = tables.tasks.dataset([partition]).to_table().to_pylist()
+            assert sorted((row["position"], row["url"]) for row in rows) == entries
+            assert {row["generation"] for row in rows} <= {complete.generation}
+            statuses = {row["status"] for row in rows}
+            assert statuses <= {"success", "error", "canceled"} | (
+                {"expired", "gone", "missing"} if self.may_lose else set()
+            )
+            contents = tables.contents.dataset([partition]).to_table(columns=["url"])["url"].to_pylist()
+            assert sorted(contents) == sorted({row["url"] for row in rows if row["content_length"] is not None})
+
+    @invariant()
+    def nobody_pays_for_more_than_was_submitted(self) -> None:
+        for count in self.emulator.targets().values():
+            assert count.charged <= count.submitted
+
+
+def unfinished_of(tables: Tables) -> dict[str, Any]:
+    """What the files say of a generation that was not finished, as the assets tell it to `begin`."""
+    return {"unfinished": tables.unfinished_generation()}
+
+
+@pytest.fixture
+def walk(site: DemoSite, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Counter[str]]:
+    monkeypatch.setattr(submit_module, "_BACKOFF", QUICK)
+    monkeypatch.setattr(collect_module, "_POLL", QUICK)
+    monkeypatch.setattr(collect_module, "_TASKS_END_WITHIN", 0.2)
+    Walk.site = site
+    Walk.done = Counter()
+
+    def walk(examples: int, steps: int) -> Counter[str]:
+        run_state_machine_as_test(
+            Walk,
+            settings=settings(
+                max_examples=examples,
+                stateful_step_count=steps,
+                deadline=None,
+                derandomize="SCRAPEDO_WALK_RANDOM" not in os.environ,
+                print_blob=True,
+                database=None,
+                suppress_health_check=list(HealthCheck),
+            ),
+        )
+        print(dict(Walk.done.most_common()))
+        return Walk.done
+
+    return walk
+
+
+def test_short_walks(walk: Callable[..., Counter[str]]) -> None:
+    done = walk(examples=30, steps=15)
+    assert done["brought"] >= 5
+    assert done["submitted"] >= 5
+    assert sum(amount for what, amount in done.items() if what.startswith("died")) >= 5
+
+
+@pytest.mark.slow
+def test_long_walks(walk: Callable[..., Counter[str]]) -> None:
+    done = walk(examples=int(os.environ.get("SCRAPEDO_WALKS", "25")), steps=40)
+    assert done["brought"] >= 20
+    assert done["canceled"] >= 5

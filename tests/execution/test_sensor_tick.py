@@ -1,0 +1,597 @@
+"""The completion sensor, tick by tick: what it sees, what it launches, and what it tidies up after dead runs."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pyarrow.parquet as pq
+import pytest
+
+from scrapedo_dagster import ScrapeDoDataset
+from scrapedo_dagster.api import JobRequest, ScrapeDoAsyncAPIClient
+from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import Scope, Submission, account_of
+from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.execution import steps
+from scrapedo_dagster.execution.partition_events import PartitionTruth
+from scrapedo_dagster.execution.steps import collect_step
+
+Shop = Callable[..., ScrapeDoDataset]
+Tick = Callable[..., Any]
+Events = Callable[[str], "Counter[str | None]"]
+Run = Callable[..., dg.ExecuteInProcessResult]
+Ended = Callable[[], None]
+Status = dg.DagsterRunStatus
+
+
+class Killed(BaseException):
+    """What ends a tick as its process would end: nothing of ours catches it."""
+
+
+class Later:
+    """Moves the time of all ledgers."""
+
+    ahead = timedelta()
+
+    def __call__(self, **by: float) -> None:
+        self.ahead += timedelta(**by)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Later:
+    later = Later()
+    monkeypatch.setattr(Ledger, "now", lambda _self: datetime.now(timezone.utc) + later.ahead)
+    return later
+
+
+@pytest.fixture
+def scope(token: str) -> Callable[..., Scope]:
+    def scope(partition: str | None, dataset: str = "shop", account: str | None = None) -> Scope:
+        return Scope(account or account_of(token), dataset, partition)
+
+    return scope
+
+
+def partitions_of(request: dg.RunRequest) -> tuple[str | None, str | None]:
+    """The first and the last partition of a run."""
+    edges = [request.tags.get(f"dagster/asset_partition_range_{edge}") for edge in ("start", "end")]
+    return (edges[0], edges[1]) if edges[0] else (request.partition_key, request.partition_key)
+
+
+def asked_for(found: Any) -> list[tuple[str | None, str | None]]:
+    return sorted((partitions_of(request) for request in found.run_requests), key=str)
+
+
+@pytest.fixture
+def submitted(shop: Shop, materialize: Run, ended: Ended) -> Callable[..., ScrapeDoDataset]:
+    """A dataset, some partitions of which are jobs that have ended."""
+
+    def submitted(first: str = "a", last: str = "c", **settings: Any) -> ScrapeDoDataset:
+        dataset = shop(**settings)
+        assert materialize(dataset.assets[0], between=(first, last)).success
+        ended()
+        return dataset
+
+    return submitted
+
+
+# --- what it launches
+
+
+def test_jobs_that_have_ended_are_brought_home_by_one_run_for_all_neighbours(
+    submitted: Shop, tick: Tick, collect: Run, events: Events, told: list[str]
+) -> None:
+    dataset = submitted()
+    found = tick(dataset)
+    [request] = found.run_requests
+    assert request.job_name == "shop_collect"
+    assert partitions_of(request) == ("a", "c")
+    assert "shop: collecting 3 partitions, 'a' to 'c' (attempt 1)." in told
+    assert collect(request, dataset).success
+    assert events("shop/tasks") == events("shop/contents") == {"a": 1, "b": 1, "c": 1}
+    assert [tick(dataset, cursor=found.cursor).run_requests for _ in range(2)] == [[], []]
+
+
+def test_jobs_that_go_on_are_waited_for_without_a_run(
+    shop: Shop, materialize: Run, tick: Tick, emulator: Emulator, ended: Ended
+) -> None:
+    emulator.set_faults({"targets": [{"kind": "linger", "match": "*of=b"}]})
+    dataset = shop()
+    assert materialize(dataset.assets[0], between=("a", "d")).success
+    deadline = time.monotonic() + 10
+    while (found := tick(dataset)).run_requests == []:
+        assert time.monotonic() < deadline
+    assert ("b", "b") not in asked_for(found)
+    assert "1 jobs are open" in tick(dataset).skip_message
+
+
+def test_an_unpartitioned_dataset_is_brought_home(
+    shop: Shop, materialize: Run, tick: Tick, collect: Run, ended: Ended, events: Events
+) -> None:
+    dataset = shop(partitions_def=None)
+    assert materialize(dataset.assets[0]).success
+    ended()
+    [request] = tick(dataset).run_requests
+    assert request.partition_key is None
+    assert collect(request, dataset).success
+    assert events("shop/tasks") == {None: 1}
+    assert tick(dataset).run_requests == []
+
+
+def test_multi_partitions_are_brought_home_by_a_run_for_all_combinations(
+    shop: Shop, materialize: Run, tick: Tick, collect: Run, ended: Ended, events: Events
+) -> None:
+    day = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-01-05")
+    both = dg.MultiPartitionsDefinition({"day": day, "site": dg.StaticPartitionsDefinition(["x", "y"])})
+    dataset = shop(partitions_def=both)
+    assert materialize(dataset.assets[0], between=("2026-01-01|x", "2026-01-02|y")).success
+    ended()
+    found = tick(dataset)
+    assert asked_for(found) == [("2026-01-01|x", "2026-01-02|y")]
+    assert all(collect(request, dataset).success for request in found.run_requests)
+    assert events("shop/tasks") == {f"2026-01-0{day}|{site}": 1 for day in (1, 2) for site in "xy"}
+    assert tick(dataset).run_requests == []
+
+
+def test_one_key_of_a_dimension_is_brought_home_without_the_others(
+    shop: Shop, materialize: Run, tick: Tick, collect: Run, ended: Ended, events: Events
+) -> None:
+    day = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-01-05")
+    both = dg.MultiPartitionsDefinition({"day": day, "site": dg.StaticPartitionsDefinition(["x", "y", "z"])})
+    dataset = shop(partitions_def=both)
+    assert materialize(dataset.assets[0], between=("2026-01-01|y", "2026-01-03|y")).success
+    ended()
+    [request] = tick(dataset).run_requests
+    assert collect(request, dataset).success
+    assert events("shop/tasks") == {f"2026-01-0{day}|y": 1 for day in (1, 2, 3)}
+
+
+def test_dynamic_partitions_are_brought_home_and_one_that_is_gone_is_named(
+    shop: Shop,
+    materialize: Run,
+    tick: Tick,
+    collect: Run,
+    ended: Ended,
+    events: Events,
+    instance: dg.DagsterInstance,
+    told: list[str],
+) -> None:
+    dataset = shop(partitions_def=dg.DynamicPartitionsDefinition(name="sites"))
+    instance.add_dynamic_partitions("sites", ["x", "gone", "y"])
+    for key in ("x", "gone", "y"):
+        assert materialize(dataset.assets[0], partition_key=key).success
+    ended()
+    instance.delete_dynamic_partition("sites", "gone")
+    found = tick(dataset)
+    assert asked_for(found) == [("x", "y")]
+    assert collect(found.run_requests[0], dataset).success
+    assert events("shop/tasks") == {"x": 1, "y": 1}
+    assert any("1 partitions" in line and "'gone'" in line for line in told)
+
+
+@pytest.mark.parametrize("now_partitioned", [True, False])
+def test_results_are_named_that_do_not_fit_the_partitions_of_now(
+    shop: Shop, materialize: Run, tick: Tick, ended: Ended, told: list[str], now_partitioned: bool
+) -> None:
+    partitioned, plain = shop(), shop(partitions_def=None)
+    if now_partitioned:
+        assert materialize(plain.assets[0]).success
+    else:
+        assert materialize(partitioned.assets[0], partition_key="a").success
+    ended()
+    assert tick(partitioned if now_partitioned else plain).run_requests == []
+    key = None if now_partitioned else "a"
+    assert any("cannot be collected" in line and repr(key) in line for line in told)
+
+
+def test_one_sensor_brings_two_datasets_home(
+    shop: Shop, materialize: Run, tick: Tick, collect: Run, ended: Ended, events: Events
+) -> None:
+    one, two = shop("one"), shop("two", partitions_def=None)
+    assert materialize(one.assets[0], partition_key="b").success
+    assert materialize(two.assets[0]).success
+    ended()
+    found = tick(one, two)
+    assert {request.job_name for request in found.run_requests} == {"one_collect", "two_collect"}
+    assert all(collect(request, one, two).success for request in found.run_requests)
+    assert (events("one/tasks"), events("two/tasks")) == ({"b": 1}, {None: 1})
+
+
+def test_datasets_of_one_name_and_different_prefixes_share_a_ledger_and_nothing_else(
+    shop: Shop,
+    pages: Callable[[str], list[str]],
+    materialize: Run,
+    tick: Tick,
+    collect: Run,
+    ended: Ended,
+    events: Events,
+    data: Path,
+) -> None:
+    """As two code locations have them."""
+    us, de = (shop(key_prefix=key, targets=pages(key), partitions_def=None) for key in ("us", "de"))
+    assert materialize(us.assets[0]).success
+    assert materialize(de.assets[0]).success
+    ended()
+    [of_us], [of_de] = tick(us).run_requests, tick(de).run_requests
+    assert collect(of_us, us).success
+    assert collect(of_de, de).success
+    assert (events("us/shop/tasks"), events("de/shop/tasks")) == ({None: 1}, {None: 1})
+    for key in ("us", "de"):
+        assert pq.read_table(data / key / "shop" / "tasks")["url"].to_pylist() == pages(key)
+    evaluated = materialize(*de.assets, *de.asset_checks).get_asset_check_evaluations()
+    assert all(each.passed for each in evaluated)
+
+
+def test_a_run_for_a_dataset_with_another_prefix_is_not_waited_for(
+    shop: Shop, materialize: Run, tick: Tick, ended: Ended, recorded: Callable[..., object]
+) -> None:
+    us, de = shop(key_prefix="us"), shop(key_prefix="de")
+    assert materialize(us.assets[0], partition_key="b").success
+    ended()
+    recorded(de, "shop_collect", Status.STARTED, tags={"scrapedo/dataset": "de/shop"})
+    assert asked_for(tick(us)) == [("b", "b")]
+
+
+def test_rows_of_another_account_or_dataset_are_left_alone(
+    shop: Shop, tick: Tick, ledger: Ledger, scope: Callable[..., Scope], emulator: Emulator
+) -> None:
+    for other in (scope("a", account="other"), scope("a", dataset="other")):
+        assert ledger.plan(other, 1, [entries_of(["https://a.example/"], "raise")], fingerprint="f", run_id="r")
+    assert tick(shop()).run_requests == []
+    assert sum(emulator.requests().values()) == 0
+
+
+def test_any_cursor_is_understood_or_built_anew(tick: Tick, shop: Shop) -> None:
+    dataset = shop()
+    for cursor in (
+        *[None, "", "garbage", "[]", "7", '"x"', "null", '{"version": 99}', '{"version": 1}', '{"looked_through": 3}'],
+        '{"version": 1, "looked_through": "x", "all_looked_at": null}',
+        '{"version": 1, "looked_through": 1e999, "all_looked_at": null}',
+        '{"version": 1, "looked_through": 5, "all_looked_at": "yesterday"}',
+        '{"version": 1, "looked_through": 5, "all_looked_at": 5}',
+    ):
+        assert json.loads(tick(dataset, cursor=cursor).cursor)["version"] == 1
+
+
+# --- what others do meanwhile
+
+
+@pytest.fixture
+def recorded(
+    instance: dg.DagsterInstance, resources: dict[str, Any]
+) -> Callable[[ScrapeDoDataset, str, Status], dg.DagsterRun]:
+    """A run of partition b that Dagster knows of, in some status, without ever having been at work."""
+
+    def recorded(
+        dataset: ScrapeDoDataset, job: str, status: Status, tags: Any = None, **arguments: Any
+    ) -> dg.DagsterRun:
+        keys = dataset.dataset
+        jobs = [
+            dg.define_asset_job("mine", dg.AssetSelection.assets(keys.tasks_key, keys.contents_key)),
+            dg.define_asset_job("mine_too", dg.AssetSelection.assets(keys.jobs_key)),
+        ]
+        defs = dg.Definitions.merge(dataset.defs, dg.Definitions(resources=resources, jobs=jobs))
+        tags = {"dagster/partition": "b", **(tags or {})}
+        return instance.create_run_for_job(defs.resolve_job_def(job), tags=tags, status=status, **arguments)
+
+    return recorded
+
+
+@pytest.mark.parametrize(
+    ("job", "status"),
+    [
+        *[("shop_collect", Status.STARTED), ("mine", Status.STARTING)],
+        *[("mine", Status.CANCELING), ("mine", Status.NOT_STARTED)],
+    ],
+)
+def test_a_partition_that_a_run_is_at_is_left_to_it(
+    submitted: Shop, tick: Tick, recorded: Callable[..., object], status: Status, job: str
+) -> None:
+    dataset = submitted()
+    recorded(dataset, job, status)
+    assert asked_for(tick(dataset)) == [("a", "a"), ("c", "c")]
+
+
+@pytest.mark.parametrize(
+    ("job", "status"),
+    [
+        *[("shop_collect", Status.FAILURE), ("mine", Status.CANCELED)],
+        *[("shop_submit", Status.STARTED), ("mine_too", Status.STARTING)],
+    ],
+)
+def test_a_run_that_has_ended_or_does_not_collect_is_not_waited_for(
+    submitted: Shop, tick: Tick, recorded: Callable[..., object], status: Status, job: str
+) -> None:
+    dataset = submitted()
+    recorded(dataset, job, status)
+    assert asked_for(tick(dataset)) == [("a", "c")]
+
+
+def test_a_run_that_never_ends_does_not_let_results_expire(
+    submitted: Shop, tick: Tick, recorded: Callable[..., object], later: Later
+) -> None:
+    dataset = submitted()
+    recorded(dataset, "shop_collect", Status.NOT_STARTED)
+    tick(dataset)
+    later(days=2, minutes=1)
+    assert asked_for(tick(dataset)) == [("a", "c")]
+
+
+def test_a_manual_run_is_not_disturbed(
+    shop: Shop, materialize: Run, tick: Tick, emulator: Emulator, events: Events
+) -> None:
+    emulator.set_faults({"targets": [{"kind": "linger", "seconds": 500}]})
+    dataset = shop()
+    results: list[dg.ExecuteInProcessResult] = []
+    run = threading.Thread(target=lambda: results.append(materialize(*dataset.assets, between=("a", "b"))))
+    run.start()
+    ticks = 0
+    while run.is_alive():
+        assert tick(dataset).run_requests == []
+        ticks += 1
+    run.join()
+    assert results[0].success
+    assert ticks > 1
+    assert tick(dataset).run_requests == []
+    assert events("shop/tasks") == {"a": 1, "b": 1}
+    assert {count.submitted for count in emulator.targets().values()} == {1}
+
+
+# --- what goes wrong
+
+
+def test_failed_runs_are_launched_again_ever_later_and_then_a_person_is_called(
+    submitted: Shop, tick: Tick, later: Later, told: list[str]
+) -> None:
+    dataset = submitted(last="b")
+    assert len(tick(dataset).run_requests) == 1
+    for minutes in (1, 2, 4, 8, 16, 32, 60, 60, 60, 60, 60):
+        later(minutes=minutes, seconds=-5)
+        assert tick(dataset).run_requests == []
+        later(seconds=5)
+        assert len(tick(dataset).run_requests) == 1
+    later(days=1)
+    told.clear()
+    assert tick(dataset).run_requests == []
+    assert [line for line in told if "12 runs" in line and "'shop/tasks'" in line]
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_tick_that_dies_at_its_launch_launches_nothing_twice_and_loses_nothing(
+    submitted: Shop,
+    tick: Tick,
+    collect: Run,
+    later: Later,
+    events: Events,
+    monkeypatch: pytest.MonkeyPatch,
+    moment: str,
+) -> None:
+    dataset = submitted()
+    real = Ledger.collect_requested
+
+    def die(*arguments: Any, **named: Any) -> bool:
+        if moment == "after":
+            assert real(*arguments, **named)
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "collect_requested", die)
+        with pytest.raises(Killed):
+            tick(dataset)
+    launched = []
+    for _ in range(3):
+        for request in tick(dataset).run_requests:
+            launched.append(partitions_of(request))
+            assert collect(request, dataset).success
+        later(minutes=1, seconds=1)
+    assert launched == [("a", "c")]
+    assert events("shop/tasks") == {"a": 1, "b": 1, "c": 1}
+
+
+def test_two_sensors_launch_one_run_for_each_partition(
+    submitted: Shop, tick: Tick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = submitted(last="d")
+    real, others = Ledger.collect_requested, list[Any]()
+
+    def slowly(*arguments: Any, **named: Any) -> Any:
+        if not others:
+            others.append(None)
+            others[0] = tick(dataset)
+        return real(*arguments, **named)
+
+    monkeypatch.setattr(Ledger, "collect_requested", slowly)
+    mine = tick(dataset)
+    assert (asked_for(mine), asked_for(others[0])) == ([], [("a", "d")])
+
+
+def test_what_another_sensor_was_faster_with_is_left_out_of_the_run(
+    submitted: Shop, tick: Tick, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = submitted(last="d")
+    real = Ledger.collect_requested
+
+    def slowly(self: Ledger, records: Any, *arguments: Any, **named: Any) -> Any:
+        [faster] = [each for each in records if each.scope.partition == "b"]
+        assert real(self, [faster], *arguments, **named) == [faster]
+        return real(self, records, *arguments, **named)
+
+    monkeypatch.setattr(Ledger, "collect_requested", slowly)
+    assert asked_for(tick(dataset)) == [("a", "a"), ("c", "d")]
+
+
+@pytest.mark.parametrize("launched_by", ["the sensor", "a person"])
+def test_a_run_that_died_before_dagster_was_told_is_made_green_at_no_cost(
+    submitted: Shop,
+    tick: Tick,
+    collect: Run,
+    materialize: Run,
+    later: Later,
+    events: Events,
+    emulator: Emulator,
+    monkeypatch: pytest.MonkeyPatch,
+    launched_by: str,
+) -> None:
+    dataset = submitted()
+
+    def die(_self: PartitionTruth) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartitionTruth, "results", die)
+        patch.setattr(PartitionTruth, "__exit__", lambda *_: None)
+        if launched_by == "the sensor":
+            assert not collect(tick(dataset).run_requests[0], dataset).success
+        else:
+            assert not materialize(*dataset.assets[1:], between=("a", "c")).success
+    assert events("shop/tasks") == {}
+    before = emulator.requests()["get_task"], len(emulator.jobs())
+    later(minutes=2)
+    [request] = tick(dataset).run_requests
+    assert collect(request, dataset).success
+    assert events("shop/tasks") == events("shop/contents") == {"a": 1, "b": 1, "c": 1}
+    assert (emulator.requests()["get_task"], len(emulator.jobs())) == before
+    later(minutes=2)
+    assert tick(dataset).run_requests == []
+
+
+def test_a_run_that_died_between_the_events_of_two_assets_is_repeated(
+    submitted: Shop, tick: Tick, collect: Run, later: Later, events: Events, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(*arguments: Any) -> Iterator[Any]:
+        tasks, _contents = collect_step(*arguments)
+        yield tasks
+        raise RuntimeError("out of memory")
+
+    dataset = submitted(last="a")
+    with monkeypatch.context() as patch:
+        patch.setattr(steps, "collect_step", die)
+        assert not collect(tick(dataset).run_requests[0], dataset).success
+    assert (events("shop/tasks"), events("shop/contents")) == ({"a": 1}, {})
+    later(minutes=2)
+    assert collect(tick(dataset).run_requests[0], dataset).success
+    assert events("shop/contents") == {"a": 1}
+
+
+# --- what it tidies up
+
+
+@pytest.fixture
+def left_behind(
+    ledger: Ledger, emulator: Emulator, token: str, scope: Callable[..., Scope], pages: Callable[[str], list[str]]
+) -> Callable[..., Submission]:
+    """A batch as a run left it that died: claimed, sent or not, its answer lost or not."""
+
+    def left_behind(partition: str | None, state: State, run_id: str, *, sent: bool) -> Submission:
+        urls = pages(partition or "")
+        assert ledger.plan(scope(partition), 1, [entries_of(urls, "raise")], fingerprint="f", run_id=run_id)
+        [planned] = ledger.submissions(scope(partition), 1)
+        if state == State.PLANNED:
+            return planned
+        claimed = ledger.claim(planned, run_id=run_id, fingerprint="f")
+        assert claimed is not None
+        if sent:
+            with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url) as client:
+                job = client.create_job(JobRequest(targets=urls))
+        if state == State.SUBMITTED:
+            return ledger.submitted(claimed, job.job_id, job.task_ids)
+        return ledger.uncertain(claimed, "lost") if state == State.UNCERTAIN else claimed
+
+    return left_behind
+
+
+@pytest.mark.parametrize("state", [State.SUBMITTING, State.UNCERTAIN])
+def test_a_submission_whose_run_is_gone_is_adopted(
+    shop: Shop, tick: Tick, collect: Run, left_behind: Callable[..., Submission], told: list[str], ended: Ended,
+    emulator: Emulator, state: State,
+) -> None:  # fmt: skip
+    dataset = shop()
+    left_behind("a", state, "a run that nobody knows", sent=True)
+    ended()
+    assert tick(dataset).run_requests == []
+    [request] = tick(dataset).run_requests
+    [job] = emulator.jobs()
+    assert any(f"it is job {job.job_id}" in line for line in told)
+    assert collect(request, dataset).success
+    assert {count.submitted for count in emulator.targets().values()} == {1}
+
+
+def test_a_submission_that_never_arrived_is_sent_by_the_run_that_collects(
+    shop: Shop, tick: Tick, collect: Run, left_behind: Callable[..., Submission], later: Later, emulator: Emulator,
+    told: list[str],
+) -> None:  # fmt: skip
+    dataset = shop()
+    left_behind("a", State.SUBMITTING, "gone", sent=False)
+    assert tick(dataset).run_requests == []
+    later(minutes=4)
+    [request] = tick(dataset).run_requests
+    assert any("it never arrived" in line for line in told)
+    assert collect(request, dataset).success
+    assert {count.submitted for count in emulator.targets().values()} == {1}
+
+
+def test_a_claim_of_a_run_that_never_ends_is_settled_once_its_worker_must_be_dead(
+    shop: Shop, tick: Tick, left_behind: Callable[..., Submission], recorded: Callable[..., dg.DagsterRun],
+    later: Later, ledger: Ledger,
+) -> None:  # fmt: skip
+    dataset = shop()
+    run = recorded(dataset, "shop_submit", Status.STARTED)
+    claimed = left_behind("a", State.SUBMITTING, run.run_id, sent=True)
+    tick(dataset)
+    assert ledger.get(claimed.id).state == State.SUBMITTING
+    later(minutes=4)
+    tick(dataset)
+    assert ledger.get(claimed.id).state in {State.SUBMITTED, State.FINISHED}
+
+
+@pytest.mark.parametrize(
+    ("status", "canceled"),
+    [(Status.CANCELED, True), (Status.FAILURE, False), (Status.SUCCESS, False), (Status.CANCELING, False)],
+)
+def test_live_jobs_are_canceled_only_if_their_run_was_terminated(
+    shop: Shop, tick: Tick, left_behind: Callable[..., Submission], recorded: Callable[..., dg.DagsterRun],
+    emulator: Emulator, ledger: Ledger, told: list[str], status: Status, canceled: bool,
+) -> None:  # fmt: skip
+    emulator.set_faults({"targets": [{"kind": "linger"}]})
+    dataset = shop()
+    run = recorded(dataset, "shop_submit", status)
+    submission = left_behind("a", State.SUBMITTED, run.run_id, sent=True)
+    assert tick(dataset).run_requests == []
+    assert [job.canceled for job in emulator.jobs()] == [canceled]
+    assert (ledger.get(submission.id).state == State.CANCELED) is canceled
+    assert any("its run was terminated; 1 of its open jobs" in line for line in told) is canceled
+    assert tick(dataset).run_requests == []
+
+
+def test_jobs_of_a_run_that_was_started_again_are_not_canceled(
+    shop: Shop, tick: Tick, left_behind: Callable[..., Submission], recorded: Callable[..., dg.DagsterRun],
+    emulator: Emulator,
+) -> None:  # fmt: skip
+    emulator.set_faults({"targets": [{"kind": "linger"}]})
+    dataset = shop()
+    run = recorded(dataset, "shop_submit", Status.CANCELED)
+    of_first = {"root_run_id": run.run_id, "parent_run_id": run.run_id}
+    recorded(dataset, "shop_submit", Status.SUCCESS, {f"dagster/{name}": run.run_id for name in of_first}, **of_first)
+    left_behind("a", State.SUBMITTED, run.run_id, sent=True)
+    tick(dataset)
+    assert [job.canceled for job in emulator.jobs()] == [False]
+
+
+def test_a_run_without_an_id_is_not_taken_for_one_that_is_active(
+    shop: Shop, tick: Tick, left_behind: Callable[..., Submission], recorded: Callable[..., dg.DagsterRun]
+) -> None:
+    dataset = shop()
+    recorded(dataset, "shop_submit", Status.STARTED)
+    left_behind("a", State.PLANNED, None, sent=False)  # type: ignore[arg-type]
+    assert asked_for(tick(dataset)) == [("a", "a")]

@@ -1,0 +1,193 @@
+"""The resource: where its ledger is, who may use it, and what it never shows."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, scrape_do_assets
+from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.engine.errors import LedgerUrlError
+
+
+@pytest.fixture
+def emulator(token: str) -> Iterator[Emulator]:
+    """Slow enough that a job is seen before it ends."""
+    with Emulator(token=token, speed=50) as emulator:
+        yield emulator
+
+
+LAUNCHER = """
+from dagster._core.launcher import RunLauncher
+from dagster._serdes import ConfigurableClass
+
+class ElsewhereRunLauncher(RunLauncher, ConfigurableClass):
+    '''Stands for K8sRunLauncher, EcsRunLauncher and their like.'''
+
+    def __init__(self, inst_data=None):
+        self._inst_data = inst_data
+        super().__init__()
+
+    @property
+    def inst_data(self):
+        return self._inst_data
+
+    @classmethod
+    def config_type(cls):
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data, config_value):
+        return cls(inst_data)
+
+    def launch_run(self, context):
+        raise NotImplementedError
+
+    def terminate(self, run_id):
+        raise NotImplementedError
+"""
+
+
+@scrape_do_assets(name="shop")
+def shop(_context: dg.AssetExecutionContext) -> list[str]:
+    return ["http://127.0.0.1:1/"]
+
+
+def submit(instance: dg.DagsterInstance, emulator: Emulator, data: Path, **settings: Any) -> dg.ExecuteInProcessResult:
+    return dg.materialize(
+        [shop.assets[0]],
+        instance=instance,
+        raise_on_error=False,
+        resources={
+            "scrape_do": ScrapeDoResource(api_token=dg.EnvVar("TOKEN"), base_url=emulator.base_url, **settings),
+            "scrape_do_parquet": ScrapeDoParquetIOManager(base_uri=str(data)),
+        },
+    )
+
+
+@pytest.fixture(autouse=True)
+def _token(monkeypatch: pytest.MonkeyPatch, token: str) -> None:
+    monkeypatch.setenv("TOKEN", token)
+
+
+def home_with(tmp_path: Path, launcher: str | None) -> Path:
+    home = tmp_path / "home"
+    home.mkdir()
+    chosen = f"run_launcher: {{module: {launcher.replace(':', ', class: ')}}}\n" if launcher else ""
+    (home / "dagster.yaml").write_text(f"telemetry: {{enabled: false}}\n{chosen}")
+    return home
+
+
+@pytest.fixture
+def here(tmp_path: Path) -> Iterator[dg.DagsterInstance]:
+    """A deployment whose runs start on this machine."""
+    with dg.DagsterInstance.from_config(str(home_with(tmp_path, None))) as instance:
+        yield instance
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """A deployment whose runs start on other machines."""
+    (tmp_path / "elsewhere_launcher.py").write_text(LAUNCHER)
+    monkeypatch.syspath_prepend(tmp_path)
+    home = home_with(tmp_path, "elsewhere_launcher:ElsewhereRunLauncher")
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        yield instance
+
+
+def test_the_ledger_is_a_file_under_the_dagster_home(here: dg.DagsterInstance, emulator: Emulator, data: Path) -> None:
+    assert submit(here, emulator, data).success
+    assert (Path(here.root_directory) / "scrapedo" / "ledger.db").is_file()
+
+
+def test_the_ledger_can_be_elsewhere(here: dg.DagsterInstance, emulator: Emulator, data: Path, tmp_path: Path) -> None:
+    assert submit(here, emulator, data, ledger_url=f"sqlite:///{tmp_path / 'deep' / 'my.db'}").success
+    assert (tmp_path / "deep" / "my.db").is_file()
+    assert not (Path(here.root_directory) / "scrapedo").exists()
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_a_file_as_ledger_is_refused_where_runs_start_elsewhere(
+    elsewhere: dg.DagsterInstance, emulator: Emulator, data: Path, tmp_path: Path, named: bool
+) -> None:
+    settings = {"ledger_url": f"sqlite:///{tmp_path / 'my.db'}"} if named else {}
+    failed = submit(elsewhere, emulator, data, **settings)
+    [event] = [event for event in failed.all_events if event.is_run_failure]
+    told = str(event.job_failure_data.error)
+    assert "starts its runs with ElsewhereRunLauncher" in told
+    assert "Give ScrapeDoResource a `ledger_url` that all machines reach" in told
+    assert emulator.jobs() == []
+    assert emulator.requests() == {}
+    assert not (tmp_path / "my.db").exists()
+    assert not (Path(elsewhere.root_directory) / "scrapedo").exists()
+
+
+def test_a_server_as_ledger_is_not_refused_where_runs_start_elsewhere(elsewhere: dg.DagsterInstance) -> None:
+    resource = ScrapeDoResource(api_token="t", ledger_url="postgresql+psycopg://me:sesame@127.0.0.1:1/ledger")
+    with dg.build_resources({"scrape_do": resource}, instance=elsewhere) as resources:
+        assert "127.0.0.1" in repr(resources.scrape_do.ledger)
+        assert "sesame" not in repr(resources.scrape_do.ledger)
+
+
+def test_secrets_are_in_no_repr_event_or_file(
+    here: dg.DagsterInstance, emulator: Emulator, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The password is the canary too, for which every file of the home is looked through after the test.
+    url = f"postgresql+psycopg://me:{emulator.token}@127.0.0.1:1/ledger"
+    assert emulator.token not in repr(ScrapeDoResource(api_token=emulator.token, ledger_url=url))
+    monkeypatch.setenv("LEDGER_URL", url)
+    failed = submit(here, emulator, data, ledger_url=dg.EnvVar("LEDGER_URL"))
+    assert not failed.success
+    assert emulator.jobs() == []
+    events = "".join(dg.serialize_value(entry) for entry in here.all_logs(failed.run_id))
+    assert "127.0.0.1" in events  # the error of the database, which says where it was looked for
+    assert emulator.token not in events
+
+
+def test_a_ledger_url_that_is_none_is_refused_without_being_shown() -> None:
+    resource = ScrapeDoResource(api_token="t", ledger_url="me:sesame at database")
+    with pytest.raises(LedgerUrlError) as raised, resource.process_config_and_initialize_cm():
+        pass
+    assert "sesame" not in str(raised.value)
+    assert raised.value.__cause__ is None
+
+
+def test_outside_a_run_it_works_while_it_is_initialised(tmp_path: Path, emulator: Emulator) -> None:
+    resource = ScrapeDoResource(
+        api_token=dg.EnvVar("TOKEN"), base_url=emulator.base_url, ledger_url=f"sqlite:///{tmp_path / 'my.db'}"
+    )
+    with pytest.raises(dg.DagsterInvariantViolationError, match="process_config_and_initialize_cm"):
+        _ = resource.ledger
+    with resource.process_config_and_initialize_cm() as initialised:
+        assert initialised.ledger.find() == []
+        with initialised.client() as client:
+            assert client.get_user_info().available_credits
+
+
+def test_a_ledger_that_nobody_used_is_not_opened_to_be_closed(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'my.db'}"
+    with ScrapeDoResource(api_token="t", ledger_url=url).process_config_and_initialize_cm():
+        pass
+    assert not (tmp_path / "my.db").exists()
+
+
+def test_a_hasty_client_gives_up_before_a_killed_process_would(emulator: Emulator) -> None:
+    resource = ScrapeDoResource(api_token=emulator.token, base_url=emulator.base_url, request_timeout=600)
+    with resource.hasty_client() as client:
+        assert client._http.timeout.read == 2.0
+    short = ScrapeDoResource(api_token=emulator.token, base_url=emulator.base_url, request_timeout=1)
+    with short.hasty_client() as client:
+        assert client._http.timeout.read == 1.0
+
+
+@pytest.mark.parametrize("field", ["api_token", "ledger_url", "webhook_secret"])
+def test_asterisks_of_the_launchpad_are_not_taken_for_a_secret(field: str, emulator: Emulator, tmp_path: Path) -> None:
+    """Dagster writes them into the config that it proposes."""
+    settings = {"api_token": "t", "webhook_url": emulator.base_url, "webhook_secret": "s" * 24, field: "********"}
+    resource = ScrapeDoResource(base_url=emulator.base_url, **settings)
+    refused = pytest.raises(dg.DagsterInvariantViolationError, match=f"{field}.*Delete `resources:`")
+    with dg.DagsterInstance.ephemeral(tempdir=str(tmp_path)) as instance, refused:
+        dg.build_resources({"scrape_do": resource}, instance=instance).__enter__()
+    assert emulator.requests() == {}
