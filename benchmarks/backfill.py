@@ -26,7 +26,7 @@ storage in SQLite; the service is on the same machine.
 def ours(meter: Meter, *, url: str, partitions: int) -> dict[str, Any]:
     """The three assets of a dataset."""
     from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, build_scrape_do_assets
-    from scrapedo_dagster.engine.collection import coordinator as bring_home  # noqa: F401 - what a step loads
+    from scrapedo_dagster.engine.collection import coordinator as collect_generations  # noqa: F401 - what a step loads
 
     listed, days = urls(partitions * TARGETS), _days(partitions)
     first_of = {key: number * TARGETS for number, key in enumerate(days.get_partition_keys())}

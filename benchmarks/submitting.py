@@ -27,20 +27,20 @@ def ours(meter: Meter, *, url: str, targets: int, postgres: str | None) -> dict[
     """Plan, claim and send, with a new ledger."""
     from scrapedo_dagster.api import ScrapeDoAsyncAPIClient, ScrapeOptions
     from scrapedo_dagster.engine.ledger.ledger import Ledger
-    from scrapedo_dagster.engine.ledger.records import Scope, account_of
+    from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
     from scrapedo_dagster.engine.submission.submitter import Submitter
-    from scrapedo_dagster.engine.targets.target import entries_of
+    from scrapedo_dagster.engine.targets.target import validated_entries
 
     listed = urls(targets)
     with tempfile.TemporaryDirectory(prefix="scrapedo-benchmark-") as directory, ExitStack() as stack:
         ledger = Ledger(f"sqlite:///{directory}/ledger.db" if postgres is None else _schema_of(postgres))
         stack.callback(ledger.close)
         client = stack.enter_context(ScrapeDoAsyncAPIClient(TOKEN, base_url=url))
-        scope = Scope(account_of(TOKEN), "shop", None)
-        submitter = Submitter(ledger, client, scope, ScrapeOptions(), run_id="run", log=print)
+        ref = PartitionRef(account_fingerprint(TOKEN), "shop", None)
+        submitter = Submitter(ledger, client, ref, ScrapeOptions(), run_id="run", log=print)
         ledger.now()  # opens it
         with meter:
-            generation = submitter.begin(entries_of(listed, "raise"))
+            generation = submitter.begin(validated_entries(listed, "raise"))
             submissions = submitter.submit(generation.number)
         if [each.job_id is None for each in submissions] != [False] * -(-targets // BATCH):
             raise ValueError("not all is submitted")

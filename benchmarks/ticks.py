@@ -78,12 +78,12 @@ def _submit(ledger: Ledger, keys: list[str], jobs: int) -> None:
     """Record jobs as submitted, without what that costs."""
     import sqlalchemy as sa
 
-    from scrapedo_dagster.engine.ledger.records import RETENTION, account_of
+    from scrapedo_dagster.engine.ledger.records import RETENTION, account_fingerprint
     from scrapedo_dagster.engine.ledger.states import State
     from scrapedo_dagster.engine.ledger.tables import generations, submissions
 
     now = datetime.now(timezone.utc)
-    generation = {"account": account_of(TOKEN), "dataset": "shop", "generation": 1}
+    generation = {"account": account_fingerprint(TOKEN), "dataset": "shop", "generation": 1}
     rows = [
         {
             **generation,

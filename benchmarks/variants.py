@@ -93,15 +93,15 @@ def ours_whole(meter: Meter, **order: Any) -> dict[str, Any]:
 
 def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
     from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient, ScrapeOptions
-    from scrapedo_dagster.engine.collection.coordinator import Homecoming
+    from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
     from scrapedo_dagster.engine.collection.tables import Tables
     from scrapedo_dagster.engine.ledger.ledger import Ledger
-    from scrapedo_dagster.engine.ledger.records import Scope, account_of
-    from scrapedo_dagster.engine.polling.poller import refresh
+    from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
+    from scrapedo_dagster.engine.polling.poller import poll_jobs
     from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
     from scrapedo_dagster.engine.storage.tables import ParquetStore
     from scrapedo_dagster.engine.submission.submitter import Submitter
-    from scrapedo_dagster.engine.targets.target import entries_of
+    from scrapedo_dagster.engine.targets.target import validated_entries
 
     def client() -> AsyncScrapeDoAsyncAPIClient:
         return AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=order.url, max_concurrency=order.concurrency)
@@ -111,26 +111,26 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
         store = ParquetStore(str(directory / "data"))
         tables = Tables(store.table(["tasks"], TASKS_SCHEMA), store.table(["contents"], CONTENTS_SCHEMA), None)
         with ScrapeDoAsyncAPIClient(TOKEN, base_url=order.url) as blocking:
-            scope = Scope(account_of(TOKEN), "benchmark", None)
-            submitter = Submitter(ledger, blocking, scope, ScrapeOptions(), None, print)
-            homecoming = Homecoming(submitter, client, tables)
+            ref = PartitionRef(account_fingerprint(TOKEN), "benchmark", None)
+            submitter = Submitter(ledger, blocking, ref, ScrapeOptions(), None, print)
+            collector = PartitionCollector(submitter, client, tables)
 
             def submit() -> int:
-                begun = submitter.begin(entries_of(urls(order.tasks), "raise"))
+                begun = submitter.begin(validated_entries(urls(order.tasks), "raise"))
                 submitter.submit(begun.number)
                 return begun.number
 
             if submit_too:
-                ledger.count(scope.account, ())  # makes its tables
+                ledger.count(ref.account, ())  # makes its tables
                 order.begin()
                 with meter:
-                    homecoming.bring(submit(), job_timeout=timedelta(minutes=30))
+                    collector.wait_and_collect(submit(), job_timeout=timedelta(minutes=30))
             else:
                 generation = submit()
-                refresh(ledger, blocking, ledger.submissions(scope, generation))
+                poll_jobs(ledger, blocking, ledger.submissions_with_targets(ref, generation))
                 order.begin()
                 with meter:
-                    homecoming.bring(generation, job_timeout=timedelta(minutes=30))
+                    collector.wait_and_collect(generation, job_timeout=timedelta(minutes=30))
         return order.end()
 
 

@@ -156,17 +156,17 @@ def main() -> None:
 def _plan(url: str) -> None:
     """A submission that the deliveries are of."""
     from scrapedo_dagster.engine.ledger.ledger import Ledger
-    from scrapedo_dagster.engine.ledger.records import Scope
-    from scrapedo_dagster.engine.targets.target import entries_of
+    from scrapedo_dagster.engine.ledger.records import PartitionRef
+    from scrapedo_dagster.engine.targets.target import validated_entries
 
     ledger = Ledger(url)
-    entries = entries_of(["https://shop.example/"], "raise")
-    scope = Scope("0123456789ab" + "0" * 20, "shop", None)
-    ledger.plan(scope, 1, [entries], fingerprint="f", run_id=None)
+    entries = validated_entries(["https://shop.example/"], "raise")
+    ref = PartitionRef("0123456789ab" + "0" * 20, "shop", None)
+    ledger.plan(ref, 1, [entries], fingerprint="f", run_id=None)
     claimed = ledger.claim(ledger.get(1), run_id=None, fingerprint="f")
     if claimed is None:
         sys.exit("the ledger is somebody else's")
-    ledger.submitted(claimed, JOB, [])
+    ledger.mark_submitted(claimed, JOB, [])
     ledger.close()
 
 

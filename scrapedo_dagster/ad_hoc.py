@@ -11,7 +11,7 @@ from scrapedo_dagster.arguments import check_arguments, duration_of
 from scrapedo_dagster.assets import collect_job, results_asset
 from scrapedo_dagster.checks import build_checks
 from scrapedo_dagster.dataset import COLLECTS_TAG, Dataset, ScrapeDoDataset, ad_hoc_dataset, check_name
-from scrapedo_dagster.execution.ad_hoc_options import as_ordered
+from scrapedo_dagster.execution.ad_hoc_options import collector_with_recorded_options
 from scrapedo_dagster.ops import build_collect_op, build_submit_op
 from scrapedo_dagster.ops_config import SubmitTargetsConfig
 from scrapedo_dagster.sensors import dataset_sensor
@@ -81,7 +81,7 @@ def build_scrape_targets(
         dataset=made,
         assets=(
             jobs_spec.replace_attributes(partitions_def=made.partitions_def),
-            results_asset(made, result_specs, shared, as_ordered),
+            results_asset(made, result_specs, shared, collector_with_recorded_options),
         ),
         asset_checks=build_checks(made),
         jobs=(_scrape_job(made, job_name, pool, retry_policy), collecting),

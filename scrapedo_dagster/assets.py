@@ -13,7 +13,7 @@ from scrapedo_dagster.api import ScrapeOptions
 from scrapedo_dagster.arguments import check_arguments, duration_of
 from scrapedo_dagster.checks import build_checks
 from scrapedo_dagster.dataset import Dataset, ScrapeDoDataset, check_name
-from scrapedo_dagster.engine.targets.target import Target, entries_of
+from scrapedo_dagster.engine.targets.target import Target, validated_entries
 from scrapedo_dagster.io_manager import ParquetResource
 from scrapedo_dagster.partitions.context import context_of
 from scrapedo_dagster.resource import ScrapeDoResource
@@ -23,7 +23,7 @@ from scrapedo_dagster.targets import TargetsAsset, TargetsFile, placeholders_of
 from scrapedo_dagster.translator import ScrapeDoTranslator, table_specs
 
 if TYPE_CHECKING:
-    from scrapedo_dagster.execution.steps import HomecomingOf
+    from scrapedo_dagster.execution.steps import CollectorFactory
 
 TargetsFunction: TypeAlias = Callable[[dg.AssetExecutionContext], Iterable[str | Target]]
 Targets: TypeAlias = TargetsFunction | Iterable[str | Target] | TargetsFile | TargetsAsset
@@ -294,7 +294,7 @@ def _checked_targets(
             )
         targets = tuple(targets)
         try:
-            entries_of(targets, on_invalid_target)
+            validated_entries(targets, on_invalid_target)
         except ValueError as error:
             raise dg.DagsterInvalidDefinitionError(f"{where}: targets: {error}") from None
     return targets
@@ -317,19 +317,19 @@ def results_asset(
     dataset: Dataset,
     specs: Sequence[dg.AssetSpec],
     shared: Mapping[str, Any],
-    homecoming: "HomecomingOf | None" = None,
+    collector: "CollectorFactory | None" = None,
 ) -> dg.AssetsDefinition:
-    """The multi-asset with `tasks` and `contents`, which collects. `homecoming` is the usual one by default."""
+    """The multi-asset with `tasks` and `contents`, which collects. `collector` is the usual one by default."""
 
     @dg.multi_asset(name=f"{dataset.name}__results", specs=specs, **shared)
     def results(
         context: dg.AssetExecutionContext, scrape_do: ScrapeDoResource, scrape_do_parquet: ParquetResource
     ) -> Iterator[dg.MaterializeResult[None]]:
         # Not before the step: it loads pyarrow, SQLAlchemy and an HTTP client.
-        from scrapedo_dagster.execution.session import Workplace
+        from scrapedo_dagster.execution.session import StepSession
         from scrapedo_dagster.execution.steps import collect_step
 
-        yield from collect_step(context, scrape_do, scrape_do_parquet, dataset, homecoming or Workplace.homecoming)
+        yield from collect_step(context, scrape_do, scrape_do_parquet, dataset, collector or StepSession.collector)
 
     return results
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from scrapedo_dagster.engine.ledger.ledger import Ledger
 
 _SECRETS = ("api_token", "ledger_url", "webhook_secret", "webhook_inbox")
-_HASTY_TIMEOUT = 2.0
+_SHORT_TIMEOUT = 2.0
 
 
 class ScrapeDoResource(dg.ConfigurableResource[Any]):
@@ -139,9 +139,9 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
     @property
     def account(self) -> str:
         """How the ledger calls this account: a fingerprint of the token."""
-        from scrapedo_dagster.engine.ledger.records import account_of
+        from scrapedo_dagster.engine.ledger.records import account_fingerprint
 
-        return account_of(self.api_token)
+        return account_fingerprint(self.api_token)
 
     @property
     def webhook(self) -> Webhook | None:
@@ -173,7 +173,7 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
 
         return AsyncScrapeDoAsyncAPIClient(**self._client_settings())
 
-    def hasty_client(self, timeout: float = _HASTY_TIMEOUT) -> ScrapeDoAsyncAPIClient:
+    def short_timeout_client(self, timeout: float = _SHORT_TIMEOUT) -> ScrapeDoAsyncAPIClient:
         """A blocking client that soon gives up: for an interrupt, or a sensor's tick, that must end in time."""
         from scrapedo_dagster.api import Backoff, RetryPolicy, ScrapeDoAsyncAPIClient
 

@@ -70,18 +70,18 @@ class TargetsFile:
             TargetSourceError: the file does not exist, cannot be read, has no such column, no targets, or empty cells.
         """
         from scrapedo_dagster.engine.errors import TargetSourceError
-        from scrapedo_dagster.engine.storage.location import Place
+        from scrapedo_dagster.engine.storage.location import Location
         from scrapedo_dagster.engine.targets.readers import read_targets
 
-        place = Place(self._filled(partition_key))
-        what = f"The file of targets {place.shown!r}"
+        location = Location(self._filled(partition_key))
+        what = f"The file of targets {location.shown!r}"
         if partition_key is not None:
             what += f", for partition {str(partition_key)!r},"
         try:
-            file_format = _format_of(place.uri)
+            file_format = _format_of(location.uri)
         except ValueError as error:
             raise TargetSourceError(f"{what} cannot be read: {error}") from None
-        return read_targets(place, file_format, _columns(self), what)
+        return read_targets(location, file_format, _columns(self), what)
 
     def _filled(self, partition_key: str | None) -> str:
         if partition_key is None:

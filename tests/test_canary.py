@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope
+from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.targets.target import Entry
 
 FindCanary = Callable[[Path], list[str]]
@@ -70,11 +70,15 @@ def test_it_is_found_in_the_ledger_also_where_that_compresses(
 ) -> None:
     ledger = Ledger(f"sqlite:///{elsewhere / 'ledger.db'}")
     ledger.plan(
-        Scope("a", "shop", None), 1, [(Entry(0, f"https://a.example/?{'x' * 99}"),)], fingerprint="f", run_id=None
+        PartitionRef("a", "shop", None),
+        1,
+        [(Entry(0, f"https://a.example/?{'x' * 99}"),)],
+        fingerprint="f",
+        run_id=None,
     )
     assert find_canary(elsewhere) == []
     url = f"https://a.example/?token={canary}"
-    ledger.plan(Scope("a", "shop", None), 2, [(Entry(0, url),) * 9], fingerprint="f", run_id=None)
+    ledger.plan(PartitionRef("a", "shop", None), 2, [(Entry(0, url),) * 9], fingerprint="f", run_id=None)
     assert str(elsewhere / "ledger.db") in find_canary(elsewhere)
     ledger.close()
 

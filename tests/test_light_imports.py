@@ -13,13 +13,13 @@ HEAVY = ["aiohttp", "alembic", "httpx", "numpy", "pandas", "pyarrow", "sqlalchem
 WATCH = """
 import sys, traceback
 
-class Watch:
+class JobPoller:
     def find_spec(self, name, path, target=None):
         if name in HEAVY:
             frames = [(f.filename, f.lineno) for f in traceback.extract_stack()[:-1] if "importlib" not in f.filename]
             print(name, "is loaded:", " -> ".join(f"{file}:{line}" for file, line in frames))
 
-sys.meta_path.insert(0, Watch())
+sys.meta_path.insert(0, JobPoller())
 """
 
 DATASET = """

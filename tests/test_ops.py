@@ -445,7 +445,7 @@ def test_terminating_a_run_that_waits_cancels_its_jobs(
         os.kill(os.getpid(), signal.SIGINT)
         time.sleep(5)
 
-    monkeypatch.setattr(scrapedo_dagster.execution.steps, "bring_home", terminated)
+    monkeypatch.setattr(scrapedo_dagster.execution.steps, "collect_generations", terminated)
     assert "The run was terminated; 1 Scrape.do jobs were canceled" in failure_of(launch(targets=pages("a")))
     assert [job.canceled for job in emulator.jobs()] == [True]
     assert instance.get_runs()[0].status == dg.DagsterRunStatus.CANCELED

@@ -175,10 +175,10 @@ def test_a_ledger_that_nobody_used_is_not_opened_to_be_closed(tmp_path: Path) ->
 
 def test_a_hasty_client_gives_up_before_a_killed_process_would(emulator: Emulator) -> None:
     resource = ScrapeDoResource(api_token=emulator.token, base_url=emulator.base_url, request_timeout=600)
-    with resource.hasty_client() as client:
+    with resource.short_timeout_client() as client:
         assert client._http.timeout.read == 2.0
     short = ScrapeDoResource(api_token=emulator.token, base_url=emulator.base_url, request_timeout=1)
-    with short.hasty_client() as client:
+    with short.short_timeout_client() as client:
         assert client._http.timeout.read == 1.0
 
 

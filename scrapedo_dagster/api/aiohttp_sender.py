@@ -15,7 +15,7 @@ import httpx
 import yarl
 
 from scrapedo_dagster.api.headers import Admit, TokenAuth, length_of, standard_headers
-from scrapedo_dagster.api.retry import Outcome
+from scrapedo_dagster.api.retry import AttemptOutcome
 from scrapedo_dagster.api.steps import Call
 
 
@@ -38,7 +38,7 @@ class AiohttpSender:
         self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
 
-    async def send(self, call: Call, admit: Admit | None = None) -> Outcome:
+    async def send(self, call: Call, admit: Admit | None = None) -> AttemptOutcome:
         """The answer with its body, or the error that came instead of it."""
         self._session = self._session or self._connect()
         headers, body = None, None

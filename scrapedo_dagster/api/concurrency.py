@@ -9,7 +9,7 @@ from types import TracebackType
 
 import httpx
 
-from scrapedo_dagster.api.retry import Outcome
+from scrapedo_dagster.api.retry import AttemptOutcome
 
 
 class AdaptiveConcurrency:
@@ -59,7 +59,7 @@ class AdaptiveConcurrency:
     ) -> None:
         self.release()
 
-    def heard(self, outcome: Outcome, *, halved: int) -> None:
+    def heard(self, outcome: AttemptOutcome, *, halved: int) -> None:
         """What came of a request. `halved` is what the attribute was when the request was sent."""
         if _is_too_busy(outcome):
             if halved == self.halved:
@@ -77,7 +77,7 @@ class AdaptiveConcurrency:
                 waiting.set_result(None)
 
 
-def _is_too_busy(outcome: Outcome) -> bool:
+def _is_too_busy(outcome: AttemptOutcome) -> bool:
     if isinstance(outcome, httpx.Response):
         return outcome.status_code == 429
     return isinstance(outcome, httpx.TimeoutException)

@@ -22,7 +22,7 @@ from scrapedo_dagster.api.errors import (
     SubmissionUncertainError,
     UnparsableResponseError,
 )
-from scrapedo_dagster.api.retry import Outcome, retry_after
+from scrapedo_dagster.api.retry import AttemptOutcome, retry_after
 from scrapedo_dagster.api.steps import Call
 
 _DETAIL = 300  # characters of the service's own words that a message repeats
@@ -47,7 +47,7 @@ _OTHER_ADVICE = "This status is not documented: check the base URL and what stan
 
 
 def failure(
-    call: Call, outcome: Outcome, attempts: int, unreadable: ValidationError | None, *, base_url: str, token: str
+    call: Call, outcome: AttemptOutcome, attempts: int, unreadable: ValidationError | None, *, base_url: str, token: str
 ) -> ScrapeDoError:
     """The error for no answer, for an answer that is no success, or for a success that was `unreadable`."""
 

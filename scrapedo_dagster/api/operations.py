@@ -38,7 +38,7 @@ from scrapedo_dagster.api.responses import (
     UnavailableTask,
     UserInformation,
 )
-from scrapedo_dagster.api.retry import Backoff, Outcome, RetryPolicy, never_arrived
+from scrapedo_dagster.api.retry import AttemptOutcome, Backoff, RetryPolicy, never_arrived
 from scrapedo_dagster.api.steps import Call, Operation, Sleep, Together
 
 T = TypeVar("T")
@@ -165,7 +165,7 @@ class Operations:
         retry = retry or self._retry
         attempt = 0
         while True:
-            outcome: Outcome = yield call
+            outcome: AttemptOutcome = yield call
             unreadable: ValidationError | None = None
             if isinstance(outcome, httpx.Response) and outcome.is_success:
                 try:

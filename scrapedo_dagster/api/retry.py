@@ -10,7 +10,7 @@ from typing import TypeAlias
 
 import httpx
 
-Outcome: TypeAlias = httpx.Response | httpx.RequestError
+AttemptOutcome: TypeAlias = httpx.Response | httpx.RequestError
 """What sending a request brought: an answer, or none."""
 
 _NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -61,7 +61,7 @@ class RetryPolicy:
         if self.attempts < 1:
             raise ValueError(f"attempts={self.attempts}: at least 1 request has to be sent")
 
-    def pause_before_retry(self, outcome: Outcome, *, idempotent: bool, attempt: int) -> float | None:
+    def pause_before_retry(self, outcome: AttemptOutcome, *, idempotent: bool, attempt: int) -> float | None:
         """Seconds to wait before the next attempt, or None if there must be none.
 
         `attempt` counts from 0; `outcome` is what the last attempt brought. A success is an outcome to repeat
@@ -75,7 +75,7 @@ class RetryPolicy:
         return asked if asked <= self.max_retry_after else None
 
 
-def never_arrived(outcome: Outcome) -> bool:
+def never_arrived(outcome: AttemptOutcome) -> bool:
     """Whether the service certainly did not act on the request: not connected, or answered with a refusal.
 
     408 is a refusal by its number, but a gateway sends it for a request that may have gone through.
@@ -85,7 +85,7 @@ def never_arrived(outcome: Outcome) -> bool:
     return isinstance(outcome, _NEVER_ARRIVED)
 
 
-def _may_repeat(idempotent: bool, outcome: Outcome) -> bool:
+def _may_repeat(idempotent: bool, outcome: AttemptOutcome) -> bool:
     if isinstance(outcome, httpx.Response):
         repeatable = outcome.is_success or outcome.status_code >= 500
         return outcome.status_code == 429 or (idempotent and repeatable)

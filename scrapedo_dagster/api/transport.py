@@ -9,7 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from scrapedo_dagster.api.headers import _TOKEN, Admit, TokenAuth, length_of, standard_headers
-from scrapedo_dagster.api.retry import Outcome
+from scrapedo_dagster.api.retry import AttemptOutcome
 from scrapedo_dagster.api.steps import Call
 
 DEFAULT_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
@@ -48,7 +48,7 @@ class Sender:
             follow_redirects=False,
         )
 
-    def send(self, call: Call) -> Outcome:
+    def send(self, call: Call) -> AttemptOutcome:
         """The answer, or the error that came instead of it, which has no token."""
         try:
             return self._http.request(call.method, call.path, params=call.params, json=call.json)
@@ -65,7 +65,7 @@ class AsyncSender(Protocol):
 
     timeout: httpx.Timeout
 
-    async def send(self, call: Call, admit: Admit | None = None) -> Outcome:
+    async def send(self, call: Call, admit: Admit | None = None) -> AttemptOutcome:
         """The answer with its body, or the error that came instead of it, which has no token."""
 
     async def aclose(self) -> None:
@@ -88,7 +88,7 @@ class HttpxSender:
             follow_redirects=False,
         )
 
-    async def send(self, call: Call, admit: Admit | None = None) -> Outcome:
+    async def send(self, call: Call, admit: Admit | None = None) -> AttemptOutcome:
         """The answer with its body, or the error that came instead of it, which has no token."""
         request = self._http.build_request(call.method, call.path, params=call.params, json=call.json)
         try:

@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from scrapedo_dagster.emulator.faults import Faults, FaultsError
-from scrapedo_dagster.emulator.settings import DEFAULT_PORT, DEFAULT_TOKEN, Plan, Settings, SettingsError
+from scrapedo_dagster.emulator.settings import (
+    DEFAULT_PORT,
+    DEFAULT_TOKEN,
+    EmulatorSettings,
+    EmulatorSettingsError,
+    Plan,
+)
 
 if TYPE_CHECKING:
     from scrapedo_dagster.emulator.server import Emulator
@@ -54,7 +60,7 @@ def emulator(host: str, port: int, plan: Plan, token: str | None, speed: float, 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("scrapedo_dagster.emulator").setLevel(logging.INFO)
     try:
-        settings = Settings(
+        settings = EmulatorSettings(
             host=host,
             port=port,
             plan=plan,
@@ -63,7 +69,7 @@ def emulator(host: str, port: int, plan: Plan, token: str | None, speed: float, 
             faults=Faults.load(faults_file) if faults_file else Faults(),
         )
         serve(settings, lambda running: _announce(running, shows_token=not token))
-    except (FaultsError, SettingsError) as error:
+    except (FaultsError, EmulatorSettingsError) as error:
         raise click.ClickException(str(error)) from error
     except PortInUseError as error:
         raise click.ClickException(f"{error.strerror}; choose another with --host and --port") from error

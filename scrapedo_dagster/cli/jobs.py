@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
     from scrapedo_dagster.engine.ledger.ledger import Ledger
-    from scrapedo_dagster.engine.ledger.records import Submission
+    from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -134,7 +134,7 @@ def cancel(
     """
     if bool(submission_ids) == bool(dataset) or (partition is not None and not dataset):
         raise click.UsageError("give either ids, or --dataset (and --partition)")
-    from scrapedo_dagster.engine.submission.cancel import Fate, Outcome, cancel_all
+    from scrapedo_dagster.engine.submission.cancel import Cancellation, CancelResult, cancel_all
 
     with _opened(ledger_url) as ledger, _client(base_url) as (client, account):
         if dataset:
@@ -153,10 +153,10 @@ def cancel(
         if not chosen and not as_json:
             click.echo("Nothing to cancel.")
         for each in chosen:
-            outcome = outcomes.get(each.id) or Outcome(each, Fate.ENDED)
-            _tell(outcome.submission, outcome.fate.value, _words_of_fate(outcome), as_json)
+            outcome = outcomes.get(each.id) or Cancellation(each, CancelResult.ENDED)
+            _tell(outcome.submission, outcome.result.value, _words_of_fate(outcome), as_json)
         _warn_of_siblings(ledger, chosen, as_json)
-    if any(outcome.fate == Fate.LEFT for outcome in outcomes.values()):
+    if any(outcome.result == CancelResult.LEFT for outcome in outcomes.values()):
         raise SystemExit(1)
 
 
@@ -164,7 +164,7 @@ def cancel(
 @_ledger_option
 @_service_option
 @_json_option
-def settle(ledger_url: str | None, base_url: str, as_json: bool) -> None:
+def reconcile(ledger_url: str | None, base_url: str, as_json: bool) -> None:
     """Find out what became of submissions whose answer is lost, or whose worker died while it sent them.
 
     Looks for each in Scrape.do's list of jobs. Found: it is adopted. Certainly not there: the next run of its
@@ -173,14 +173,14 @@ def settle(ledger_url: str | None, base_url: str, as_json: bool) -> None:
     from scrapedo_dagster.api import ScrapeDoError
 
     with _opened(ledger_url) as ledger, _client(base_url) as (client, account):
-        unsettled = ledger.find(states=[State.SUBMITTING, State.UNCERTAIN])
-        ours = _of_account(unsettled, account)
+        unconfirmed = ledger.find(states=[State.SUBMITTING, State.UNCERTAIN])
+        ours = _of_account(unconfirmed, account)
         if not ours and not as_json:
-            click.echo("Nothing to settle.")
+            click.echo("Nothing to reconcile.")
         is_left = False
         for each in ours:
             try:
-                found, words = _settle(ledger, client, each)
+                found, words = _reconcile(ledger, client, each)
             except ScrapeDoError as error:
                 found, words = "left", f"Scrape.do could not be asked: {error}"
             is_left = is_left or found == "left"
@@ -189,32 +189,35 @@ def settle(ledger_url: str | None, base_url: str, as_json: bool) -> None:
         raise SystemExit(1)
 
 
-def _settle(ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: Submission) -> tuple[str, str]:
+def _reconcile(ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: SubmissionWithTargets) -> tuple[str, str]:
     """What was found, as one word and in words."""
     from scrapedo_dagster.engine.errors import LostClaimError
-    from scrapedo_dagster.engine.submission.reconcile import Patience
-    from scrapedo_dagster.engine.submission.reconcile import settle as settle_one
+    from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
+    from scrapedo_dagster.engine.submission.reconcile import reconcile as reconcile_one
 
-    patience = Patience()
+    claim_policy = ClaimPolicy()
     age = ledger.now() - (submission.claimed_at or submission.planned_at)
-    if submission.state == State.SUBMITTING and age <= patience.lease:
+    if submission.state == State.SUBMITTING and age <= claim_policy.lease:
         run = f"run {submission.run_id}" if submission.run_id else "a worker"
         return "left", (
-            f"{run} is sending it since {_seconds(age)} s, as far as the ledger knows; if it has died, settle again in "
-            f"{_seconds(patience.lease - age)} s"
+            f"{run} has been sending it for {_seconds(age)} s; if it is dead, reconcile again in "
+            f"{_seconds(claim_policy.lease - age)} s"
         )
     try:
-        settled = settle_one(ledger, client, submission, patience)
+        reconciled = reconcile_one(ledger, client, submission, claim_policy)
     except LostClaimError:
-        return "moved", f"another worker has settled it: it is {ledger.get(submission.id).state.value}"
-    if settled is None:
-        wait = patience.settle_after - age
-        when = f"settle again in {_seconds(wait)} s" if wait > timedelta(0) else "settle again later"
+        return "moved", f"another worker has reconciled it: it is {ledger.get(submission.id).state.value}"
+    if reconciled is None:
+        wait = claim_policy.absent_after - age
+        when = f"reconcile again in {_seconds(wait)} s" if wait > timedelta(0) else "reconcile again later"
         return "left", f"cannot be told yet: it is on no list of Scrape.do, and may still arrive; {when}"
-    if settled.state == State.SUBMITTED:
-        canceled = any(each.state == State.CANCELED for each in ledger.submissions(settled.scope, settled.generation))
-        unwanted = f"; its generation was canceled: `scrapedo-dagster jobs cancel {settled.id}`" if canceled else ""
-        return "adopted", f"it is job {settled.job_id}{unwanted}"
+    if reconciled.state == State.SUBMITTED:
+        canceled = any(
+            each.state == State.CANCELED
+            for each in ledger.submissions_with_targets(reconciled.ref, reconciled.generation)
+        )
+        unwanted = f"; its generation was canceled: `scrapedo-dagster jobs cancel {reconciled.id}`" if canceled else ""
+        return "adopted", f"it is job {reconciled.job_id}{unwanted}"
     return "planned", "it never arrived at Scrape.do: the next run of its partition submits it"
 
 
@@ -227,19 +230,19 @@ def _words_of_fate(outcome: Any) -> str:
         if state in {State.FINISHED, State.EXPIRED}
         else f"there is nothing to cancel: it is {state.value}",
         "left": f"could not be canceled and may go on: {outcome.reason}",
-    }[outcome.fate.value]
+    }[outcome.result.value]
 
 
-def _warn_of_siblings(ledger: Ledger, chosen: Sequence[Submission], as_json: bool) -> None:
+def _warn_of_siblings(ledger: Ledger, chosen: Sequence[SubmissionWithTargets], as_json: bool) -> None:
     ids = {each.id for each in chosen}
-    generations = {(each.scope, each.generation) for each in chosen}
-    for scope, generation in sorted(generations, key=str):
-        submissions = ledger.submissions(scope, generation)
+    generations = {(each.ref, each.generation) for each in chosen}
+    for ref, generation in sorted(generations, key=str):
+        submissions = ledger.submissions_with_targets(ref, generation)
         others = [each for each in submissions if each.state in OPEN and each.id not in ids]
         if others and any(each.state == State.CANCELED for each in submissions):
             listed = " ".join(str(each.id) for each in others)
             click.echo(
-                f"Warning: {scope}, generation {generation} has other open submissions, which are not collected until "
+                f"Warning: {ref}, generation {generation} has other open submissions, which are not collected until "
                 "its jobs are materialised again, now that it is canceled in part: "
                 f"scrapedo-dagster jobs cancel {listed}",
                 err=True,
@@ -312,7 +315,7 @@ def _must_be_there(url: sa.URL) -> None:
 def _client(base_url: str) -> Iterator[tuple[ScrapeDoAsyncAPIClient, str]]:
     """The client of the account whose token is in the environment, and how the ledger calls that account."""
     from scrapedo_dagster.api import RetryPolicy, ScrapeDoAsyncAPIClient
-    from scrapedo_dagster.engine.ledger.records import account_of
+    from scrapedo_dagster.engine.ledger.records import account_fingerprint
 
     token = os.environ.get(_TOKEN_VARIABLE)
     if not token:
@@ -322,11 +325,11 @@ def _client(base_url: str) -> Iterator[tuple[ScrapeDoAsyncAPIClient, str]]:
     except ValueError as error:
         raise click.ClickException(str(error)) from error
     with client:
-        yield client, account_of(token)
+        yield client, account_fingerprint(token)
 
 
-def _of_account(submissions: Sequence[Submission], account: str) -> list[Submission]:
-    ours = [each for each in submissions if each.scope.account == account]
+def _of_account(submissions: Sequence[SubmissionWithTargets], account: str) -> list[SubmissionWithTargets]:
+    ours = [each for each in submissions if each.ref.account == account]
     if len(ours) < len(submissions):
         click.echo(
             f"{len(submissions) - len(ours)} submissions are of other accounts than that of {_TOKEN_VARIABLE} "
@@ -336,16 +339,16 @@ def _of_account(submissions: Sequence[Submission], account: str) -> list[Submiss
     return ours
 
 
-def _refuse_other_accounts(submissions: Sequence[Submission], account: str) -> None:
+def _refuse_other_accounts(submissions: Sequence[SubmissionWithTargets], account: str) -> None:
     for each in submissions:
-        if each.scope.account != account:
+        if each.ref.account != account:
             raise click.ClickException(
-                f"submission {each.id} is of another account ({each.scope.account[:_SHOWN_OF_ACCOUNT]}) than that of "
+                f"submission {each.id} is of another account ({each.ref.account[:_SHOWN_OF_ACCOUNT]}) than that of "
                 f"{_TOKEN_VARIABLE} ({account[:_SHOWN_OF_ACCOUNT]}; fingerprints of the tokens): nothing was canceled."
             )
 
 
-def _get(ledger: Ledger, submission_id: int) -> Submission:
+def _get(ledger: Ledger, submission_id: int) -> SubmissionWithTargets:
     from scrapedo_dagster.engine.errors import LedgerError
 
     try:
@@ -361,21 +364,23 @@ def _states(names: Sequence[str]) -> set[State]:
     return chosen
 
 
-def _matching(submissions: Sequence[Submission], dataset: str | None, partition: str | None) -> list[Submission]:
+def _matching(
+    submissions: Sequence[SubmissionWithTargets], dataset: str | None, partition: str | None
+) -> list[SubmissionWithTargets]:
     return [
         each
         for each in submissions
-        if dataset in {None, each.scope.dataset} and (partition is None or partition == each.scope.partition)
+        if dataset in {None, each.ref.dataset} and (partition is None or partition == each.ref.partition)
     ]
 
 
-def _as_dict(submission: Submission) -> dict[str, Any]:
+def _as_dict(submission: SubmissionWithTargets) -> dict[str, Any]:
     """One submission for scripts: these keys stay."""
     return {
         "id": submission.id,
-        "account": submission.scope.account,
-        "dataset": submission.scope.dataset,
-        "partition": submission.scope.partition,
+        "account": submission.ref.account,
+        "dataset": submission.ref.dataset,
+        "partition": submission.ref.partition,
         "generation": submission.generation,
         "batch": submission.batch,
         "attempt": submission.attempt,
@@ -404,11 +409,11 @@ def _seconds(value: timedelta) -> int:
     return max(1, round(value.total_seconds()))
 
 
-def _tell(submission: Submission, found: str, words: str, as_json: bool) -> None:
+def _tell(submission: SubmissionWithTargets, found: str, words: str, as_json: bool) -> None:
     if as_json:
         _tell_json({**_as_dict(submission), "found": found, "message": words})
     else:
-        click.echo(f"{submission.id}  {submission.scope}, batch {submission.batch}: {words}")
+        click.echo(f"{submission.id}  {submission.ref}, batch {submission.batch}: {words}")
 
 
 def _tell_json(value: dict[str, Any]) -> None:

@@ -11,18 +11,18 @@ import dagster as dg
 from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, field_validator, model_validator
 from typing_extensions import Self
 
-from scrapedo_dagster.component.schema import Settings
+from scrapedo_dagster.component.schema import ComponentModel
 from scrapedo_dagster.dataset import ScrapeDoDataset
 
 
-class Checks(Settings):
+class Checks(ComponentModel):
     """When the checks of a dataset warn."""
 
     min_success_ratio: float = Field(default=0.9, ge=0, le=1)
     """When a smaller part of the targets succeeded."""
 
 
-class Retries(Settings):
+class Retries(ComponentModel):
     """When a step that failed is run again, in the same run."""
 
     max_retries: int = Field(default=1, ge=0)
@@ -40,7 +40,7 @@ class Retries(Settings):
         )
 
 
-class AssetsOfDataset(Settings, ABC):
+class AssetsOfDataset(ComponentModel, ABC):
     """Three assets, their checks and jobs."""
 
     name: str = Field(pattern="^[A-Za-z0-9_]+$")

@@ -13,11 +13,11 @@ from scrapedo_dagster.component.asset_settings import AssetsOfDataset
 from scrapedo_dagster.component.dataset import DatasetAttributes
 from scrapedo_dagster.component.resources import Resources
 from scrapedo_dagster.component.scaffolder import ScrapeDoScaffolder
-from scrapedo_dagster.component.schema import Settings, YamlModel, refused
+from scrapedo_dagster.component.schema import ComponentModel, YamlModel, refused
 from scrapedo_dagster.sensors import build_scrape_do_sensor
 
 
-class SensorSettings(Settings):
+class SensorSettings(ComponentModel):
     """The completion sensor, one for all datasets of the component."""
 
     name: str | None = None

@@ -14,22 +14,22 @@ from scrapedo_dagster.api import ScrapeOptions
 from scrapedo_dagster.assets import build_scrape_do_assets
 from scrapedo_dagster.component.asset_settings import AssetsOfDataset
 from scrapedo_dagster.component.partitions import Partitions
-from scrapedo_dagster.component.schema import Settings, refused, yaml_schema
+from scrapedo_dagster.component.schema import ComponentModel, refused, yaml_schema
 from scrapedo_dagster.dataset import ScrapeDoDataset
 from scrapedo_dagster.engine.errors import InvalidTargetsError
-from scrapedo_dagster.engine.targets.target import Target, entries_of
+from scrapedo_dagster.engine.targets.target import Target, validated_entries
 from scrapedo_dagster.targets import TargetsAsset, TargetsFile, placeholders_of
 from scrapedo_dagster.translator import ScrapeDoTable, ScrapeDoTranslator
 
 
-class ListedTarget(Settings):
+class ListedTarget(ComponentModel):
     """A URL with a key of yours."""
 
     url: str
     key: str | None = None
 
 
-class TargetsElsewhere(Settings):
+class TargetsElsewhere(ComponentModel):
     """Targets from a file, or from an upstream asset: exactly one of them."""
 
     model_config = ConfigDict(json_schema_extra={"oneOf": [{"required": ["file"]}, {"required": ["asset"]}]})
@@ -57,7 +57,7 @@ class TargetsElsewhere(Settings):
         return TargetsAsset(dg.AssetKey.from_user_string(str(self.asset)), self.column, self.key_column)
 
 
-class SingleRun(Settings):
+class SingleRun(ComponentModel):
     """All partitions of a backfill in one run."""
 
     type: Literal["single_run"]
@@ -66,7 +66,7 @@ class SingleRun(Settings):
         return dg.BackfillPolicy.single_run()
 
 
-class MultiRun(Settings):
+class MultiRun(ComponentModel):
     """So many partitions of a backfill in one run."""
 
     type: Literal["multi_run"]
@@ -176,7 +176,7 @@ class DatasetAttributes(AssetsOfDataset):
             if isinstance(targets, TargetsFile):
                 targets.check_placeholders(placeholders_of(partitions_def))
             elif isinstance(targets, list):
-                entries_of(targets, self.on_invalid_target)
+                validated_entries(targets, self.on_invalid_target)
         except InvalidTargetsError as error:
             raise refused(self, {("targets", index): reason for index, reason in error.reasons.items()}) from None
         except ValueError as error:

@@ -9,10 +9,10 @@ import dagster as dg
 from pydantic import Field, model_validator
 from typing_extensions import Self
 
-from scrapedo_dagster.component.schema import Settings
+from scrapedo_dagster.component.schema import ComponentModel
 
 
-class _Partitions(Settings, ABC):
+class _Partitions(ComponentModel, ABC):
     @abstractmethod
     def definition(self) -> dg.PartitionsDefinition[Any]:
         """Dagster's definition of them."""

@@ -12,7 +12,7 @@ from typing_extensions import Self
 
 from scrapedo_dagster.api import DEFAULT_BASE_URL
 from scrapedo_dagster.api.requests import check_target
-from scrapedo_dagster.component.schema import Settings, refused
+from scrapedo_dagster.component.schema import ComponentModel, refused
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.resource import ScrapeDoResource
 
@@ -46,7 +46,7 @@ def _default(name: str) -> Any:
     return ScrapeDoResource.model_fields[name].default
 
 
-class Resources(Settings):
+class Resources(ComponentModel):
     """The resources `scrape_do` and `scrape_do_parquet`, for the whole project."""
 
     model_config = ConfigDict(

@@ -23,7 +23,7 @@ _TEMPLATE = {"type": "string", "pattern": r"\{\{"}
 _ABOUT = ("title", "description", "default", "examples")
 
 
-class Settings(dg.Model):
+class ComponentModel(dg.Model):
     """A part of a component: fields with what is said of them, and errors that do not repeat what may be secret."""
 
     model_config = ConfigDict(use_attribute_docstrings=True, hide_input_in_errors=True)
@@ -40,8 +40,8 @@ def refused(model: BaseModel, reasons: Mapping[tuple[str | int, ...], str]) -> V
     )
 
 
-class YamlModel(dg.Resolvable, Settings):
-    """Settings whose fields, and those of settings in them, are given in YAML as they are, or as templates."""
+class YamlModel(dg.Resolvable, ComponentModel):
+    """ComponentModel whose fields, and those of settings in them, are given in YAML as they are, or as templates."""
 
     @classmethod
     def model(cls) -> type[BaseModel]:

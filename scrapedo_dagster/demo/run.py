@@ -22,7 +22,7 @@ from scrapedo_dagster.api import RetryPolicy, ScrapeDoAsyncAPIClient, ScrapeDoEr
 from scrapedo_dagster.demo.definitions import DATASET, DAYS
 from scrapedo_dagster.demo.services import LEDGER_URL, DemoError, Services, demo_services, program
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, Submission, account_of
+from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.storage.summary import Summary, summarize
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 
@@ -76,8 +76,8 @@ def _scrape(services: Services) -> dict[str, float]:
         for day, bar in bars.items():
             progress.start_task(bar)
             began = time.monotonic()
-            scope = Scope(account_of(services.token), DATASET, day)
-            _launch(services, day, _Bar(progress, bar, client, scope))
+            ref = PartitionRef(account_fingerprint(services.token), DATASET, day)
+            _launch(services, day, _Bar(progress, bar, client, ref))
             seconds[day] = time.monotonic() - began
             progress.stop_task(bar)
     return seconds
@@ -109,13 +109,13 @@ def _reason_in(log: Path) -> str:
 class _Bar:
     """One day's progress, asked from Scrape.do itself: which tasks of the recorded jobs have ended."""
 
-    def __init__(self, progress: Progress, bar: TaskID, client: ScrapeDoAsyncAPIClient, scope: Scope) -> None:
+    def __init__(self, progress: Progress, bar: TaskID, client: ScrapeDoAsyncAPIClient, ref: PartitionRef) -> None:
         self._progress = progress
         self._bar = bar
         self._client = client
-        self._scope = scope
+        self._ref = ref
         self._ledger = Ledger(LEDGER_URL)
-        self._before = self._ledger.generation(scope)
+        self._before = self._ledger.generation(ref)
 
     def show(self, phase: str) -> None:
         self._progress.update(self._bar, phase=phase)
@@ -138,9 +138,9 @@ class _Bar:
         self._progress.update(self._bar, total=targets, completed=targets)
         self.show("done")
 
-    def _submissions(self) -> list[Submission]:
-        newest = self._ledger.generation(self._scope)
-        return self._ledger.submissions(self._scope, newest) if newest > self._before else []
+    def _submissions(self) -> list[SubmissionWithTargets]:
+        newest = self._ledger.generation(self._ref)
+        return self._ledger.submissions_with_targets(self._ref, newest) if newest > self._before else []
 
 
 def _show_summary(seconds: dict[str, float], data: str) -> None:

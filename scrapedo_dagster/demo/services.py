@@ -55,7 +55,7 @@ def demo_services() -> Iterator[Services]:
     environment = {**os.environ, "DAGSTER_HOME": str(home), "VIRTUAL_ENV": sys.prefix}
     if targets := os.environ.get("TARGETS"):
         token, path = _real_service(targets)
-        # Apart from what the emulator brings, which the next `make demo` replaces.
+        # QuarantineUsage from what the emulator brings, which the next `make demo` replaces.
         own = {"TARGETS": str(path), "SCRAPEDO_DEMO_DATA": OWN_DATA}
         base_url = os.environ.get("SCRAPE_DO_BASE_URL", DEFAULT_BASE_URL)
         yield Services(f"the real service, for the URLs in {targets}", token, base_url, OWN_DATA, environment | own)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from scrapedo_dagster._lazy import lazy_names
 from scrapedo_dagster.emulator.faults import CallFault, Faults, FaultsError, JobFault, TargetFault, WireStyle
-from scrapedo_dagster.emulator.settings import DEFAULT_TOKEN, Settings, SettingsError
+from scrapedo_dagster.emulator.settings import DEFAULT_TOKEN, EmulatorSettings, EmulatorSettingsError
 
 if TYPE_CHECKING:
     from scrapedo_dagster.emulator.server import Emulator, PortInUseError, serve
@@ -28,13 +28,13 @@ __all__ = [
     "DEFAULT_TOKEN",
     "CallFault",
     "Emulator",
+    "EmulatorSettings",
+    "EmulatorSettingsError",
     "Faults",
     "FaultsError",
     "JobFault",
     "JobRecord",
     "PortInUseError",
-    "Settings",
-    "SettingsError",
     "TargetCount",
     "TargetFault",
     "WireStyle",

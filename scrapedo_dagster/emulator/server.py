@@ -21,7 +21,7 @@ from scrapedo_dagster.emulator.answers import FaultyProtocol
 from scrapedo_dagster.emulator.app import make_app
 from scrapedo_dagster.emulator.faults import Faults
 from scrapedo_dagster.emulator.service import Service
-from scrapedo_dagster.emulator.settings import DEFAULT_TOKEN, Plan, Settings
+from scrapedo_dagster.emulator.settings import DEFAULT_TOKEN, EmulatorSettings, Plan
 from scrapedo_dagster.emulator.state import JobRecord, TargetCount, record_of
 
 _PATIENCE: Final = 30.0  # seconds for the thread to start, to answer, or to end
@@ -43,7 +43,7 @@ class Emulator:
     speed: divides the emulator's own waiting times; with 50 a task holds its slot for 20 ms and the fetch.
     credits: credits to start with, the plan's by default.
     faults: `Faults`, or a mapping of the same shape, such as parsed TOML.
-    settings: all of it at once (see `Settings`), instead of the others.
+    settings: all of it at once (see `EmulatorSettings`), instead of the others.
 
     Everything here may be called from any thread. Jobs and counts can still be read after it has stopped.
     """
@@ -56,9 +56,9 @@ class Emulator:
         speed: float = 1.0,
         credits: int | None = None,  # noqa: A002 - the service's word
         faults: FaultsLike | None = None,
-        settings: Settings | None = None,
+        settings: EmulatorSettings | None = None,
     ) -> None:
-        self.settings = settings or Settings(
+        self.settings = settings or EmulatorSettings(
             plan=plan, token=token, speed=speed, credits=credits, faults=_faults(faults or {})
         )
         self._address = ("", 0)
@@ -167,7 +167,7 @@ class Emulator:
         return asyncio.run_coroutine_threadsafe(answer(), running.loop).result(_PATIENCE)
 
 
-def serve(settings: Settings, announce: Callable[[Emulator], None]) -> None:
+def serve(settings: EmulatorSettings, announce: Callable[[Emulator], None]) -> None:
     """Run an emulator until SIGINT or SIGTERM. `announce` is called once it answers. For the main thread.
 
     PortInUseError when the address is taken.
@@ -220,7 +220,7 @@ class _Server(uvicorn.Server):
                 await asyncio.wait_for(self._stopping.wait(), 0.1)
 
 
-def _run(settings: Settings, listener: socket.socket, started: Future[_Running]) -> None:
+def _run(settings: EmulatorSettings, listener: socket.socket, started: Future[_Running]) -> None:
     try:
         asyncio.run(_serve(settings, listener, started))
     except BaseException as error:
@@ -231,7 +231,7 @@ def _run(settings: Settings, listener: socket.socket, started: Future[_Running])
         listener.close()
 
 
-async def _serve(settings: Settings, listener: socket.socket, started: Future[_Running]) -> None:
+async def _serve(settings: EmulatorSettings, listener: socket.socket, started: Future[_Running]) -> None:
     service = Service(settings)
     stopping = asyncio.Event()
 

@@ -17,8 +17,8 @@ from scrapedo_dagster.emulator.fetch import Fetcher
 from scrapedo_dagster.emulator.listing import parse_list_query, select
 from scrapedo_dagster.emulator.plugins import plugin_url
 from scrapedo_dagster.emulator.pool import Pool
-from scrapedo_dagster.emulator.settings import Settings
-from scrapedo_dagster.emulator.state import Account, Job, Outcome, Store, Task
+from scrapedo_dagster.emulator.settings import EmulatorSettings
+from scrapedo_dagster.emulator.state import Account, Job, Store, Task, TaskOutcome
 from scrapedo_dagster.emulator.validation import parse_job_request
 from scrapedo_dagster.emulator.webhooks import Webhooks
 from scrapedo_dagster.emulator.wire import Wire
@@ -30,7 +30,7 @@ _log = logging.getLogger(__name__)
 class Service:
     """One account of Scrape.do. Each operation returns the JSON of its answer or raises ApiError."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: EmulatorSettings) -> None:
         self.settings = settings
         self.clock = Clock()
         self.chaos = Chaos(settings.faults)
@@ -109,7 +109,7 @@ class Service:
             raise ApiError(406, "Job is already finished or canceled")
         job.canceled = True
         for task in job.tasks.values():
-            self._finish(task, Outcome("canceled"))
+            self._finish(task, TaskOutcome("canceled"))
         await self._pool.drop(job)
         return self._wire.job(job, acquired=self._pool.acquired(job))
 
@@ -162,7 +162,7 @@ class Service:
             task.move("queued", self.clock.now())
         self._pool.add(waiting)
 
-    def _finish(self, task: Task, outcome: Outcome) -> None:
+    def _finish(self, task: Task, outcome: TaskOutcome) -> None:
         """Give a task its outcome, unless it has one, and its job the end when it was the last."""
         if task.is_terminal:
             return
@@ -177,4 +177,4 @@ class Service:
 
     def _crashed(self, task: Task, error: BaseException) -> None:
         _log.error("the emulator failed on a task", exc_info=error)
-        self._finish(task, Outcome("error", 510, error="the emulator failed on this task; see its log"))
+        self._finish(task, TaskOutcome("error", 510, error="the emulator failed on this task; see its log"))

@@ -33,12 +33,12 @@ PLANS: Final[dict[str, PlanLimits]] = {
 }
 
 
-class SettingsError(ValueError):
+class EmulatorSettingsError(ValueError):
     """A setting has a value that the emulator cannot use. The message names the setting, the value and the rule."""
 
 
 @dataclass(frozen=True)
-class Settings:
+class EmulatorSettings:
     """Everything an emulator needs to know before it starts.
 
     plan: sets the size of the concurrency pool and the credits.
@@ -69,25 +69,25 @@ class Settings:
     def __post_init__(self) -> None:
         """Refuse what cannot work, before a port is opened."""
         if self.plan not in PLANS:
-            raise SettingsError(f"plan is {self.plan!r}; it must be one of {', '.join(get_args(Plan))}")
+            raise EmulatorSettingsError(f"plan is {self.plan!r}; it must be one of {', '.join(get_args(Plan))}")
         if not self.token:
-            raise SettingsError("token is empty; clients must have something to send as X-Token")
+            raise EmulatorSettingsError("token is empty; clients must have something to send as X-Token")
         if self.token == DEFAULT_TOKEN and not self.is_private:
-            raise SettingsError(
+            raise EmulatorSettingsError(
                 f"host is {self.host!r}, which others can reach, and token is the documented default: anyone could "
                 "fetch through this emulator; choose a token of your own"
             )
         if not (self.speed > 0 and math.isfinite(self.speed)):
-            raise SettingsError(f"speed is {self.speed}; it must be a number above 0, such as 1 or 50")
+            raise EmulatorSettingsError(f"speed is {self.speed}; it must be a number above 0, such as 1 or 50")
         if self.credits is not None and self.credits < 0:
-            raise SettingsError(f"credits is {self.credits}; it must not be negative")
+            raise EmulatorSettingsError(f"credits is {self.credits}; it must not be negative")
         if not 0 <= self.port <= 65535:
-            raise SettingsError(f"port is {self.port}; it must be from 0 (any free port) to 65535")
+            raise EmulatorSettingsError(f"port is {self.port}; it must be from 0 (any free port) to 65535")
         for name in ("queue_seconds", "processing_seconds"):
             if getattr(self, name) < 0:
-                raise SettingsError(f"{name} is {getattr(self, name)}; it must not be negative")
+                raise EmulatorSettingsError(f"{name} is {getattr(self, name)}; it must not be negative")
         if any(wait < 0 for wait in self.webhook_retry_seconds):
-            raise SettingsError("webhook_retry_seconds has a negative wait; each must be 0 or more seconds")
+            raise EmulatorSettingsError("webhook_retry_seconds has a negative wait; each must be 0 or more seconds")
 
     @property
     def concurrency(self) -> int:

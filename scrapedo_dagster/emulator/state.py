@@ -18,7 +18,7 @@ TERMINAL: Final = frozenset({"success", "error", "canceled"})
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TaskOutcome:
     """How a task ended. `headers` are (name, value) pairs in order; `credits` is what was charged."""
 
     status: str
@@ -45,7 +45,7 @@ class Task:
     started: datetime | None = None
     ended: datetime | None = None
     updated: datetime | None = None
-    outcome: Outcome | None = None
+    outcome: TaskOutcome | None = None
     webhook_status: str | None = None
     webhook_time: datetime | None = None
 
@@ -71,7 +71,7 @@ class Task:
         if status not in ("queuing", "queued") and self.started is None:
             self.started = now
 
-    def end(self, outcome: Outcome, now: datetime) -> None:
+    def end(self, outcome: TaskOutcome, now: datetime) -> None:
         """Reach the terminal status of `outcome`."""
         self.outcome = outcome
         self.ended = now
@@ -212,7 +212,7 @@ class Store:
                 return
             for task in job.tasks.values():
                 if task.outcome is not None and task.outcome.content is not None:
-                    task.outcome = Outcome(status=task.outcome.status, credits=task.outcome.credits)
+                    task.outcome = TaskOutcome(status=task.outcome.status, credits=task.outcome.credits)
 
 
 def record_of(job: Job) -> JobRecord:

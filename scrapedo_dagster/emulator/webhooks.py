@@ -1,7 +1,7 @@
 """Delivers finished tasks to the job's WebhookURL, and repeats what failed.
 
 A receiver that answers 404 or 410 gets one more attempt an hour later, then `WebhookStatus` is `failed`: that is
-documented. Everything else but 2xx is repeated after the waits of `Settings.webhook_retry_seconds`. All waits
+documented. Everything else but 2xx is repeated after the waits of `EmulatorSettings.webhook_retry_seconds`. All waits
 are by the emulator's clock.
 """
 

@@ -14,8 +14,8 @@ from scrapedo_dagster.emulator.content import content_of
 from scrapedo_dagster.emulator.fetch import Answer, Fetcher, FetchError
 from scrapedo_dagster.emulator.plugins import plugin_answer
 from scrapedo_dagster.emulator.pricing import is_billed
-from scrapedo_dagster.emulator.settings import Settings
-from scrapedo_dagster.emulator.state import Account, Outcome, Store, Task
+from scrapedo_dagster.emulator.settings import EmulatorSettings
+from scrapedo_dagster.emulator.state import Account, Store, Task, TaskOutcome
 
 _REPEATS: Final = 2  # how often the service tries again is not documented
 _TIMEOUT_MS: Final = 60_000
@@ -28,13 +28,13 @@ class Worker:
     def __init__(
         self,
         *,
-        settings: Settings,
+        settings: EmulatorSettings,
         clock: Clock,
         chaos: Chaos,
         store: Store,
         account: Account,
         fetcher: Fetcher,
-        finish: Callable[[Task, Outcome], None],
+        finish: Callable[[Task, TaskOutcome], None],
     ) -> None:
         self._settings = settings
         self._clock = clock
@@ -61,7 +61,7 @@ class Worker:
                 self._account.give_back(task.price)
             self._end(task, outcome, charge=task.price if outcome.billed else 0)
 
-    def _end(self, task: Task, outcome: Outcome, *, charge: int) -> None:
+    def _end(self, task: Task, outcome: TaskOutcome, *, charge: int) -> None:
         """Charge and finish the task, unless it was canceled in its last moment."""
         if task.is_terminal:
             return
@@ -85,12 +85,12 @@ class Worker:
     async def _wait(self, seconds: float) -> None:
         await asyncio.sleep(self._settings.scaled(seconds))
 
-    async def _outcome(self, task: Task) -> Outcome:
+    async def _outcome(self, task: Task) -> TaskOutcome:
         job = task.job.request
         if job.plugin is not None:
             content = plugin_answer(job.plugin.key, job.plugin.params[task.position])
             headers = (("Content-Type", "application/json"),)
-            return Outcome("success", 200, headers=headers, content=content, billed=True)
+            return TaskOutcome("success", 200, headers=headers, content=content, billed=True)
         try:
             answer = await self._answer(task)
         except FetchError as error:
@@ -99,7 +99,7 @@ class Worker:
             return _failure(502, f"the target answered {answer.status_code}")
         # Markdown of a large page takes a while, and the loop has others to serve.
         content, is_base64 = await asyncio.to_thread(content_of, answer, job)
-        return Outcome(
+        return TaskOutcome(
             "success",
             answer.status_code,
             headers=answer.headers,
@@ -142,5 +142,5 @@ def _is_delivered(status_code: int, task: Task) -> bool:
     return is_billed(status_code) or is_wanted_redirect
 
 
-def _failure(status_code: int, message: str) -> Outcome:
-    return Outcome("error", status_code, error=message)
+def _failure(status_code: int, message: str) -> TaskOutcome:
+    return TaskOutcome("error", status_code, error=message)

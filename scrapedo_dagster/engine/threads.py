@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def see_through(work: Callable[[], T], *, on_interrupt: Callable[[], object], grace: float) -> T:
+def run_uninterrupted(work: Callable[[], T], *, on_interrupt: Callable[[], object], grace: float) -> T:
     """Run `work` in a thread of its own and return what it returns, or raise what it raises.
 
     If the wait for it is interrupted, `on_interrupt` is called to tell the work, which then has `grace` seconds to end
@@ -35,7 +35,7 @@ def see_through(work: Callable[[], T], *, on_interrupt: Callable[[], object], gr
         raise
 
 
-def in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+def start_in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     """Run `work` in a thread of its own beside the event loop. To cancel the future does not end it."""
     outcome: Future[T] = Future()
     _start(work, outcome)
@@ -69,7 +69,7 @@ def _start(work: Callable[[], T], outcome: Future[T]) -> None:
     thread.start()
 
 
-def run_through(main: Coroutine[Any, Any, T], *, grace: float) -> T:
+def run_async_uninterrupted(main: Coroutine[Any, Any, T], *, grace: float) -> T:
     """`asyncio.run(main)`; an interrupt cancels `main`, which has `grace` seconds to clean up, and is raised here."""
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
 
@@ -83,4 +83,4 @@ def run_through(main: Coroutine[Any, Any, T], *, grace: float) -> T:
             with suppress(RuntimeError):  # it has just ended
                 loop.call_soon_threadsafe(task.cancel)
 
-    return see_through(lambda: asyncio.run(registered()), on_interrupt=cancel, grace=grace)
+    return run_uninterrupted(lambda: asyncio.run(registered()), on_interrupt=cancel, grace=grace)

@@ -17,14 +17,14 @@ from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.ops_config import WITHHELD, withheld
 
 if TYPE_CHECKING:
-    from scrapedo_dagster.engine.collection.coordinator import Homecoming
-    from scrapedo_dagster.execution.session import Workplace
+    from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
+    from scrapedo_dagster.execution.session import StepSession
 
 
 _ORDER = "scrapedo/order"
 
 
-def tell_order(context: dg.OpExecutionContext, dataset: Dataset, partition: str) -> None:
+def record_options(context: dg.OpExecutionContext, dataset: Dataset, partition: str) -> None:
     """Tell how a partition is scraped, as an observation of `jobs`. Do it before anything is submitted."""
     order = {
         "options": dataset.options.model_dump(mode="json", exclude_none=True, exclude=WITHHELD),
@@ -37,24 +37,24 @@ def tell_order(context: dg.OpExecutionContext, dataset: Dataset, partition: str)
     )
 
 
-def as_ordered(place: Workplace, partition: str | None) -> Homecoming:
+def collector_with_recorded_options(session: StepSession, partition: str | None) -> PartitionCollector:
     """What brings a partition home in the way in which it was ordered."""
-    from scrapedo_dagster.execution.collect_only import SendsNothing  # not before the step: it loads the engine
+    from scrapedo_dagster.execution.collect_only import CollectOnlySubmitter  # not before the step: it loads the engine
 
-    order = _order_of(place.instance, place.dataset.jobs_key, partition)
+    order = _order_of(session.instance, session.dataset.jobs_key, partition)
     if order is None:
-        homecoming, unknown = place.homecoming(partition), ["options"]
+        collector, unknown = session.collector(partition), ["options"]
     else:
         dataset = replace(
-            place.dataset,
+            session.dataset,
             options=ScrapeOptions.model_validate(order["options"]),
             max_open_jobs=order["max_open_jobs"],
             retry_failed_targets=order["retry_failed_targets"],
         )
-        homecoming, unknown = replace(place, dataset=dataset).homecoming(partition), order["withheld"]
+        collector, unknown = replace(session, dataset=dataset).collector(partition), order["withheld"]
     if not unknown:
-        return homecoming
-    return replace(homecoming, submitter=SendsNothing(**vars(homecoming.submitter), unknown=tuple(unknown)))
+        return collector
+    return replace(collector, submitter=CollectOnlySubmitter(**vars(collector.submitter), unknown=tuple(unknown)))
 
 
 def _order_of(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> dict[str, Any] | None:

@@ -11,8 +11,8 @@ from dagster_shared.check import CheckError
 from scrapedo_dagster.dataset import COLLECTS_TAG, Dataset, ad_hoc_dataset
 from scrapedo_dagster.engine.targets.target import Target
 from scrapedo_dagster.execution import metadata
-from scrapedo_dagster.execution.ad_hoc_options import as_ordered, tell_order
-from scrapedo_dagster.execution.session import workplace
+from scrapedo_dagster.execution.ad_hoc_options import collector_with_recorded_options, record_options
+from scrapedo_dagster.execution.session import step_session
 from scrapedo_dagster.execution.steps import (
     begin_partition,
     checked,
@@ -50,16 +50,19 @@ def submit_list(
     )
     _check_dataset(context, dataset)
     partition = config.partition_key or _partition_of_launch(context)
-    with cancels_when_terminated(context, scrape_do) as begun, workplace(dataset, scrape_do, storage, context) as place:
+    with (
+        cancels_when_terminated(context, scrape_do) as begun,
+        step_session(dataset, scrape_do, storage, context) as session,
+    ):
         file = config.targets_file
         listed = file.source().read(partition) if file else config.targets or targets or []
         entries = checked(listed, config.on_invalid_target)
-        generation = begin_partition(place, partition, entries, begun)
+        generation = begin_partition(session, partition, entries, begun)
         # Both before anything is sent, since whoever collects what a dead run has left needs them; and neither for a
         # launch that is refused.
         context.instance.add_dynamic_partitions(dataset.name, [partition])
-        tell_order(context, dataset, partition)
-        told = submit_partition(context.log.info, place, partition, generation)
+        record_options(context, dataset, partition)
+        told = submit_partition(context.log.info, session, partition, generation)
     if not told["scrapedo/targets"]:
         warn_of_no_targets(context, dataset, [partition])
     context.log_event(dg.AssetMaterialization(dataset.jobs_key, partition=partition, metadata=told))
@@ -83,9 +86,11 @@ def collect_list(
 
     with (
         cancels_when_terminated(context, scrape_do) as begun,
-        workplace(dataset, scrape_do, storage, context) as place,
+        step_session(dataset, scrape_do, storage, context) as session,
     ):
-        problems = collect_partitions(context, place, [handle.partition], begun, done, as_ordered)
+        problems = collect_partitions(
+            context, session, [handle.partition], begun, done, collector_with_recorded_options
+        )
     for problem in problems.values():
         raise problem
     for key, of_asset in told.items():

@@ -147,14 +147,14 @@ def _judge(
     dataset: Dataset, partition: str | None, scrape_do: ScrapeDoResource, storage: ScrapeDoParquetIOManager
 ) -> _Judged:
     # Not before the step: they load pyarrow and SQLAlchemy.
-    from scrapedo_dagster.engine.ledger.records import Scope
+    from scrapedo_dagster.engine.ledger.records import PartitionRef
     from scrapedo_dagster.engine.storage.summary import Summary, summarize
 
     table = dataset.tables(storage, partition).tasks
     current = table.current_generation(partition)
-    scope = Scope(scrape_do.account, dataset.ledger_name, partition)
-    generation = current.generation if current else scrape_do.ledger.generation(scope)
-    submissions = scrape_do.ledger.submissions(scope, generation)
+    ref = PartitionRef(scrape_do.account, dataset.ledger_name, partition)
+    generation = current.generation if current else scrape_do.ledger.generation(ref)
+    submissions = scrape_do.ledger.submissions_with_targets(ref, generation)
     positions = {entry.position for each in submissions for entry in each.entries}
     if current:
         summary = summarize(table, partition)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 if TYPE_CHECKING:
-    from scrapedo_dagster.engine.ledger.records import Submission
+    from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
     from scrapedo_dagster.engine.storage.summary import Summary
     from scrapedo_dagster.engine.storage.tables import CompleteGeneration, ParquetTable
     from scrapedo_dagster.engine.submission.submitter import Generation
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Metadata = dict[str, Any]
 
 
-def of_jobs(generation: Generation, submissions: Sequence[Submission]) -> Metadata:
+def of_jobs(generation: Generation, submissions: Sequence[SubmissionWithTargets]) -> Metadata:
     """Of a materialization of `[name, "jobs"]`."""
     # What is submitted again, after a failure or after it was canceled, is in several batches.
     entries = {entry.position: entry for submission in submissions for entry in submission.entries}.values()

@@ -16,7 +16,7 @@ _SHOWN = 10  # partitions that one message lists
 _ASKED_AT_ONCE = 500  # partitions whose events are read by one query
 
 
-class PartitionTruth:
+class PartitionEvents:
     """What a step has done. Enter it around the work if what was done stands when the step is interrupted.
 
     Args:
@@ -71,7 +71,7 @@ class PartitionTruth:
                 self._context.add_asset_metadata(metadata, asset_key=key, partition_key=partition)
         return tuple(dg.MaterializeResult(asset_key=key) for key in self._keys)
 
-    def __enter__(self) -> "PartitionTruth":  # noqa: PYI034 - Self is of Python 3.11
+    def __enter__(self) -> "PartitionEvents":  # noqa: PYI034 - Self is of Python 3.11
         return self
 
     def __exit__(
@@ -108,7 +108,7 @@ class PartitionTruth:
         )
 
 
-def told_generations(
+def reported_generations(
     instance: dg.DagsterInstance, key: dg.AssetKey, partitions: Iterable[str | None]
 ) -> dict[str | None, int]:
     """The generation that the newest event of each partition of an asset tells of; 0 if it tells of none."""

@@ -27,7 +27,7 @@ class Runs:
         """Whether a run, or a retry of it, has not ended."""
         return root_run_id in self._active_ids
 
-    def brings_home(self, root_run_id: str | None) -> bool:
+    def collects(self, root_run_id: str | None) -> bool:
         """Whether a run of ops that has submitted something is going to collect it too, or a retry of it is."""
         return root_run_id in self._collecting_ids
 

@@ -17,13 +17,13 @@ from scrapedo_dagster.api import ScrapeDoAsyncAPIClient, ScrapeDoError
 from scrapedo_dagster.dataset import DATASET_TAG, Dataset
 from scrapedo_dagster.engine.collection.retry_schedule import ATTEMPTS, Need, delay_after, may_be_lost, need_of
 from scrapedo_dagster.engine.errors import LostClaimError
-from scrapedo_dagster.engine.ledger.records import GenerationRecord, Scope, Standing
+from scrapedo_dagster.engine.ledger.records import GenerationRecord, PartitionRef, Submission
 from scrapedo_dagster.engine.ledger.states import CANCELABLE, UNSENT, State
 from scrapedo_dagster.engine.polling.order import in_turn, is_near_expiry
-from scrapedo_dagster.engine.polling.poller import Watch
-from scrapedo_dagster.engine.submission.cancel import Fate, cancel_all
-from scrapedo_dagster.engine.submission.reconcile import Patience, settle
-from scrapedo_dagster.execution.partition_events import told_generations
+from scrapedo_dagster.engine.polling.poller import JobPoller
+from scrapedo_dagster.engine.submission.cancel import CancelResult, cancel_all
+from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy, reconcile
+from scrapedo_dagster.execution.partition_events import reported_generations
 from scrapedo_dagster.execution.run_activity import Runs
 from scrapedo_dagster.partitions.ranges import named, ranges_of, run_request
 from scrapedo_dagster.resource import ScrapeDoResource
@@ -33,7 +33,7 @@ _REQUEST_TIMEOUT = 5.0  # seconds
 _CANCEL_SECONDS = 5.0
 _RUNS_A_TICK = 5
 
-Found = dict[GenerationRecord, list[Standing]]
+Found = dict[GenerationRecord, list[Submission]]
 Due = dict[str | None, GenerationRecord]
 Partitions = tuple[str, ...] | tuple[None]
 
@@ -42,8 +42,8 @@ Partitions = tuple[str, ...] | tuple[None]
 class _Cursor:
     """How far the ticks came: through which batch the last one looked, and since when all were looked at."""
 
-    looked_through: int = 0
-    all_looked_at: datetime | None = None
+    polled_through: int = 0
+    all_polled_at: datetime | None = None
 
     VERSION: ClassVar[int] = 1
 
@@ -53,13 +53,13 @@ class _Cursor:
         with suppress(ValueError, TypeError, KeyError, OverflowError):
             said = json.loads(text or "")
             if said["version"] == cls.VERSION:
-                at = said["all_looked_at"]
-                return cls(int(said["looked_through"]), at and datetime.fromisoformat(at))
+                at = said["all_polled_at"]
+                return cls(int(said["polled_through"]), at and datetime.fromisoformat(at))
         return cls()
 
     def written(self) -> str:
-        at = self.all_looked_at and self.all_looked_at.isoformat()
-        return json.dumps({"version": self.VERSION, "looked_through": self.looked_through, "all_looked_at": at})
+        at = self.all_polled_at and self.all_polled_at.isoformat()
+        return json.dumps({"version": self.VERSION, "polled_through": self.polled_through, "all_polled_at": at})
 
 
 @dataclass
@@ -78,11 +78,11 @@ class CompletionTick:
         """Do what there is time for."""
         runs = Runs(self.context.instance)
         cursor = _Cursor.read(self.context.cursor)
-        with self.scrape_do.hasty_client(_REQUEST_TIMEOUT) as client:
+        with self.scrape_do.short_timeout_client(_REQUEST_TIMEOUT) as client:
             found = self._found()
             self._cancel_what_nobody_wants(client, found, runs)
             if found:
-                self._settle(client, found, runs)
+                self._reconcile(client, found, runs)
                 cursor = self._look(client, found, cursor)
         # The runs first: one that ends while we look counts as being at work, and is done by the next tick.
         runs = Runs(self.context.instance)
@@ -96,7 +96,7 @@ class CompletionTick:
         )
 
     def _found(self) -> Found:
-        return self.scrape_do.ledger.unsettled_generations(self.scrape_do.account, self.datasets)
+        return self.scrape_do.ledger.unconfirmed_generations(self.scrape_do.account, self.datasets)
 
     def _cancel_what_nobody_wants(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: Runs) -> None:
         """Terminate does not reach a run between two steps, nor one without a signal, nor always all jobs in its time.
@@ -105,67 +105,69 @@ class CompletionTick:
         """
         ledger, account = self.scrape_do.ledger, self.scrape_do.account
         open_ones = [each for batches in found.values() for each in batches if each.state in CANCELABLE]
-        left = self._of_ended_runs([*open_ones, *ledger.left_of_stopped(account, self.datasets)], runs)
+        left = self._of_ended_runs([*open_ones, *ledger.open_of_canceled(account, self.datasets)], runs)
         terminated = runs.terminated({run_id for each in left.values() if (run_id := each[0].run_id)})
         wanted_no_more = {
             "its run was terminated": {of: each for of, each in left.items() if each[0].run_id in terminated},
             "a newer generation was begun": self._of_ended_runs(ledger.superseded(account, self.datasets), runs),
         }
         for reason, generations in wanted_no_more.items():
-            for (scope, _), batches in generations.items():
+            for (ref, _), batches in generations.items():
                 if self._has_tidied_enough():
                     return
                 outcomes = cancel_all(
                     ledger, client, [ledger.get(each.id) for each in batches], reason=reason, seconds=_CANCEL_SECONDS
                 )
-                still = sum(each.fate == Fate.LEFT for each in outcomes)
+                still = sum(each.result == CancelResult.LEFT for each in outcomes)
                 self.context.log.warning(
-                    f"{scope}: {reason}; {len(outcomes) - still} of its open jobs were ended, and {still} are left for "
+                    f"{ref}: {reason}; {len(outcomes) - still} of its open jobs were ended, and {still} are left for "
                     "the next tick."
                 )
 
-    def _of_ended_runs(self, batches: Iterable[Standing], runs: Runs) -> dict[tuple[Scope, int], list[Standing]]:
+    def _of_ended_runs(
+        self, batches: Iterable[Submission], runs: Runs
+    ) -> dict[tuple[PartitionRef, int], list[Submission]]:
         """By generation; without those at which a run may be."""
-        found: dict[tuple[Scope, int], list[Standing]] = {}
+        found: dict[tuple[PartitionRef, int], list[Submission]] = {}
         for each in batches:
             if not runs.is_active(each.run_id):
-                found.setdefault((each.scope, each.generation), []).append(each)
+                found.setdefault((each.ref, each.generation), []).append(each)
         return found
 
-    def _settle(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: Runs) -> None:
+    def _reconcile(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: Runs) -> None:
         """Find out what became of submissions whose run died while it sent them."""
-        patience = Patience.with_requests_of(self.scrape_do.request_timeout)
+        claim_policy = ClaimPolicy.for_request_timeout(self.scrape_do.request_timeout)
         ledger = self.scrape_do.ledger
         now = ledger.now()
         for each in (each for batches in found.values() for each in batches):
             is_unsure = each.state in {State.SUBMITTING, State.UNCERTAIN}
-            is_alive = runs.is_active(each.run_id) and now - (each.claimed_at or each.planned_at) <= patience.lease
+            is_alive = runs.is_active(each.run_id) and now - (each.claimed_at or each.planned_at) <= claim_policy.lease
             if not is_unsure or is_alive or self._has_tidied_enough():
                 continue
             with suppress(LostClaimError):
                 try:
-                    settled = settle(
-                        ledger, client, ledger.get(each.id), patience, deadline=self.deadline - _BUDGET / 2
+                    reconciled = reconcile(
+                        ledger, client, ledger.get(each.id), claim_policy, deadline=self.deadline - _BUDGET / 2
                     )
                 except ScrapeDoError as error:
-                    self.context.log.warning(f"{each.scope}: Scrape.do could not be asked ({error}).")
+                    self.context.log.warning(f"{each.ref}: Scrape.do could not be asked ({error}).")
                     return
-                if settled is not None:
-                    became = f"it is job {settled.job_id}" if settled.job_id else "it never arrived"
-                    self.context.log.info(f"{each.scope}, batch {each.batch}: its submission had no answer; {became}.")
+                if reconciled is not None:
+                    became = f"it is job {reconciled.job_id}" if reconciled.job_id else "it never arrived"
+                    self.context.log.info(f"{each.ref}, batch {each.batch}: its submission had no answer; {became}.")
 
     def _look(self, client: ScrapeDoAsyncAPIClient, found: Found, cursor: _Cursor) -> _Cursor:
         """Look at open jobs. Returns how far it came, so that the next tick begins with the others."""
-        looked: list[Standing] = []
-        ended: list[Standing] = []
+        looked: list[Submission] = []
+        ended: list[Submission] = []
         batches = [each for of_generation in found.values() for each in of_generation]
         now = self.scrape_do.ledger.now()
-        turn = in_turn(batches, cursor.looked_through, now)
-        watch = Watch(
-            self.scrape_do.ledger, client, self.scrape_do.inbox, self.context.log.warning, cursor.all_looked_at
+        turn = in_turn(batches, cursor.polled_through, now)
+        poller = JobPoller(
+            self.scrape_do.ledger, client, self.scrape_do.inbox, self.context.log.warning, cursor.all_polled_at
         )
         try:
-            ended = watch.look(turn, on_looked=looked.append, deadline=self.deadline)
+            ended = poller.poll(turn, on_polled=looked.append, deadline=self.deadline)
         except ScrapeDoError as error:
             self.context.log.warning(f"Scrape.do could not be asked ({error}); the next tick asks again.")
         if turn:
@@ -174,14 +176,14 @@ class CompletionTick:
                 f"Looked at {len(looked)} of {len(turn)} open jobs: {len(ended)} have ended, {near} are near expiry."
                 + (" The others come next." if len(looked) < len(turn) else "")
             )
-        return _Cursor(looked[-1].id if looked else cursor.looked_through, watch.looked_at)
+        return _Cursor(looked[-1].id if looked else cursor.polled_through, poller.polled_at)
 
     def _requests(self, found: Found, runs: Runs) -> list[dg.RunRequest]:
         """Runs that bring home what nobody is bringing home."""
         now = self.scrape_do.ledger.now()
         requests: list[dg.RunRequest] = []
         for name, dataset in self.datasets.items():
-            of_dataset = {record: batches for record, batches in found.items() if record.scope.dataset == name}
+            of_dataset = {record: batches for record, batches in found.items() if record.ref.dataset == name}
             if not of_dataset:
                 continue
             at_work = runs.partitions_at_work(dataset)
@@ -195,14 +197,14 @@ class CompletionTick:
             self.scrape_do.ledger.collect_confirmed(told)
             needs: dict[Need, Due] = {need: {} for need in Need}
             for record in (each for each in left if each not in told):
-                needs[need_of(record, of_dataset[record], now)][record.scope.partition] = record
-            self._call_a_person(dataset, needs[Need.PERSON])
+                needs[need_of(record, of_dataset[record], now)][record.ref.partition] = record
+            self._log_exhausted_attempts(dataset, needs[Need.INTERVENTION])
             for partitions in self._runs_of(dataset, needs[Need.COLLECTING]):
                 if len(requests) < _RUNS_A_TICK:
                     requests += self._launch(dataset, partitions, needs[Need.COLLECTING])
         return requests
 
-    def _call_a_person(self, dataset: Dataset, given_up: Due) -> None:
+    def _log_exhausted_attempts(self, dataset: Dataset, given_up: Due) -> None:
         if given_up:
             which = named(given_up) if len(given_up) > 1 else _listed([*given_up])
             self.context.log.error(
@@ -214,10 +216,10 @@ class CompletionTick:
     def _told(self, dataset: Dataset, complete: Sequence[GenerationRecord]) -> set[GenerationRecord]:
         """Of which generations Dagster knows. A run may die after the files and before the event."""
         # The last asset that a run tells of.
-        told = told_generations(
-            self.context.instance, dataset.contents_key, [each.scope.partition for each in complete]
+        told = reported_generations(
+            self.context.instance, dataset.contents_key, [each.ref.partition for each in complete]
         )
-        return {each for each in complete if told.get(each.scope.partition, 0) >= each.number}
+        return {each for each in complete if told.get(each.ref.partition, 0) >= each.number}
 
     def _runs_of(self, dataset: Dataset, due: Due) -> Sequence[Partitions]:
         """The partitions of each run; the longest first, since the others may grow until there is room for them."""
@@ -239,7 +241,7 @@ class CompletionTick:
         key = uuid.uuid4().hex
         # Recorded before it is launched: a tick that dies in between loses a minute, and launches nothing twice.
         won = {
-            record.scope.partition: record
+            record.ref.partition: record
             for record in self.scrape_do.ledger.collect_requested(
                 [due[partition] for partition in partitions], key, again_after=delay_after
             )
@@ -258,10 +260,10 @@ class CompletionTick:
         return time.monotonic() >= self.deadline - _BUDGET / 2
 
 
-def _is_at_work(record: GenerationRecord, batches: Sequence[Standing], runs: Runs, at_work: set[str | None]) -> bool:
+def _is_at_work(record: GenerationRecord, batches: Sequence[Submission], runs: Runs, at_work: set[str | None]) -> bool:
     """Whether a run submits it, collects it, or is going to."""
-    return record.scope.partition in at_work or any(
-        runs.brings_home(each.run_id) or (each.state in UNSENT and runs.is_active(each.run_id)) for each in batches
+    return record.ref.partition in at_work or any(
+        runs.collects(each.run_id) or (each.state in UNSENT and runs.is_active(each.run_id)) for each in batches
     )
 
 

@@ -8,19 +8,19 @@ import dagster as dg
 
 from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.engine.collection.coordinator import Homecoming
-from scrapedo_dagster.engine.ledger.records import Scope
-from scrapedo_dagster.engine.submission.credits import Purse
-from scrapedo_dagster.engine.submission.reconcile import Patience
+from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
+from scrapedo_dagster.engine.ledger.records import PartitionRef
+from scrapedo_dagster.engine.submission.credits import CreditBalance
+from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Generation, Limits, Submitter
 from scrapedo_dagster.engine.targets.target import Batch
-from scrapedo_dagster.execution.partition_events import told_generations
+from scrapedo_dagster.execution.partition_events import reported_generations
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.resource import ScrapeDoResource
 
 
 @dataclass(frozen=True)
-class Workplace:
+class StepSession:
     """Where the partitions of a dataset are worked on, in one step of one run."""
 
     dataset: Dataset
@@ -30,26 +30,28 @@ class Workplace:
     run: dg.DagsterRun
     instance: dg.DagsterInstance
     log: Callable[[str], None]
-    purse: Purse = field(default_factory=Purse)
+    balance: CreditBalance = field(default_factory=CreditBalance)
 
-    def scope(self, partition: str | None) -> Scope:
+    def ref(self, partition: str | None) -> PartitionRef:
         """What the ledger calls a partition."""
-        return Scope(self.scrape_do.account, self.dataset.ledger_name, None if partition is None else str(partition))
+        return PartitionRef(
+            self.scrape_do.account, self.dataset.ledger_name, None if partition is None else str(partition)
+        )
 
     def submitter(self, partition: str | None) -> Submitter:
         """What submits a partition."""
         return Submitter(
             ledger=self.scrape_do.ledger,
             client=self.client,
-            scope=self.scope(partition),
+            ref=self.ref(partition),
             options=self.dataset.options,
             run_id=self.run.root_run_id or self.run.run_id,
             log=self.log,
             limits=Limits(max_credits=self.dataset.max_credits, max_open_jobs=self.dataset.max_open_jobs),
-            patience=Patience.with_requests_of(self.scrape_do.request_timeout),
+            claim_policy=ClaimPolicy.for_request_timeout(self.scrape_do.request_timeout),
             webhook=self.scrape_do.webhook,
             inbox=self.scrape_do.inbox,
-            purse=self.purse,
+            balance=self.balance,
         )
 
     def begin(self, partition: str | None, entries: Batch) -> Generation:
@@ -64,20 +66,20 @@ class Workplace:
 
     def _untold_generation(self, partition: str | None) -> int | None:
         """The newest generation, if the run that submitted it died before it could tell Dagster so."""
-        ledger, scope = self.scrape_do.ledger, self.scope(partition)
-        newest = ledger.generation(scope)
+        ledger, ref = self.scrape_do.ledger, self.ref(partition)
+        newest = ledger.generation(ref)
         if (
             not newest
-            or told_generations(self.instance, self.dataset.jobs_key, [partition]).get(partition, 0) >= newest
+            or reported_generations(self.instance, self.dataset.jobs_key, [partition]).get(partition, 0) >= newest
         ):
             return None
         # Another Dagster than this one, or one that forgets, may have been told.
-        run_id = ledger.run_of(scope, newest)
+        run_id = ledger.run_id_of(ref, newest)
         return newest if run_id and self.instance.has_run(run_id) else None
 
-    def homecoming(self, partition: str | None) -> Homecoming:
+    def collector(self, partition: str | None) -> PartitionCollector:
         """What brings a partition home."""
-        return Homecoming(
+        return PartitionCollector(
             self.submitter(partition),
             self.scrape_do.async_client,
             self.dataset.tables(self.storage, partition),
@@ -87,12 +89,12 @@ class Workplace:
 
 
 @contextmanager
-def workplace(
+def step_session(
     dataset: Dataset,
     scrape_do: ScrapeDoResource,
     storage: ScrapeDoParquetIOManager,
     context: dg.AssetExecutionContext | dg.OpExecutionContext,
-) -> Iterator[Workplace]:
-    """The workplace of a step."""
+) -> Iterator[StepSession]:
+    """The step_session of a step."""
     with scrape_do.client() as client:
-        yield Workplace(dataset, scrape_do, storage, client, context.run, context.instance, context.log.warning)
+        yield StepSession(dataset, scrape_do, storage, client, context.run, context.instance, context.log.warning)

@@ -9,7 +9,7 @@ from typing import Literal
 import dagster as dg
 
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.engine.collection.coordinator import Homecoming, bring_home
+from scrapedo_dagster.engine.collection.coordinator import PartitionCollector, collect_generations
 from scrapedo_dagster.engine.collection.progress import Progress
 from scrapedo_dagster.engine.errors import (
     GenerationConflictError,
@@ -17,15 +17,15 @@ from scrapedo_dagster.engine.errors import (
     NotEnoughCreditsError,
     NothingSubmittedError,
 )
-from scrapedo_dagster.engine.inbox.reader import forget_the_old
-from scrapedo_dagster.engine.ledger.records import Scope
+from scrapedo_dagster.engine.inbox.reader import prune_inbox
+from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.storage.summary import Summary, summarize
 from scrapedo_dagster.engine.submission.submitter import Generation
-from scrapedo_dagster.engine.targets.target import Batch, Target, entries_of
+from scrapedo_dagster.engine.targets.target import Batch, Target, validated_entries
 from scrapedo_dagster.execution import metadata
 from scrapedo_dagster.execution.check_evaluation import evaluations
-from scrapedo_dagster.execution.partition_events import PartitionTruth
-from scrapedo_dagster.execution.session import Workplace, workplace
+from scrapedo_dagster.execution.partition_events import PartitionEvents
+from scrapedo_dagster.execution.session import StepSession, step_session
 from scrapedo_dagster.execution.termination import StepContext, cancels_when_terminated
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.partitions.context import partitions_of
@@ -47,14 +47,17 @@ def submit_step(
     """Submit every partition of the step. `targets` lists those of one partition."""
     partitions = partitions_of(context)
     # Not entered: what was submitted is canceled if a person terminates the run, and does not stand.
-    truth = PartitionTruth(context, [dataset.jobs_key], partitions)
+    truth = PartitionEvents(context, [dataset.jobs_key], partitions)
     log = _sparingly(context.log.info, len(partitions))
     empty: list[str | None] = []
-    with cancels_when_terminated(context, scrape_do) as begun, workplace(dataset, scrape_do, storage, context) as place:
+    with (
+        cancels_when_terminated(context, scrape_do) as begun,
+        step_session(dataset, scrape_do, storage, context) as session,
+    ):
         for partition in partitions:
             try:
                 entries = checked(targets(partition), dataset.on_invalid_target)
-                told = submit_partition(log, place, partition, begin_partition(place, partition, entries, begun))
+                told = submit_partition(log, session, partition, begin_partition(session, partition, entries, begun))
             except Exception as problem:  # noqa: BLE001 - whatever it is, the other partitions are submitted
                 truth.failed(partition, problem)
             else:
@@ -82,7 +85,7 @@ def checked(targets: Iterable[str | Target], on_invalid: Literal["raise", "skip"
         dg.Failure: some targets are invalid, which no retry would mend.
     """
     try:
-        return entries_of(targets, on_invalid)
+        return validated_entries(targets, on_invalid)
     except InvalidTargetsError as error:
         raise dg.Failure(str(error), allow_retries=False) from error
 
@@ -105,31 +108,33 @@ def _sparingly(log: Callable[[str], object], amount: int) -> Callable[[str], obj
     return tell
 
 
-def begin_partition(place: Workplace, partition: str | None, entries: Batch, begun: set[Scope]) -> Generation:
+def begin_partition(
+    session: StepSession, partition: str | None, entries: Batch, begun: set[PartitionRef]
+) -> Generation:
     """Record what is going to be submitted. The partition joins `begun`: there is something of it to cancel.
 
     Raises:
         dg.Failure: it would cost too much, or mix two lists, which no retry would mend.
     """
     try:
-        generation = place.begin(partition, entries)
+        generation = session.begin(partition, entries)
     except (NotEnoughCreditsError, GenerationConflictError) as error:
         raise dg.Failure(str(error), allow_retries=False) from error
-    begun.add(place.scope(partition))
+    begun.add(session.ref(partition))
     return generation
 
 
 def submit_partition(
-    log: Callable[[str], object], place: Workplace, partition: str | None, generation: Generation
+    log: Callable[[str], object], session: StepSession, partition: str | None, generation: Generation
 ) -> metadata.Metadata:
     """Submit what was recorded, and say what that was."""
-    told = metadata.of_jobs(generation, place.submitter(partition).submit(generation.number))
-    log(f"{place.scope(partition)}: submitted {told['scrapedo/submitted']} targets.")
+    told = metadata.of_jobs(generation, session.submitter(partition).submit(generation.number))
+    log(f"{session.ref(partition)}: submitted {told['scrapedo/submitted']} targets.")
     return told
 
 
-HomecomingOf = Callable[[Workplace, str | None], Homecoming]
-"""What brings a partition home; `Workplace.homecoming` is the usual."""
+CollectorFactory = Callable[[StepSession, str | None], PartitionCollector]
+"""What brings a partition home; `StepSession.collector` is the usual."""
 
 
 def collect_step(
@@ -137,18 +142,18 @@ def collect_step(
     scrape_do: ScrapeDoResource,
     storage: ScrapeDoParquetIOManager,
     dataset: Dataset,
-    homecoming: HomecomingOf = Workplace.homecoming,
+    collector: CollectorFactory = StepSession.collector,
 ) -> Results:
     """Bring every partition of the step home, waiting for its jobs where they have not ended."""
     partitions = partitions_of(context)
     evaluate = partial(evaluations, dataset, scrape_do=scrape_do, storage=storage)
-    truth = PartitionTruth(context, [dataset.tasks_key, dataset.contents_key], partitions, evaluate)
+    truth = PartitionEvents(context, [dataset.tasks_key, dataset.contents_key], partitions, evaluate)
     with (
         cancels_when_terminated(context, scrape_do) as begun,
         truth,
-        workplace(dataset, scrape_do, storage, context) as place,
+        step_session(dataset, scrape_do, storage, context) as session,
     ):
-        problems = collect_partitions(context, place, partitions, begun, truth.done, homecoming)
+        problems = collect_partitions(context, session, partitions, begun, truth.done, collector)
         for partition, problem in problems.items():
             truth.failed(partition, problem)
         return truth.results()
@@ -156,47 +161,47 @@ def collect_step(
 
 def collect_partitions(
     context: StepContext,
-    place: Workplace,
+    session: StepSession,
     partitions: Sequence[str | None],
-    begun: set[Scope],
+    begun: set[PartitionRef],
     done: Callable[[str | None, dict[dg.AssetKey, metadata.Metadata]], None],
-    homecoming: HomecomingOf,
+    collector: CollectorFactory,
 ) -> dict[str | None, Exception]:
     """Bring partitions home. Returns what kept the others from it.
 
     Args:
         context: of the step.
-        place: where they are worked on.
+        session: where they are worked on.
         partitions: each is collected in its newest generation.
         begun: they join it, since there is something of them to cancel.
         done: is told each partition as it comes home, with the metadata of its assets.
-        homecoming: of a partition.
+        collector: of a partition.
     """
-    dataset, ledger = place.dataset, place.scrape_do.ledger
-    partition_of = {place.scope(partition): partition for partition in partitions}
-    generation_of = {scope: ledger.generation(scope) for scope in partition_of}
+    dataset, ledger = session.dataset, session.scrape_do.ledger
+    partition_of = {session.ref(partition): partition for partition in partitions}
+    generation_of = {ref: ledger.generation(ref) for ref in partition_of}
     begun.update(partition_of)
     total = _Total()
 
-    def tell_home(scope: Scope) -> None:
-        summary, told = _told_of_results(place, scope, generation_of[scope])
-        total.add(scope.partition, summary)
-        done(partition_of[scope], told)
+    def tell_home(ref: PartitionRef) -> None:
+        summary, told = _told_of_results(session, ref, generation_of[ref])
+        total.add(ref.partition, summary)
+        done(partition_of[ref], told)
 
     def log_progress(progress: Progress) -> None:
         context.log.info(f"{dataset.ledger_name}: {progress}")
 
-    problems = bring_home(
-        {homecoming(place, partition): generation_of[scope] for scope, partition in partition_of.items()},
+    problems = collect_generations(
+        {collector(session, partition): generation_of[ref] for ref, partition in partition_of.items()},
         job_timeout=dataset.job_deadline,
         on_progress=log_progress,
-        on_home=tell_home,
+        on_collected=tell_home,
     )
-    forget_the_old(place.scrape_do.inbox)
+    prune_inbox(session.scrape_do.inbox)
     if total.home:
         log = context.log.warning if total.with_failures else context.log.info
-        log(f"{dataset.ledger_name if len(total.home) > 1 else place.scope(total.home[0])}: {total}")
-    return {partition_of[scope]: _as_failure(problem) for scope, problem in problems.items()}
+        log(f"{dataset.ledger_name if len(total.home) > 1 else session.ref(total.home[0])}: {total}")
+    return {partition_of[ref]: _as_failure(problem) for ref, problem in problems.items()}
 
 
 def _as_failure(problem: Exception) -> Exception:
@@ -209,15 +214,15 @@ def _as_failure(problem: Exception) -> Exception:
 
 
 def _told_of_results(
-    place: Workplace, scope: Scope, generation: int
+    session: StepSession, ref: PartitionRef, generation: int
 ) -> tuple[Summary, dict[dg.AssetKey, metadata.Metadata]]:
-    dataset, ledger = place.dataset, place.scrape_do.ledger
-    tables = dataset.tables(place.storage, scope.partition)
-    summary = summarize(tables.tasks, scope.partition)
-    submitted_by = ledger.run_of(scope, generation)
+    dataset, ledger = session.dataset, session.scrape_do.ledger
+    tables = dataset.tables(session.storage, ref.partition)
+    summary = summarize(tables.tasks, ref.partition)
+    submitted_by = ledger.run_id_of(ref, generation)
     return summary, {
-        dataset.tasks_key: metadata.of_tasks(tables.tasks, scope.partition, summary, submitted_by),
-        dataset.contents_key: metadata.of_contents(tables.contents, scope.partition, summary),
+        dataset.tasks_key: metadata.of_tasks(tables.tasks, ref.partition, summary, submitted_by),
+        dataset.contents_key: metadata.of_contents(tables.contents, ref.partition, summary),
     }
 
 

@@ -1,6 +1,6 @@
 """What happens to remote jobs when a step is interrupted: canceled if a person wanted it, kept if a machine failed.
 
-A signal alone does not tell the two apart. What Dagster has recorded does: the wish to terminate a run is written
+A signal alone does not tell the two apart. What Dagster has recorded does: the request to terminate a run is written
 before the signal is sent.
 """
 
@@ -10,8 +10,8 @@ from typing import TypeAlias
 
 import dagster as dg
 
-from scrapedo_dagster.engine.ledger.records import Scope
-from scrapedo_dagster.engine.submission.cancel import Fate, Outcome, cancel_all, open_submissions
+from scrapedo_dagster.engine.ledger.records import PartitionRef
+from scrapedo_dagster.engine.submission.cancel import Cancellation, CancelResult, cancel_all, open_submissions
 from scrapedo_dagster.resource import ScrapeDoResource
 
 StepContext: TypeAlias = dg.AssetExecutionContext | dg.OpExecutionContext
@@ -26,7 +26,7 @@ _RETRY_TAG = "dagster/retry_number"
 
 
 @contextmanager
-def cancels_when_terminated(context: StepContext, scrape_do: ScrapeDoResource) -> Iterator[set[Scope]]:
+def cancels_when_terminated(context: StepContext, scrape_do: ScrapeDoResource) -> Iterator[set[PartitionRef]]:
     """If the run is terminated inside the block, cancel the open jobs and fail without a retry.
 
     Put the whole of a step into the block. It yields a set: add each partition once its generation has been begun;
@@ -43,7 +43,7 @@ def cancels_when_terminated(context: StepContext, scrape_do: ScrapeDoResource) -
             "submitted or collected. The completion sensor cancels what it has left. Launch a new run to go on.",
             allow_retries=False,
         )
-    begun: set[Scope] = set()
+    begun: set[PartitionRef] = set()
     try:
         yield begun
     except _INTERRUPTS as interrupt:
@@ -68,7 +68,8 @@ def was_terminated(instance: dg.DagsterInstance, run: dg.DagsterRun | None) -> b
     while run is not None:
         if _was_asked_to_end(instance, run):
             return True
-        # A run that is killed before it could handle the wish is failed, and retried. A person's retry is another wish.
+        # A run that is killed before it could handle the request is failed, and retried by Dagster. A retry by a
+        # person is another request.
         parent = run.tags.get(_PARENT_TAG) if _RETRY_TAG in run.tags else None
         run = instance.get_run_by_id(parent) if parent else None
     return False
@@ -91,11 +92,11 @@ def _is_wanted(context: StepContext) -> bool:
         return False
 
 
-def _cancel(scrape_do: ScrapeDoResource, scopes: set[Scope]) -> list[Outcome]:
-    submissions = open_submissions(scrape_do.ledger, scopes)
+def _cancel(scrape_do: ScrapeDoResource, refs: set[PartitionRef]) -> list[Cancellation]:
+    submissions = open_submissions(scrape_do.ledger, refs)
     if not submissions:
         return []
-    with scrape_do.hasty_client() as client:
+    with scrape_do.short_timeout_client() as client:
         return cancel_all(
             scrape_do.ledger, client, submissions, reason="the run was terminated", seconds=CANCELING_SECONDS
         )
@@ -104,9 +105,9 @@ def _cancel(scrape_do: ScrapeDoResource, scopes: set[Scope]) -> list[Outcome]:
 _BY_HAND = "`scrapedo-dagster jobs list` shows them and `scrapedo-dagster jobs cancel` cancels them."
 
 
-def _told(outcomes: list[Outcome]) -> str:
-    canceled = sum(each.fate == Fate.CANCELED for each in outcomes)
-    left = [each for each in outcomes if each.fate == Fate.LEFT]
+def _told(outcomes: list[Cancellation]) -> str:
+    canceled = sum(each.result == CancelResult.CANCELED for each in outcomes)
+    left = [each for each in outcomes if each.result == CancelResult.LEFT]
     told = (
         f"{canceled} Scrape.do jobs were canceled. What they had already done is billed, and is kept if the jobs are "
         "materialised again within three days."
@@ -114,7 +115,7 @@ def _told(outcomes: list[Outcome]) -> str:
     if not left:
         return told
     listed = "; ".join(
-        f"submission {each.submission.id} ({each.submission.scope}, job {each.submission.job_id or 'unknown'}): "
+        f"submission {each.submission.id} ({each.submission.ref}, job {each.submission.job_id or 'unknown'}): "
         f"{each.reason}"
         for each in left[:_SHOWN]
     )

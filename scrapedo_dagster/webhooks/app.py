@@ -26,9 +26,9 @@ from starlette.routing import Route
 
 from scrapedo_dagster.api.responses import WebhookPayload
 from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER
-from scrapedo_dagster.engine.inbox.protocol import KEPT, Apart, Delivery, Inbox, is_storable
+from scrapedo_dagster.engine.inbox.protocol import KEPT, Delivery, Inbox, QuarantineUsage, is_storable
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.threads import in_thread
+from scrapedo_dagster.engine.threads import start_in_thread
 from scrapedo_dagster.webhooks.body import Room, TooLargeError, announced, read
 from scrapedo_dagster.webhooks.log import Log, told
 from scrapedo_dagster.webhooks.secrets import Secrets
@@ -175,7 +175,7 @@ class _Handlers:
 
     async def _checked(self) -> tuple[int, dict[str, Any]]:
         try:
-            apart = await in_thread(self._try_storage)
+            apart = await start_in_thread(self._try_storage)
         except Exception as error:  # noqa: BLE001 - whatever it is, nothing can be stored
             self._receiver.log.write("not ready", problem=told(error))
             return 503, {"ready": False, "reason": f"deliveries cannot be stored ({type(error).__name__})"}
@@ -183,17 +183,17 @@ class _Handlers:
         warning = {"warning": _NO_LEDGER} if self._receiver.ledger is None else {}
         return 200, {"ready": True, "unknown_submissions": unknown, **warning}
 
-    def _try_storage(self) -> Apart:
+    def _try_storage(self) -> QuarantineUsage:
         """Do what storing does."""
         if self._receiver.ledger is not None:
-            self._receiver.ledger.look_up([0])
+            self._receiver.ledger.by_ids([0])
         self._receiver.inbox.check()
-        return self._receiver.inbox.apart()
+        return self._receiver.inbox.quarantine_usage()
 
     async def _prune_for_ever(self) -> None:
         while True:
             try:
-                forgotten = await in_thread(lambda: self._receiver.inbox.prune(KEPT))
+                forgotten = await start_in_thread(lambda: self._receiver.inbox.prune(KEPT))
             except Exception as error:  # noqa: BLE001 - the next hour may be better
                 self._receiver.log.write("not pruned", problem=told(error))
             else:

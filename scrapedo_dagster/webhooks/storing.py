@@ -15,7 +15,7 @@ from typing import cast
 from scrapedo_dagster.engine.inbox.address import ParsedKey
 from scrapedo_dagster.engine.inbox.protocol import Arrival, Delivery, Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Standing
+from scrapedo_dagster.engine.ledger.records import Submission
 from scrapedo_dagster.engine.ledger.states import State
 
 _MOST_AT_ONCE = 64
@@ -46,18 +46,18 @@ class Submissions:
         keys = [ParsedKey.of(each.key) for each in deliveries]
         if self._ledger is None:
             return [Fate.APART if key is None else Fate.STORED for key in keys]
-        known = self._ledger.look_up({key.submission_id for key in keys if key is not None})
+        known = self._ledger.by_ids({key.submission_id for key in keys if key is not None})
         there: dict[str, set[Arrival]] = {}
         return [
             self._judge(each, known[key.submission_id], there)
             if key is not None
             and key.submission_id in known
-            and known[key.submission_id].scope.account.startswith(key.account)
+            and known[key.submission_id].ref.account.startswith(key.account)
             else Fate.APART
             for each, key in zip(deliveries, keys, strict=True)
         ]
 
-    def _judge(self, delivery: Delivery, submission: Standing, there: dict[str, set[Arrival]]) -> Fate:
+    def _judge(self, delivery: Delivery, submission: Submission, there: dict[str, set[Arrival]]) -> Fate:
         if submission.job_id not in (None, delivery.job_id):
             return Fate.APART
         if submission.state in _READ_NO_MORE:
@@ -150,4 +150,4 @@ class Storing:
 
     def _keep_apart(self, delivery: Delivery) -> Fate:
         with self._one_apart:  # else several would find the same room
-            return Fate.APART if self._inbox.put_apart(delivery) else Fate.DROPPED
+            return Fate.APART if self._inbox.quarantine(delivery) else Fate.DROPPED

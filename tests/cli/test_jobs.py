@@ -20,7 +20,7 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.migrations.names import VERSION_TABLE
-from scrapedo_dagster.engine.ledger.records import Scope, Submission, account_of
+from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.ledger.tables import submissions as table
 from scrapedo_dagster.engine.targets.target import Entry
@@ -71,21 +71,21 @@ class Planner:
 
     def __init__(self, ledger: Ledger, emulator: Emulator, site: DemoSite, token: str) -> None:
         self.ledger, self.emulator, self.site, self.token = ledger, emulator, site, token
-        self.account = account_of(token)
+        self.account = account_fingerprint(token)
 
     def planned(
         self, dataset: str = "shop", partition: str | None = None, *, batches: int = 1, account: str | None = None
-    ) -> list[Submission]:
-        scope = Scope(account or self.account, dataset, partition)
-        generation = self.ledger.generation(scope) + 1
+    ) -> list[SubmissionWithTargets]:
+        ref = PartitionRef(account or self.account, dataset, partition)
+        generation = self.ledger.generation(ref) + 1
         entries = [
             tuple(Entry(n, f"{self.site.base_url}/{dataset}/{generation}/{batch}/products/{n}") for n in range(3))
             for batch in range(batches)
         ]
-        assert self.ledger.plan(scope, generation, entries, fingerprint="f", run_id="run-1")
-        return self.ledger.submissions(scope, generation)
+        assert self.ledger.plan(ref, generation, entries, fingerprint="f", run_id="run-1")
+        return self.ledger.submissions_with_targets(ref, generation)
 
-    def claimed(self, submission: Submission, *, ago: float = 0.0) -> Submission:
+    def claimed(self, submission: SubmissionWithTargets, *, ago: float = 0.0) -> SubmissionWithTargets:
         claimed = self.ledger.claim(submission, run_id="run-1", fingerprint="f")
         assert claimed is not None
         engine = self.ledger.engine
@@ -94,22 +94,22 @@ class Planner:
             connection.execute(sa.update(table).where(table.c.id == claimed.id).values(claimed_at=at))
         return self.ledger.get(claimed.id)
 
-    def sent(self, submission: Submission) -> str:
+    def sent(self, submission: SubmissionWithTargets) -> str:
         """Submit its targets, and leave the ledger as it is. They never end by themselves."""
         self.emulator.set_faults({"targets": [{"kind": "linger"}]})
         with ScrapeDoAsyncAPIClient(self.token, base_url=self.emulator.base_url) as client:
             return client.create_job(JobRequest(targets=list(submission.targets))).job_id
 
-    def submitted(self, submission: Submission) -> Submission:
+    def submitted(self, submission: SubmissionWithTargets) -> SubmissionWithTargets:
         claimed = self.claimed(submission)
-        return self.ledger.submitted(claimed, self.sent(claimed), ["a", "b", "c"])
+        return self.ledger.mark_submitted(claimed, self.sent(claimed), ["a", "b", "c"])
 
-    def uncertain(self, submission: Submission, *, ago: float = 0.0) -> Submission:
-        return self.ledger.uncertain(self.claimed(submission, ago=ago), "the answer is lost")
+    def uncertain(self, submission: SubmissionWithTargets, *, ago: float = 0.0) -> SubmissionWithTargets:
+        return self.ledger.mark_uncertain(self.claimed(submission, ago=ago), "the answer is lost")
 
-    def collected(self, submission: Submission) -> Submission:
-        job = self.ledger.finished(self.submitted(submission))
-        return self.ledger.collected(job, credits_used=3, succeeded=2)
+    def collected(self, submission: SubmissionWithTargets) -> SubmissionWithTargets:
+        job = self.ledger.mark_finished(self.submitted(submission))
+        return self.ledger.mark_collected(job, credits_used=3, succeeded=2)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_list_shows_what_is_open_and_with_filters_all_else(run: Run, plan: Plann
     done = plan.collected(plan.planned("shop", "2026-01-01")[0])
     waiting = plan.submitted(plan.planned("shop", "2026-01-02")[0])
     other = plan.planned("news")[0]
-    gone = plan.ledger.canceled(plan.planned("news", "x")[0], "not wanted")
+    gone = plan.ledger.mark_canceled(plan.planned("news", "x")[0], "not wanted")
 
     def ids(*arguments: str) -> list[int]:
         result = run("list", "--json", *arguments)
@@ -198,7 +198,7 @@ def test_cancel_of_what_has_ended_keeps_its_results(run: Run, plan: Planner, tok
     submission = plan.submitted(plan.planned()[0])
     with ScrapeDoAsyncAPIClient(token, base_url=plan.emulator.base_url) as client:
         client.cancel_job(str(submission.job_id))  # ended, in whatever status
-        plan.ledger.finished(submission)
+        plan.ledger.mark_finished(submission)
     result = run("cancel", str(submission.id))
     assert result.exit_code == 0
     assert "its results can be collected" in result.output
@@ -224,10 +224,10 @@ def test_cancel_that_fails_says_so_and_leaves_the_job_open(run: Run, plan: Plann
 
 
 def test_cancel_with_the_token_of_another_account_is_refused(run: Run, plan: Planner) -> None:
-    other = plan.planned(account=account_of("another"))[0]
+    other = plan.planned(account=account_fingerprint("another"))[0]
     result = run("cancel", str(other.id))
     assert result.exit_code == 1
-    assert account_of("another")[:8] in result.output
+    assert account_fingerprint("another")[:8] in result.output
     assert plan.account[:8] in result.output
     assert plan.ledger.get(other.id).state == State.PLANNED
     bulk = run("cancel", "--dataset", "shop")
@@ -240,13 +240,13 @@ def test_cancel_needs_to_know_exactly_what(run: Run, plan: Planner, arguments: l
     assert run("cancel", *arguments).exit_code == 2
 
 
-# --- settle
+# --- reconcile
 
 
 def test_settle_adopts_a_job_whose_answer_was_lost(run: Run, plan: Planner) -> None:
     lost = plan.uncertain(plan.planned()[0])
     job_id = plan.sent(lost)
-    result = run("settle")
+    result = run("reconcile")
     assert result.exit_code == 0
     assert f"it is job {job_id}" in result.output
     assert (plan.ledger.get(lost.id).state, plan.ledger.get(lost.id).job_id) == (State.SUBMITTED, job_id)
@@ -255,7 +255,7 @@ def test_settle_adopts_a_job_whose_answer_was_lost(run: Run, plan: Planner) -> N
 @pytest.mark.parametrize("state", ["uncertain", "claimed"])
 def test_settle_plans_again_what_certainly_did_not_arrive(run: Run, plan: Planner, state: str) -> None:
     lost = getattr(plan, state)(plan.planned()[0], ago=200)
-    result = run("settle", "--json")
+    result = run("reconcile", "--json")
     assert result.exit_code == 0
     assert [(each["id"], each["found"], each["state"]) for each in objects(result)] == [(lost.id, "planned", "planned")]
 
@@ -263,16 +263,16 @@ def test_settle_plans_again_what_certainly_did_not_arrive(run: Run, plan: Planne
 @pytest.mark.parametrize(("state", "ago"), [("uncertain", 10), ("uncertain", 55), ("claimed", 10), ("claimed", 140)])
 def test_settle_concludes_no_absence_too_early(run: Run, plan: Planner, state: str, ago: float) -> None:
     lost = getattr(plan, state)(plan.planned()[0], ago=ago)
-    result = run("settle")
+    result = run("reconcile")
     assert result.exit_code == 1
-    assert "settle again in" in result.output
+    assert "reconcile again in" in result.output
     assert plan.ledger.get(lost.id).state == lost.state
 
 
 def test_settle_concludes_nothing_from_a_service_that_cannot_be_asked(run: Run, plan: Planner) -> None:
     lost = plan.uncertain(plan.planned()[0], ago=200)
     plan.emulator.set_faults({"calls": [{"endpoint": "list_jobs", "kind": "status", "status": 400}]})
-    result = run("settle")
+    result = run("reconcile")
     assert result.exit_code == 1
     assert "could not be asked" in result.output
     assert plan.ledger.get(lost.id).state == State.UNCERTAIN
@@ -280,16 +280,16 @@ def test_settle_concludes_nothing_from_a_service_that_cannot_be_asked(run: Run, 
 
 def test_settle_says_that_what_it_found_is_of_a_canceled_generation(run: Run, plan: Planner) -> None:
     first, second = plan.planned(batches=2)
-    plan.ledger.canceled(first, "terminated")
+    plan.ledger.mark_canceled(first, "terminated")
     lost = plan.uncertain(second)
     plan.sent(lost)
-    result = run("settle")
+    result = run("reconcile")
     assert f"scrapedo-dagster jobs cancel {lost.id}" in result.output
 
 
 def test_settle_leaves_other_accounts_alone(run: Run, plan: Planner) -> None:
-    other = plan.uncertain(plan.planned(account=account_of("another"))[0], ago=200)
-    result = run("settle")
+    other = plan.uncertain(plan.planned(account=account_fingerprint("another"))[0], ago=200)
+    result = run("reconcile")
     assert "1 submissions are of other accounts" in result.output
     assert plan.ledger.get(other.id).state == State.UNCERTAIN
 
@@ -297,7 +297,7 @@ def test_settle_leaves_other_accounts_alone(run: Run, plan: Planner) -> None:
 # --- what a user gets wrong
 
 
-@pytest.mark.parametrize("command", [["list"], ["show", "1"], ["cancel", "1"], ["settle"]])
+@pytest.mark.parametrize("command", [["list"], ["show", "1"], ["cancel", "1"], ["reconcile"]])
 def test_a_missing_ledger_is_said_and_not_created(run: Run, home: Path, command: list[str]) -> None:
     result = run(*command)
     assert result.exit_code == 1
@@ -340,7 +340,7 @@ def test_the_ledger_of_the_environment_is_used(
     assert len(objects(run("list", "--json"))) == 1
 
 
-@pytest.mark.parametrize("command", [["cancel", "1"], ["settle"]])
+@pytest.mark.parametrize("command", [["cancel", "1"], ["reconcile"]])
 def test_a_missing_token_is_named(run: Run, plan: Planner, monkeypatch: pytest.MonkeyPatch, command: list[str]) -> None:
     monkeypatch.delenv("SCRAPE_DO_API_KEY")
     result = run(*command)
@@ -402,7 +402,7 @@ def test_help_needs_neither_dagster_nor_a_database() -> None:
 import sys
 from click.testing import CliRunner
 from scrapedo_dagster.cli.main import main
-assert CliRunner().invoke(main, ["jobs", "settle", "--help"]).exit_code == 0
+assert CliRunner().invoke(main, ["jobs", "reconcile", "--help"]).exit_code == 0
 print(sorted({"dagster", "sqlalchemy", "alembic", "httpx", "pyarrow", "pandas"} & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

@@ -227,11 +227,11 @@ class TestAdHoc:
     def test_its_settings_are_those_of_build_scrape_targets(self) -> None:
         attributes = {
             "resources": RESOURCES,
-            "ad_hoc": {"name": "wishes", "job_name": "wish", "owners": ["team:data"], "job_deadline_hours": 0.5},
+            "ad_hoc": {"name": "wishes", "job_name": "request", "owners": ["team:data"], "job_deadline_hours": 0.5},
         }
         assert complaints_of_check_yaml(attributes) == []
         with project(attributes) as defs:
-            assert defs.resolve_job_def("wish")
+            assert defs.resolve_job_def("request")
             key = dg.AssetKey(["wishes", "tasks"])
             assert list(defs.resolve_assets_def(key).get_asset_spec(key).owners) == ["team:data"]
             assert [each.name for each in defs.sensors] == ["wishes_completion"]

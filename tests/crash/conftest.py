@@ -21,11 +21,11 @@ import pyarrow.parquet as pq
 import pytest
 
 import scrapedo_dagster
-from scrapedo_dagster.emulator import Emulator, Faults, Settings
+from scrapedo_dagster.emulator import Emulator, EmulatorSettings, Faults
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.collection.tables import Tables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import account_of
+from scrapedo_dagster.engine.ledger.records import account_fingerprint
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore, ParquetTable
 from tests.support.postgres import NoPostgresError, postgres_schema, postgres_server
@@ -131,7 +131,7 @@ class Work:
             "by": by,
             "at_once": at_once,
             "begun": str(self.place / f"begun-{number}"),
-            "lease": 1 if at_once == 1 else 60,  # the living wait for each other, and settle nothing
+            "lease": 1 if at_once == 1 else 60,  # the living wait for each other, and reconcile nothing
             "log": str(self.place / "log"),
         }
         specs = [{**spec, "trail": str(self.place / f"trail-{number + each}")} for each in range(at_once)]
@@ -192,7 +192,7 @@ class Work:
         """How many submissions of all generations are in each state."""
         ledger = Ledger(self.ledger_url)
         try:
-            return Counter(each.state.value for each in ledger.find(account=account_of(self.emulator.token)))
+            return Counter(each.state.value for each in ledger.find(account=account_fingerprint(self.emulator.token)))
         finally:
             ledger.close()
 
@@ -270,7 +270,9 @@ class Works:
         place = self._place / uuid4().hex
         shutil.copytree(self._place / "before", place / "data")
         faults = {**faults, "targets": [{"match": "*/broken", "kind": "error"}]}
-        settings = Settings(token=uuid4().hex, queue_seconds=0, processing_seconds=0, faults=Faults.parse(faults))
+        settings = EmulatorSettings(
+            token=uuid4().hex, queue_seconds=0, processing_seconds=0, faults=Faults.parse(faults)
+        )
         emulator = Emulator(settings=settings).__enter__()
         ledger = f"sqlite:///{place}/ledger.db" if postgres is None else postgres_schema(postgres, place.name)
         try:

@@ -7,29 +7,31 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope
+from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 
-SCOPE = Scope("a" * 32, "shop", "mon")
+REF = PartitionRef("a" * 32, "shop", "mon")
 BATCHES = 16
 
 
 @pytest.mark.slow
 def test_what_failed_in_batches_that_end_together_is_planned_under_numbers_of_their_own(postgres: str) -> None:
     ledger = Ledger(postgres)
-    batches = [entries_of([f"https://a.b/{n}"], "raise") for n in range(BATCHES)]
-    ledger.plan(SCOPE, 1, batches, fingerprint="f", run_id=None)
-    for number, planned in enumerate(ledger.submissions(SCOPE, 1)):
+    batches = [validated_entries([f"https://a.b/{n}"], "raise") for n in range(BATCHES)]
+    ledger.plan(REF, 1, batches, fingerprint="f", run_id=None)
+    for number, planned in enumerate(ledger.submissions_with_targets(REF, 1)):
         claimed = ledger.claim(planned, run_id=None, fingerprint="f")
         assert claimed is not None
-        ledger.finished(ledger.submitted(claimed, f"j{number}", ["t"]))
-    finished = ledger.submissions(SCOPE, 1)
+        ledger.mark_finished(ledger.mark_submitted(claimed, f"j{number}", ["t"]))
+    finished = ledger.submissions_with_targets(REF, 1)
     with ThreadPoolExecutor(BATCHES) as threads:
         list(
-            threads.map(lambda each: ledger.collected(each, credits_used=0, succeeded=0, again=each.entries), finished)
+            threads.map(
+                lambda each: ledger.mark_collected(each, credits_used=0, succeeded=0, again=each.entries), finished
+            )
         )
-    after = ledger.submissions(SCOPE, 1)
+    after = ledger.submissions_with_targets(REF, 1)
     assert [(each.batch, each.state) for each in after] == [
         *((n, State.COLLECTED) for n in range(BATCHES)),
         *((n, State.PLANNED) for n in range(BATCHES, 2 * BATCHES)),

@@ -33,12 +33,12 @@ def test_receivers_that_share_a_database_store_each_delivery_once(
     assert inbox.news([KEY, "0123456789ab-2"]) == {KEY: {Arrival("j1", f"t{n}") for n in range(50)}}
     assert inbox.read(KEY, "j1", "t1") == delivery("t1").body
     assert inbox.read(KEY, "j2", "t1") is None
-    monkeypatch.setattr(inbox_module, "MOST_APART", 1)
-    assert [inbox.put_apart(delivery("t1", "nobody\0 knows")), inbox.put_apart(delivery("t2", "nobody"))] == [
+    monkeypatch.setattr(inbox_module, "MAX_QUARANTINED", 1)
+    assert [inbox.quarantine(delivery("t1", "nobody\0 knows")), inbox.quarantine(delivery("t2", "nobody"))] == [
         True,
         False,
     ]
-    assert (inbox.apart().deliveries, inbox.apart().bytes) == (1, len(pack(delivery("t1").body)))
+    assert (inbox.quarantine_usage().deliveries, inbox.quarantine_usage().bytes) == (1, len(pack(delivery("t1").body)))
     inbox.check()
     inbox.remove(KEY)
     assert inbox.news([KEY]) == {}

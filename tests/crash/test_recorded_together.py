@@ -10,10 +10,10 @@ import pytest
 import sqlalchemy as sa
 
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, account_of
+from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.ledger.tables import submissions as table
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 
 AMOUNT = 1000
 
@@ -26,9 +26,9 @@ def database(request):
 def submit(work, amount=AMOUNT):
     """A partition of many jobs, by the ledger."""
     ledger = Ledger(work.ledger_url)
-    scope = Scope(account_of(work.emulator.token), "shop", "mon")
-    batches = [entries_of([f"https://shop.example/{number}"], "raise") for number in range(amount)]
-    assert ledger.plan(scope, 1, batches, fingerprint="f", run_id=None)
+    ref = PartitionRef(account_fingerprint(work.emulator.token), "shop", "mon")
+    batches = [validated_entries([f"https://shop.example/{number}"], "raise") for number in range(amount)]
+    assert ledger.plan(ref, 1, batches, fingerprint="f", run_id=None)
     job_id = sa.literal("job-") + sa.cast(table.c.batch, sa.String)
     with ledger.engine.begin() as connection:
         connection.execute(sa.update(table).values(state=State.SUBMITTED.value, job_id=job_id))
@@ -76,8 +76,8 @@ def test_killed_anywhere_the_next_worker_records_the_rest(works, database):
 
 
 CHANGES = {
-    "record its jobs": lambda ledger, submissions: ledger.finished_together(submissions),
-    "go on with it": lambda ledger, submissions: ledger.continued(submissions[0].scope, 1, run_id="another"),
+    "record its jobs": lambda ledger, submissions: ledger.finish_all(submissions),
+    "go on with it": lambda ledger, submissions: ledger.take_over(submissions[0].ref, 1, run_id="another"),
 }
 
 

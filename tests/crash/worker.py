@@ -14,17 +14,17 @@ from points import Points, WatchedTransport, watch_async_requests, watch_files, 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.retry import Backoff
-from scrapedo_dagster.engine.collection.coordinator import Homecoming
+from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
 from scrapedo_dagster.engine.collection.tables import Tables
 from scrapedo_dagster.engine.ledger import ledger as ledger_module
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, account_of
+from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
-from scrapedo_dagster.engine.submission.reconcile import Patience
+from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 
 _OFTEN = Backoff(initial=0.04, maximum=0.04, multiplier=1)
 
@@ -53,16 +53,18 @@ def work(spec: dict[str, Any]) -> None:
         submitter = Submitter(
             ledger=Ledger(spec["ledger"]),
             client=client,
-            scope=Scope(account_of(spec["token"]), "shop", "mon"),
+            ref=PartitionRef(account_fingerprint(spec["token"]), "shop", "mon"),
             options=ScrapeOptions(),
             run_id=None,
             log=print,
-            patience=Patience(timedelta(seconds=spec["lease"]), timedelta(seconds=spec["lease"] / 2), pause=0.05),
+            claim_policy=ClaimPolicy(
+                timedelta(seconds=spec["lease"]), timedelta(seconds=spec["lease"] / 2), pause=0.05
+            ),
             batch_size=3,
         )
         if "submit" in spec["steps"]:
             begun = submitter.begin(
-                entries_of(spec["targets"], "skip"),
+                validated_entries(spec["targets"], "skip"),
                 above=tables.newest_generation(),
                 unfinished=tables.unfinished_generation(),
             )
@@ -70,10 +72,10 @@ def work(spec: dict[str, Any]) -> None:
             _wait_for_the_others(spec)
             submitter.submit(generation)
         else:
-            generation = submitter.ledger.generation(submitter.scope)
+            generation = submitter.ledger.generation(submitter.ref)
         if "bring" in spec["steps"]:
-            home = Homecoming(submitter, async_client, tables, retries=1)
-            home.bring(generation, job_timeout=timedelta(seconds=30), poll=_OFTEN)
+            home = PartitionCollector(submitter, async_client, tables, retries=1)
+            home.wait_and_collect(generation, job_timeout=timedelta(seconds=30), poll=_OFTEN)
         submitter.ledger.close()
     print(json.dumps({"generation": generation}))
 
@@ -81,7 +83,7 @@ def work(spec: dict[str, Any]) -> None:
 def _record(spec: dict[str, Any]) -> None:
     """All jobs have been seen to have ended."""
     ledger = Ledger(spec["ledger"])
-    recorded = ledger.finished_together(ledger.find(states=[State.SUBMITTED]))
+    recorded = ledger.finish_all(ledger.find(states=[State.SUBMITTED]))
     print(json.dumps({"recorded": [each.id for each in recorded]}))
 
 

@@ -22,7 +22,7 @@ from typing_extensions import Self
 
 from scrapedo_dagster.emulator import Emulator, JobRecord
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 
 TOKEN = "canary-7f3a9c"
 FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
@@ -151,8 +151,8 @@ class Deployment:
     def jobs(self, gate: str) -> list[JobRecord]:
         return [job for job in self.emulator.jobs() if f"/{gate}/" in job.request["Targets"][0]]
 
-    def submissions(self, partition: str) -> list[Submission]:
-        return [each for each in self.ledger.find() if each.scope.partition == partition]
+    def submissions_with_targets(self, partition: str) -> list[SubmissionWithTargets]:
+        return [each for each in self.ledger.find() if each.ref.partition == partition]
 
     def status(self, run_id: str) -> dg.DagsterRunStatus:
         run = self.instance.get_run_by_id(run_id)

@@ -146,7 +146,7 @@ def test_what_a_terminated_run_could_not_cancel_is_canceled_by_the_sensor(deploy
     os.kill(deployment.pid_of(run_id), signal.SIGKILL)
     eventually(lambda: all(job.canceled for job in deployment.jobs(day)), "the job to be canceled")
     eventually(lambda: active_runs(deployment) == [], "all runs to end")
-    assert [each.state for each in deployment.submissions(day)] == [State.CANCELED]
+    assert [each.state for each in deployment.submissions_with_targets(day)] == [State.CANCELED]
     assert submitted_once(deployment, day)
     assert [run.job_name for run in runs_of(deployment, day)] == ["shop_at_once"]
 

@@ -70,7 +70,7 @@ def test_terminate_while_waiting_cancels_the_jobs_for_good(deployment: Deploymen
     run_id = deployment.launch_until_it_waits(f"{executor}_with_retries", day)
     terminate_and_measure(deployment, run_id, day)
     assert "1 Scrape.do jobs were canceled" in deployment.failure(run_id)
-    assert [each.state for each in deployment.submissions(day)] == [State.CANCELED]
+    assert [each.state for each in deployment.submissions_with_targets(day)] == [State.CANCELED]
     assert deployment.events(run_id, dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
     assert len(deployment.jobs(day)) == 1
 
@@ -79,10 +79,12 @@ def test_terminate_while_submitting_waits_for_the_answer_and_cancels_that_job(de
     slow = {"endpoint": "create_job", "kind": "latency", "seconds": 2.0, "match": f"*/{day}/*"}
     deployment.emulator.set_faults({"calls": [slow]})
     run_id = deployment.launch("in_process_with_retries", day)
-    eventually(lambda: [each.state for each in deployment.submissions(day)] == [State.SUBMITTING], "the claim")
+    eventually(
+        lambda: [each.state for each in deployment.submissions_with_targets(day)] == [State.SUBMITTING], "the claim"
+    )
     assert deployment.jobs(day) == []
     terminate_and_measure(deployment, run_id, day)
-    assert [each.state for each in deployment.submissions(day)] == [State.CANCELED]
+    assert [each.state for each in deployment.submissions_with_targets(day)] == [State.CANCELED]
     assert len(deployment.jobs(day)) == 1
 
 
@@ -94,7 +96,7 @@ def test_terminate_ends_also_while_the_service_hangs_and_says_what_goes_on(deplo
     eventually(lambda: deployment.status(run_id) in FINISHED, "the end of the run", within=TERMINATED_WITHIN)
     print(f"run ended after {time.monotonic() - began:.2f} s")
     assert deployment.status(run_id) == dg.DagsterRunStatus.CANCELED
-    [submission] = deployment.submissions(day)
+    [submission] = deployment.submissions_with_targets(day)
     assert submission.state == State.SUBMITTED
     told = deployment.failure(run_id)
     assert "0 Scrape.do jobs were canceled" in told
@@ -115,17 +117,19 @@ def test_an_evicted_run_keeps_its_jobs_and_the_next_run_collects_them(
     deployment.site.open(day)
     assert deployment.end_of(deployment.launch("in_process", day)) == dg.DagsterRunStatus.SUCCESS
     assert len(deployment.jobs(day)) == 1
-    assert [(each.state, each.succeeded) for each in deployment.submissions(day)] == [(State.COLLECTED, 3)]
+    assert [(each.state, each.succeeded) for each in deployment.submissions_with_targets(day)] == [(State.COLLECTED, 3)]
 
 
 def test_a_run_evicted_while_it_submits_records_the_job_for_the_next(deployment: Deployment, day: str) -> None:
     slow = {"endpoint": "create_job", "kind": "latency", "seconds": 2.0, "match": f"*/{day}/*"}
     deployment.emulator.set_faults({"calls": [slow]})
     run_id = deployment.launch("in_process", day)
-    eventually(lambda: [each.state for each in deployment.submissions(day)] == [State.SUBMITTING], "the claim")
+    eventually(
+        lambda: [each.state for each in deployment.submissions_with_targets(day)] == [State.SUBMITTING], "the claim"
+    )
     os.kill(deployment.pid_of(run_id), signal.SIGTERM)
     assert deployment.end_of(run_id) == dg.DagsterRunStatus.FAILURE
-    [submission] = deployment.submissions(day)
+    [submission] = deployment.submissions_with_targets(day)
     [job] = deployment.jobs(day)
     assert (submission.state, submission.job_id) == (State.SUBMITTED, job.job_id)
     assert not job.canceled
@@ -139,7 +143,7 @@ def test_a_killed_step_keeps_its_jobs_and_its_retry_continues_them(deployment: D
     assert deployment.end_of(run_id) == dg.DagsterRunStatus.SUCCESS
     [job] = deployment.jobs(day)
     assert not job.canceled
-    assert [each.state for each in deployment.submissions(day)] == [State.COLLECTED]
+    assert [each.state for each in deployment.submissions_with_targets(day)] == [State.COLLECTED]
 
 
 def test_terminate_while_collecting_keeps_what_is_paid_and_done(deployment: Deployment, day: str) -> None:
@@ -155,7 +159,7 @@ def test_terminate_while_collecting_keeps_what_is_paid_and_done(deployment: Depl
     print(f"run ended after {time.monotonic() - began:.2f} s")
     assert deployment.status(run_id) == dg.DagsterRunStatus.CANCELED
     assert deployment.events(run_id, dg.DagsterEventType.STEP_UP_FOR_RETRY) == []
-    assert [each.state for each in deployment.submissions(day)] == [State.FINISHED]
+    assert [each.state for each in deployment.submissions_with_targets(day)] == [State.FINISHED]
     deployment.emulator.set_faults({})
     assert deployment.end_of(deployment.launch("in_process", day)) == dg.DagsterRunStatus.SUCCESS
     assert len(deployment.jobs(day)) == 1

@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from scrapedo_dagster.emulator import Emulator, Faults, Settings
+from scrapedo_dagster.emulator import Emulator, EmulatorSettings, Faults
 
 TOKEN = "a-secret-token"
 
@@ -232,13 +232,13 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., RawApi]]:
-    """Starts quick emulators: `start(plan="pro", faults={...})` or with any field of Settings."""
+    """Starts quick emulators: `start(plan="pro", faults={...})` or with any field of EmulatorSettings."""
     with ExitStack() as stack:
 
         def starter(**options: Any) -> RawApi:
             faults = options.pop("faults", {})
             defaults = {"token": TOKEN, "speed": 1000.0}
-            settings = Settings(**{**defaults, **options, "faults": Faults.parse(faults)})
+            settings = EmulatorSettings(**{**defaults, **options, "faults": Faults.parse(faults)})
             api = RawApi(stack.enter_context(Emulator(settings=settings)))
             stack.callback(api.close)
             return api

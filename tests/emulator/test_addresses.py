@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from scrapedo_dagster.emulator import Settings, SettingsError
+from scrapedo_dagster.emulator import EmulatorSettings, EmulatorSettingsError
 from scrapedo_dagster.emulator.addresses import PrivateAddressError, PublicOnlyTransport, is_public
 
 
@@ -89,7 +89,7 @@ def test_a_name_that_nobody_knows_is_an_ordinary_failure(public: Any) -> None:
     [("127.0.0.1", True), ("::1", True), ("localhost", True), ("0.0.0.0", False), ("::", False), ("box", False)],
 )
 def test_only_loopback_is_private(host: str, is_private: bool) -> None:
-    assert Settings(host=host, token="my-own").is_private == is_private
+    assert EmulatorSettings(host=host, token="my-own").is_private == is_private
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -> list[str]:
@@ -165,5 +165,5 @@ async def test_the_next_address_is_tried_when_one_does_not_answer(
 
 
 def test_an_emulator_that_others_can_reach_needs_a_token_of_its_own() -> None:
-    with pytest.raises(SettingsError, match="choose a token of your own"):
-        Settings(host="0.0.0.0")
+    with pytest.raises(EmulatorSettingsError, match="choose a token of your own"):
+        EmulatorSettings(host="0.0.0.0")

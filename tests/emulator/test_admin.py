@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from scrapedo_dagster.emulator import Emulator, Settings
+from scrapedo_dagster.emulator import Emulator, EmulatorSettings
 
 
 def test_targets_are_counted(api: Any, site: Any) -> None:
@@ -91,7 +91,7 @@ def test_faults_that_are_not_understood_change_nothing(api: Any, body: bytes) ->
 
 
 def test_an_emulator_that_others_can_reach_has_no_admin_endpoints() -> None:
-    with Emulator(settings=Settings(host="0.0.0.0", token="my-own")) as emulator:
+    with Emulator(settings=EmulatorSettings(host="0.0.0.0", token="my-own")) as emulator:
         url = emulator.base_url.replace("0.0.0.0", "127.0.0.1")
         assert emulator.admin_url is None
         for path in ("targets", "requests", "faults"):

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from scrapedo_dagster.emulator import Settings
+from scrapedo_dagster.emulator import EmulatorSettings
 from scrapedo_dagster.emulator.clock import Clock
 
 
@@ -81,7 +81,7 @@ def test_a_job_is_success_though_all_its_tasks_failed(api: Any) -> None:
 
 @pytest.mark.parametrize(("plan", "slots"), [("free", 2), ("hobby", 2), ("pro", 5), ("business", 12), ("advanced", 60)])
 def test_a_plan_has_its_documented_slots(plan: Any, slots: int) -> None:
-    assert Settings(plan=plan).concurrency == slots
+    assert EmulatorSettings(plan=plan).concurrency == slots
 
 
 def test_the_pool_is_shared_and_never_exceeded(start: Any, site: Any, eventually: Any) -> None:

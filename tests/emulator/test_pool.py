@@ -2,7 +2,7 @@ import asyncio
 from datetime import datetime, timezone
 
 from scrapedo_dagster.emulator.pool import Pool
-from scrapedo_dagster.emulator.state import Job, Outcome, Task
+from scrapedo_dagster.emulator.state import Job, Task, TaskOutcome
 from scrapedo_dagster.emulator.validation import parse_job_request
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -12,7 +12,7 @@ async def test_a_task_that_has_ended_holds_no_slot_while_its_runner_winds_up() -
     winding_up, done = asyncio.Event(), asyncio.Event()
 
     async def run(task: Task) -> None:
-        task.end(Outcome("success"), NOW)
+        task.end(TaskOutcome("success"), NOW)
         winding_up.set()
         await done.wait()
 

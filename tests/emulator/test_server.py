@@ -19,7 +19,14 @@ import pytest
 from click.testing import CliRunner
 
 from scrapedo_dagster.cli.emulator import emulator as command
-from scrapedo_dagster.emulator import DEFAULT_TOKEN, Emulator, Faults, PortInUseError, Settings, SettingsError
+from scrapedo_dagster.emulator import (
+    DEFAULT_TOKEN,
+    Emulator,
+    EmulatorSettings,
+    EmulatorSettingsError,
+    Faults,
+    PortInUseError,
+)
 
 RUN = [sys.executable, "-c", "from scrapedo_dagster.cli.emulator import emulator; emulator()"]
 
@@ -95,7 +102,7 @@ def test_a_port_in_use_is_named() -> None:
         port = int(emulator.base_url.rsplit(":", 1)[1])
         with (
             pytest.raises(PortInUseError, match=f"cannot listen on 127.0.0.1:{port}"),
-            Emulator(settings=Settings(port=port)),
+            Emulator(settings=EmulatorSettings(port=port)),
         ):
             pass
         runner = CliRunner().invoke(command, ["--port", str(port)])
@@ -107,7 +114,7 @@ def test_it_listens_on_ipv6(site: Any) -> None:
     if not socket.has_ipv6:
         pytest.skip("this machine has no IPv6")
     try:
-        with Emulator(settings=Settings(host="::1")) as emulator:
+        with Emulator(settings=EmulatorSettings(host="::1")) as emulator:
             assert emulator.base_url.startswith("http://[::1]:")
             assert httpx.get(f"{emulator.admin_url}/requests").json() == {"requests": {}}
     except PortInUseError:
@@ -151,8 +158,8 @@ def test_the_token_is_nowhere(site: Any, caplog: pytest.LogCaptureFixture) -> No
     ],
 )
 def test_a_wrong_setting_is_named(wrong: dict[str, Any], named: str) -> None:
-    with pytest.raises(SettingsError, match=named):
-        Settings(**wrong)
+    with pytest.raises(EmulatorSettingsError, match=named):
+        EmulatorSettings(**wrong)
 
 
 def test_faults_can_be_given_from_the_start_as_a_mapping_or_a_model() -> None:
@@ -211,7 +218,7 @@ def test_the_command_takes_its_token_from_the_environment_and_ends_with_0_on_sig
 
 
 def test_a_token_given_as_an_option_is_used_and_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def serve(settings: Settings, announce: Any) -> None:
+    def serve(settings: EmulatorSettings, announce: Any) -> None:
         with Emulator(settings=settings) as emulator:
             announce(emulator)
             assert emulator.token == "users-own"

@@ -21,12 +21,12 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.collection.tables import Tables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, account_of
+from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import CompleteGeneration, ParquetStore, ParquetTable
-from scrapedo_dagster.engine.submission.reconcile import Patience
+from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 
 TOKEN = "canary-7f3a9c"
 QUICK = RetryPolicy(attempts=4, backoff=Backoff(initial=0.001, maximum=0.01))
@@ -131,12 +131,12 @@ def token() -> str:
 
 @pytest.fixture
 def account() -> str:
-    return account_of(TOKEN)
+    return account_fingerprint(TOKEN)
 
 
 @pytest.fixture
-def scope(account: str) -> Scope:
-    return Scope(account, "shop", "mon")
+def ref(account: str) -> PartitionRef:
+    return PartitionRef(account, "shop", "mon")
 
 
 @pytest.fixture
@@ -198,20 +198,26 @@ def async_client(emulator: Emulator) -> Callable[..., AsyncScrapeDoAsyncAPIClien
 
 
 @pytest.fixture
-def patience() -> Patience:
+def claim_policy() -> ClaimPolicy:
     """Concludes from silence after a moment; workers are believed alive for long."""
-    return Patience(lease=timedelta(minutes=10), settle_after=timedelta(0), pause=0.01)
+    return ClaimPolicy(lease=timedelta(minutes=10), absent_after=timedelta(0), pause=0.01)
 
 
 @pytest.fixture
 def submitter(
-    ledger: MovableLedger, client: ScrapeDoAsyncAPIClient, scope: Scope, patience: Patience
+    ledger: MovableLedger, client: ScrapeDoAsyncAPIClient, ref: PartitionRef, claim_policy: ClaimPolicy
 ) -> Callable[..., Submitter]:
     """A worker's submitter. Its lines for people are in `submitter.said`."""
     said: list[str] = []
 
     def submitter(**settings: Any) -> Submitter:
-        settings = {"scope": scope, "options": ScrapeOptions(), "run_id": uuid4().hex, "patience": patience, **settings}
+        settings = {
+            "ref": ref,
+            "options": ScrapeOptions(),
+            "run_id": uuid4().hex,
+            "claim_policy": claim_policy,
+            **settings,
+        }
         return Submitter(**{"ledger": ledger, "client": client, "log": said.append, **settings})
 
     submitter.said = said  # type: ignore[attr-defined]
@@ -219,13 +225,13 @@ def submitter(
 
 
 @pytest.fixture
-def plan(ledger: MovableLedger, scope: Scope) -> Callable[..., Any]:
+def plan(ledger: MovableLedger, ref: PartitionRef) -> Callable[..., Any]:
     """Plan a generation with one batch for each list of URLs; the submissions."""
 
-    def plan(*batches: Iterable[str], within: Scope = scope, generation: int = 1) -> Any:
-        entries = [entries_of(batch, "raise") for batch in batches]
+    def plan(*batches: Iterable[str], within: PartitionRef = ref, generation: int = 1) -> Any:
+        entries = [validated_entries(batch, "raise") for batch in batches]
         assert ledger.plan(within, generation, entries, fingerprint="f", run_id="run")
-        return ledger.submissions(within, generation)
+        return ledger.submissions_with_targets(within, generation)
 
     return plan
 

@@ -17,14 +17,14 @@ from scrapedo_dagster.api.errors import ScrapeDoError
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.collection import collector as collect_module
-from scrapedo_dagster.engine.collection.coordinator import Homecoming
+from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
 from scrapedo_dagster.engine.collection.tables import Tables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.submission import submitter as submit_module
-from scrapedo_dagster.engine.submission.reconcile import Patience
+from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 
 QUICK = Backoff(initial=0.001, maximum=0.01)
 POLL = Backoff(initial=0.3, maximum=0.6)
@@ -70,19 +70,19 @@ def test_partition_ends_right_and_each_target_is_paid_once(
     emulator.set_faults(storm(seed))
     policy = RetryPolicy(attempts=5, backoff=QUICK)
     # What was lost before it arrived can only be told from what is on its way by waiting; here a moment is enough.
-    patience = Patience(lease=timedelta(seconds=30), settle_after=timedelta(seconds=0.3), pause=0.3)
+    claim_policy = ClaimPolicy(lease=timedelta(seconds=30), absent_after=timedelta(seconds=0.3), pause=0.3)
     runs = 0
     problems: list[str] = []
     started = time.monotonic()
     with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url, timeout=5.0, retry=policy) as client:
-        worker = submitter(client=client, batch_size=SIZE, patience=patience)
-        home = Homecoming(worker, lambda: async_client(retry=policy), tables)
+        worker = submitter(client=client, batch_size=SIZE, claim_policy=claim_policy)
+        home = PartitionCollector(worker, lambda: async_client(retry=policy), tables)
         while True:
             runs += 1
             assert runs <= RUNS, problems
             try:
-                generation = worker.begin(entries_of(targets, "raise")).number
-                home.bring(generation, job_timeout=timedelta(seconds=20), poll=POLL)
+                generation = worker.begin(validated_entries(targets, "raise")).number
+                home.wait_and_collect(generation, job_timeout=timedelta(seconds=20), poll=POLL)
                 break
             except ScrapeDoError as error:
                 problems.append(type(error).__name__)

@@ -30,20 +30,20 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.emulator.state import RETENTION
 from scrapedo_dagster.engine.collection import collector as collect_module
-from scrapedo_dagster.engine.collection.coordinator import Homecoming
+from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
 from scrapedo_dagster.engine.collection.tables import Tables
 from scrapedo_dagster.engine.errors import LedgerError, NothingSubmittedError
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, Submission, account_of
+from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.polling.poller import refresh
+from scrapedo_dagster.engine.polling.poller import poll_jobs
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 from scrapedo_dagster.engine.submission import submitter as submit_module
 from scrapedo_dagster.engine.submission.cancel import cancel_all, open_submissions
-from scrapedo_dagster.engine.submission.reconcile import Patience
+from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 
 TOKEN = "canary-7f3a9c"
 QUICK = Backoff(initial=0.001, maximum=0.005)
@@ -103,7 +103,7 @@ class Died(BaseException):
 
 
 class Mortal:
-    """What one worker's fate is: `at` is where it dies."""
+    """What one worker's result is: `at` is where it dies."""
 
     def __init__(self, at: str | None) -> None:
         self.at = at
@@ -142,20 +142,20 @@ class WalkLedger(Ledger):
         self.mortal.pass_by(f"after {to.value}")
         return moved
 
-    def finished_together(self, submissions: Any) -> Any:
+    def finish_all(self, submissions: Any) -> Any:
         if not submissions:
             return []
         with self.mortal.during("finished"):
-            return super().finished_together(submissions)
+            return super().finish_all(submissions)
 
-    def collected(self, *args: Any, **kwargs: Any) -> Any:
-        moved = super().collected(*args, **kwargs)
+    def mark_collected(self, *args: Any, **kwargs: Any) -> Any:
+        moved = super().mark_collected(*args, **kwargs)
         self.mortal.pass_by("after collected")
         return moved
 
-    def resumed(self, *args: Any, **kwargs: Any) -> Any:
+    def resume(self, *args: Any, **kwargs: Any) -> Any:
         with self.mortal.during("resumed"):
-            return super().resumed(*args, **kwargs)
+            return super().resume(*args, **kwargs)
 
 
 class WalkClient(ScrapeDoAsyncAPIClient):
@@ -200,8 +200,8 @@ class Walk(RuleBasedStateMachine):
         self.emulator.__exit__(None, None, None)
         self.directory.cleanup()
 
-    def scope(self, partition: str) -> Scope:
-        return Scope(account_of(TOKEN), "shop", partition)
+    def ref(self, partition: str) -> PartitionRef:
+        return PartitionRef(account_fingerprint(TOKEN), "shop", partition)
 
     def tables(self, partition: str, mortal: Mortal | None = None) -> WalkTables:
         store = ParquetStore(str(Path(self.directory.name) / "data"))
@@ -214,7 +214,7 @@ class Walk(RuleBasedStateMachine):
         return tables
 
     @contextmanager
-    def worker(self, partition: str, death: str | None, patience: Patience | None = None) -> Iterator[Submitter]:
+    def worker(self, partition: str, death: str | None, claim_policy: ClaimPolicy | None = None) -> Iterator[Submitter]:
         """A new process, which may die. Whoever comes later takes it for dead after a moment."""
         mortal = Mortal(death)
         ledger = WalkLedger(f"sqlite:///{self.directory.name}/ledger.db")
@@ -225,24 +225,25 @@ class Walk(RuleBasedStateMachine):
             yield Submitter(
                 ledger=ledger,
                 client=client,
-                scope=self.scope(partition),
+                ref=self.ref(partition),
                 options=ScrapeOptions(),
                 run_id=uuid4().hex,  # each worker is a run of its own
                 log=lambda _line: None,
-                patience=patience or Patience(timedelta(milliseconds=1), timedelta(0), pause=0.002, grace=1.0),
+                claim_policy=claim_policy
+                or ClaimPolicy(timedelta(milliseconds=1), timedelta(0), pause=0.002, grace=1.0),
                 batch_size=2,
             )
         ledger.close()
 
     def materialize(
-        self, partition: str, numbers: list[int], death: str | None, patience: Patience | None = None
+        self, partition: str, numbers: list[int], death: str | None, claim_policy: ClaimPolicy | None = None
     ) -> None:
         urls = [f"{self.site.base_url}/2026-01-01/products/{number}" for number in numbers]
         tables = self.tables(partition)
-        with self.worker(partition, death, patience) as submitter:
+        with self.worker(partition, death, claim_policy) as submitter:
             try:
                 generation = submitter.begin(
-                    entries_of(urls, "raise"),
+                    validated_entries(urls, "raise"),
                     above=tables.newest_generation(),
                     **unfinished_of(tables),
                 )
@@ -253,17 +254,19 @@ class Walk(RuleBasedStateMachine):
             except Died:
                 self.done[f"died {death}"] += 1
 
-    def bring(self, partition: str, retries: int, death: str | None) -> None:
+    def wait_and_collect(self, partition: str, retries: int, death: str | None) -> None:
         with self.worker(partition, death) as submitter:
-            generation = self.ledger.generation(self.scope(partition))
-            home = Homecoming(
+            generation = self.ledger.generation(self.ref(partition))
+            home = PartitionCollector(
                 submitter,
                 lambda: AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url, timeout=5.0, retry=RETRY),
                 self.tables(partition, submitter.ledger.mortal),  # type: ignore[attr-defined]
                 retries=retries,
             )
             try:
-                home.bring(generation, job_timeout=timedelta(seconds=0.5), poll=Backoff(initial=0.01, maximum=0.05))
+                home.wait_and_collect(
+                    generation, job_timeout=timedelta(seconds=0.5), poll=Backoff(initial=0.01, maximum=0.05)
+                )
             except NothingSubmittedError:
                 self.done["nothing to bring"] += 1
             except (ScrapeDoError, LedgerError):
@@ -287,7 +290,7 @@ class Walk(RuleBasedStateMachine):
     @rule(partition=st.sampled_from(PARTITIONS), death=st.sampled_from(DEATHS))
     def submit_the_same(self, partition: str, death: str | None) -> None:
         """What is open, and what was canceled, is gone on with."""
-        newest = self.ledger.submissions(self.scope(partition), self.ledger.generation(self.scope(partition)))
+        newest = self.ledger.submissions_with_targets(self.ref(partition), self.ledger.generation(self.ref(partition)))
         numbers = [int(url.rpartition("/")[2]) for batch in newest if not batch.attempt for url in batch.targets]
         self.materialize(partition, numbers, death)
         canceled = [each for each in newest if each.state == State.CANCELED]
@@ -295,24 +298,24 @@ class Walk(RuleBasedStateMachine):
 
     @rule(partition=st.sampled_from(PARTITIONS), death=st.sampled_from(DEATHS))
     def cancel_and_submit_the_same(self, partition: str, death: str | None) -> None:
-        self.cancel_these(open_submissions(self.ledger, [self.scope(partition)]))
+        self.cancel_these(open_submissions(self.ledger, [self.ref(partition)]))
         self.submit_the_same(partition, death)
 
     # No rule has a precondition: what the ledger holds depends on time, and hypothesis needs the same walk twice.
     @rule(partition=st.sampled_from(PARTITIONS), retries=st.integers(0, 1), death=st.sampled_from(DEATHS_AT_HOME))
     def collect(self, partition: str, retries: int, death: str | None) -> None:
-        self.bring(partition, retries, death)
+        self.wait_and_collect(partition, retries, death)
 
     @rule(partition=st.sampled_from(PARTITIONS), retries=st.integers(0, 1))
     def collect_in_calm(self, partition: str, retries: int) -> None:
         self.emulator.set_faults({})
-        self.bring(partition, retries, None)
+        self.wait_and_collect(partition, retries, None)
 
     @rule(partition=st.sampled_from(PARTITIONS), numbers=st.lists(st.integers(1, 4), min_size=1, max_size=5))
     def submit_twice_at_once(self, partition: str, numbers: list[int]) -> None:
         if self.ledger.find(states=[State.SUBMITTING]):
             return  # the living would wait for the dead
-        living = Patience(timedelta(minutes=10), timedelta(0), pause=0.002, grace=1.0)
+        living = ClaimPolicy(timedelta(minutes=10), timedelta(0), pause=0.002, grace=1.0)
         threads = [threading.Thread(target=self.materialize, args=(partition, numbers, None, living)) for _ in range(2)]
         for thread in threads:
             thread.start()
@@ -320,22 +323,22 @@ class Walk(RuleBasedStateMachine):
             thread.join()
 
     @rule()
-    def watch(self) -> None:
+    def poller(self) -> None:
         with suppress(ScrapeDoError):
-            refresh(self.ledger, self.client, self.ledger.find(states=[State.SUBMITTED]))
+            poll_jobs(self.ledger, self.client, self.ledger.find(states=[State.SUBMITTED]))
 
     @rule()
     def cancel(self) -> None:
         self.cancel_these(self.wanted())
 
-    def cancel_these(self, wanted: list[Submission]) -> None:
-        patience = Patience(timedelta(milliseconds=1), timedelta(0))
-        cancel_all(self.ledger, self.client, wanted, reason="a person", seconds=2.0, patience=patience)
+    def cancel_these(self, wanted: list[SubmissionWithTargets]) -> None:
+        claim_policy = ClaimPolicy(timedelta(milliseconds=1), timedelta(0))
+        cancel_all(self.ledger, self.client, wanted, reason="a person", seconds=2.0, claim_policy=claim_policy)
         self.done["canceled"] += bool(wanted)
 
-    def wanted(self) -> list[Submission]:
+    def wanted(self) -> list[SubmissionWithTargets]:
         """What can be canceled of the first partition that has any."""
-        found = (open_submissions(self.ledger, [self.scope(partition)]) for partition in PARTITIONS)
+        found = (open_submissions(self.ledger, [self.ref(partition)]) for partition in PARTITIONS)
         return next(filter(None, found), [])
 
     @rule(
@@ -388,7 +391,7 @@ class Walk(RuleBasedStateMachine):
                 continue
             assert complete.generation >= self.newest.get(partition, 0)
             self.newest[partition] = complete.generation
-            batches = self.ledger.submissions(self.scope(partition), complete.generation)
+            batches = self.ledger.submissions_with_targets(self.ref(partition), complete.generation)
             assert {batch.state for batch in batches} == {State.COLLECTED}, "green before it was complete"
             entries = sorted(
                 (entry.position, entry.url) for batch in batches if not batch.attempt for entry in batch.entries

@@ -12,9 +12,9 @@ import pytest
 from scrapedo_dagster import ScrapeDoDataset, ScrapeOptions
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, account_of
-from scrapedo_dagster.engine.targets.target import entries_of
-from scrapedo_dagster.execution.partition_events import PartitionTruth
+from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
+from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.execution.partition_events import PartitionEvents
 
 Shop = Callable[..., ScrapeDoDataset]
 Run = Callable[..., dg.ExecuteInProcessResult]
@@ -29,12 +29,12 @@ def paid(emulator: Emulator) -> set[int]:
 def died(shop: Shop, materialize: Run, monkeypatch: pytest.MonkeyPatch, ended: Callable[[], None]) -> ScrapeDoDataset:
     """A dataset whose submitting run has died when all was submitted, before Dagster was told."""
 
-    def die(_truth: PartitionTruth) -> Any:
+    def die(_truth: PartitionEvents) -> Any:
         raise RuntimeError("the machine is gone")
 
     dataset = shop()
     with monkeypatch.context() as patch:
-        patch.setattr(PartitionTruth, "results", die)
+        patch.setattr(PartitionEvents, "results", die)
         assert not materialize(dataset.assets[0], between=("a", "d")).success
     ended()
     return dataset
@@ -77,10 +77,10 @@ def test_a_dagster_that_knows_nothing_of_the_run_scrapes_anew(
 def test_a_list_that_would_be_sent_with_options_for_another_is_refused_for_good(
     shop: Shop, materialize: Run, emulator: Emulator, pages: Callable[[str], list[str]], ledger: Ledger, token: str
 ) -> None:
-    batches = [entries_of([url], "raise") for url in pages("first")]
-    scope = Scope(account_of(token), "shop", None)
-    assert ledger.plan(scope, 1, batches, fingerprint="f", run_id="first")
-    assert ledger.claim(ledger.submissions(scope, 1)[0], run_id="first", fingerprint="f")
+    batches = [validated_entries([url], "raise") for url in pages("first")]
+    ref = PartitionRef(account_fingerprint(token), "shop", None)
+    assert ledger.plan(ref, 1, batches, fingerprint="f", run_id="first")
+    assert ledger.claim(ledger.submissions_with_targets(ref, 1)[0], run_id="first", fingerprint="f")
     options = ScrapeOptions(headers={"Authorization": "of the second"})
     dataset = shop(partitions_def=None, targets=pages("second"), options=options, retry_policy=dg.RetryPolicy(2))
     result = materialize(dataset.assets[0])

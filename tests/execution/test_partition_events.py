@@ -22,10 +22,10 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.collection import progress
 from scrapedo_dagster.engine.collection.tables import Tables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.submission.cancel import cancel_all
 from scrapedo_dagster.execution import steps
-from scrapedo_dagster.execution.partition_events import PartitionTruth
+from scrapedo_dagster.execution.partition_events import PartitionEvents
 
 pytestmark = pytest.mark.slow
 
@@ -164,7 +164,7 @@ def test_a_partition_that_cannot_be_written_is_red_and_paid_once(
     assert materialize(dataset.assets[0], between=("a", "d")).success
     real = Tables.open_parts
 
-    def open_parts(tables: Tables, submission: Submission) -> Any:
+    def open_parts(tables: Tables, submission: SubmissionWithTargets) -> Any:
         if tables.partition == "c":
             raise OSError(28, "No space left on device")
         return real(tables, submission)
@@ -271,7 +271,7 @@ def test_targets_count_once_of_what_was_canceled_and_goes_on(
 
 @pytest.fixture
 def interrupt_when(instance: dg.DagsterInstance) -> Iterator[Callable[..., None]]:
-    """Interrupt this process once a condition holds; after the wish to terminate its run was recorded, if any."""
+    """Interrupt this process once a condition holds; after the request to terminate its run was recorded, if any."""
     threads: list[threading.Thread] = []
 
     def interrupt_when(condition: Callable[[], object], *, wished: bool) -> None:
@@ -308,13 +308,13 @@ def test_what_was_home_before_an_interrupt_is_green_and_the_rest_can_follow(
     assert materialize(dataset.assets[0], between=("a", "d")).success
 
     home: list[str | None] = []
-    real = PartitionTruth.done
+    real = PartitionEvents.done
 
-    def done(self: PartitionTruth, partition: str | None, metadata: Any) -> None:
+    def done(self: PartitionEvents, partition: str | None, metadata: Any) -> None:
         real(self, partition, metadata)
         home.append(partition)
 
-    monkeypatch.setattr(PartitionTruth, "done", done)
+    monkeypatch.setattr(PartitionEvents, "done", done)
     interrupt_when(lambda: len(home) == 2, wished=wished)
     materialize(dataset.assets[1], between=("a", "d"))
     assert events("shop/tasks") == events("shop/contents") == one_each("ab")

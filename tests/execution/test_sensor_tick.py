@@ -19,11 +19,11 @@ from scrapedo_dagster import ScrapeDoDataset
 from scrapedo_dagster.api import JobRequest, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, Submission, account_of
+from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 from scrapedo_dagster.execution import steps
-from scrapedo_dagster.execution.partition_events import PartitionTruth
+from scrapedo_dagster.execution.partition_events import PartitionEvents
 from scrapedo_dagster.execution.steps import collect_step
 
 Shop = Callable[..., ScrapeDoDataset]
@@ -31,6 +31,7 @@ Tick = Callable[..., Any]
 Events = Callable[[str], "Counter[str | None]"]
 Run = Callable[..., dg.ExecuteInProcessResult]
 Ended = Callable[[], None]
+LeftBehind = Callable[..., SubmissionWithTargets]
 Status = dg.DagsterRunStatus
 
 
@@ -55,11 +56,11 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Later:
 
 
 @pytest.fixture
-def scope(token: str) -> Callable[..., Scope]:
-    def scope(partition: str | None, dataset: str = "shop", account: str | None = None) -> Scope:
-        return Scope(account or account_of(token), dataset, partition)
+def ref(token: str) -> Callable[..., PartitionRef]:
+    def ref(partition: str | None, dataset: str = "shop", account: str | None = None) -> PartitionRef:
+        return PartitionRef(account or account_fingerprint(token), dataset, partition)
 
-    return scope
+    return ref
 
 
 def partitions_of(request: dg.RunRequest) -> tuple[str | None, str | None]:
@@ -243,10 +244,10 @@ def test_a_run_for_a_dataset_with_another_prefix_is_not_waited_for(
 
 
 def test_rows_of_another_account_or_dataset_are_left_alone(
-    shop: Shop, tick: Tick, ledger: Ledger, scope: Callable[..., Scope], emulator: Emulator
+    shop: Shop, tick: Tick, ledger: Ledger, ref: Callable[..., PartitionRef], emulator: Emulator
 ) -> None:
-    for other in (scope("a", account="other"), scope("a", dataset="other")):
-        assert ledger.plan(other, 1, [entries_of(["https://a.example/"], "raise")], fingerprint="f", run_id="r")
+    for other in (ref("a", account="other"), ref("a", dataset="other")):
+        assert ledger.plan(other, 1, [validated_entries(["https://a.example/"], "raise")], fingerprint="f", run_id="r")
     assert tick(shop()).run_requests == []
     assert sum(emulator.requests().values()) == 0
 
@@ -254,11 +255,11 @@ def test_rows_of_another_account_or_dataset_are_left_alone(
 def test_any_cursor_is_understood_or_built_anew(tick: Tick, shop: Shop) -> None:
     dataset = shop()
     for cursor in (
-        *[None, "", "garbage", "[]", "7", '"x"', "null", '{"version": 99}', '{"version": 1}', '{"looked_through": 3}'],
-        '{"version": 1, "looked_through": "x", "all_looked_at": null}',
-        '{"version": 1, "looked_through": 1e999, "all_looked_at": null}',
-        '{"version": 1, "looked_through": 5, "all_looked_at": "yesterday"}',
-        '{"version": 1, "looked_through": 5, "all_looked_at": 5}',
+        *[None, "", "garbage", "[]", "7", '"x"', "null", '{"version": 99}', '{"version": 1}', '{"polled_through": 3}'],
+        '{"version": 1, "polled_through": "x", "all_polled_at": null}',
+        '{"version": 1, "polled_through": 1e999, "all_polled_at": null}',
+        '{"version": 1, "polled_through": 5, "all_polled_at": "yesterday"}',
+        '{"version": 1, "polled_through": 5, "all_polled_at": 5}',
     ):
         assert json.loads(tick(dataset, cursor=cursor).cursor)["version"] == 1
 
@@ -423,7 +424,7 @@ def test_what_another_sensor_was_faster_with_is_left_out_of_the_run(
     real = Ledger.collect_requested
 
     def slowly(self: Ledger, records: Any, *arguments: Any, **named: Any) -> Any:
-        [faster] = [each for each in records if each.scope.partition == "b"]
+        [faster] = [each for each in records if each.ref.partition == "b"]
         assert real(self, [faster], *arguments, **named) == [faster]
         return real(self, records, *arguments, **named)
 
@@ -445,12 +446,12 @@ def test_a_run_that_died_before_dagster_was_told_is_made_green_at_no_cost(
 ) -> None:
     dataset = submitted()
 
-    def die(_self: PartitionTruth) -> None:
+    def die(_self: PartitionEvents) -> None:
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(PartitionTruth, "results", die)
-        patch.setattr(PartitionTruth, "__exit__", lambda *_: None)
+        patch.setattr(PartitionEvents, "results", die)
+        patch.setattr(PartitionEvents, "__exit__", lambda *_: None)
         if launched_by == "the sensor":
             assert not collect(tick(dataset).run_requests[0], dataset).success
         else:
@@ -489,14 +490,14 @@ def test_a_run_that_died_between_the_events_of_two_assets_is_repeated(
 
 @pytest.fixture
 def left_behind(
-    ledger: Ledger, emulator: Emulator, token: str, scope: Callable[..., Scope], pages: Callable[[str], list[str]]
-) -> Callable[..., Submission]:
+    ledger: Ledger, emulator: Emulator, token: str, ref: Callable[..., PartitionRef], pages: Callable[[str], list[str]]
+) -> LeftBehind:
     """A batch as a run left it that died: claimed, sent or not, its answer lost or not."""
 
-    def left_behind(partition: str | None, state: State, run_id: str, *, sent: bool) -> Submission:
+    def left_behind(partition: str | None, state: State, run_id: str, *, sent: bool) -> SubmissionWithTargets:
         urls = pages(partition or "")
-        assert ledger.plan(scope(partition), 1, [entries_of(urls, "raise")], fingerprint="f", run_id=run_id)
-        [planned] = ledger.submissions(scope(partition), 1)
+        assert ledger.plan(ref(partition), 1, [validated_entries(urls, "raise")], fingerprint="f", run_id=run_id)
+        [planned] = ledger.submissions_with_targets(ref(partition), 1)
         if state == State.PLANNED:
             return planned
         claimed = ledger.claim(planned, run_id=run_id, fingerprint="f")
@@ -505,15 +506,15 @@ def left_behind(
             with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url) as client:
                 job = client.create_job(JobRequest(targets=urls))
         if state == State.SUBMITTED:
-            return ledger.submitted(claimed, job.job_id, job.task_ids)
-        return ledger.uncertain(claimed, "lost") if state == State.UNCERTAIN else claimed
+            return ledger.mark_submitted(claimed, job.job_id, job.task_ids)
+        return ledger.mark_uncertain(claimed, "lost") if state == State.UNCERTAIN else claimed
 
     return left_behind
 
 
 @pytest.mark.parametrize("state", [State.SUBMITTING, State.UNCERTAIN])
 def test_a_submission_whose_run_is_gone_is_adopted(
-    shop: Shop, tick: Tick, collect: Run, left_behind: Callable[..., Submission], told: list[str], ended: Ended,
+    shop: Shop, tick: Tick, collect: Run, left_behind: LeftBehind, told: list[str], ended: Ended,
     emulator: Emulator, state: State,
 ) -> None:  # fmt: skip
     dataset = shop()
@@ -528,7 +529,7 @@ def test_a_submission_whose_run_is_gone_is_adopted(
 
 
 def test_a_submission_that_never_arrived_is_sent_by_the_run_that_collects(
-    shop: Shop, tick: Tick, collect: Run, left_behind: Callable[..., Submission], later: Later, emulator: Emulator,
+    shop: Shop, tick: Tick, collect: Run, left_behind: LeftBehind, later: Later, emulator: Emulator,
     told: list[str],
 ) -> None:  # fmt: skip
     dataset = shop()
@@ -542,7 +543,7 @@ def test_a_submission_that_never_arrived_is_sent_by_the_run_that_collects(
 
 
 def test_a_claim_of_a_run_that_never_ends_is_settled_once_its_worker_must_be_dead(
-    shop: Shop, tick: Tick, left_behind: Callable[..., Submission], recorded: Callable[..., dg.DagsterRun],
+    shop: Shop, tick: Tick, left_behind: LeftBehind, recorded: Callable[..., dg.DagsterRun],
     later: Later, ledger: Ledger,
 ) -> None:  # fmt: skip
     dataset = shop()
@@ -560,7 +561,7 @@ def test_a_claim_of_a_run_that_never_ends_is_settled_once_its_worker_must_be_dea
     [(Status.CANCELED, True), (Status.FAILURE, False), (Status.SUCCESS, False), (Status.CANCELING, False)],
 )
 def test_live_jobs_are_canceled_only_if_their_run_was_terminated(
-    shop: Shop, tick: Tick, left_behind: Callable[..., Submission], recorded: Callable[..., dg.DagsterRun],
+    shop: Shop, tick: Tick, left_behind: LeftBehind, recorded: Callable[..., dg.DagsterRun],
     emulator: Emulator, ledger: Ledger, told: list[str], status: Status, canceled: bool,
 ) -> None:  # fmt: skip
     emulator.set_faults({"targets": [{"kind": "linger"}]})
@@ -575,7 +576,7 @@ def test_live_jobs_are_canceled_only_if_their_run_was_terminated(
 
 
 def test_jobs_of_a_run_that_was_started_again_are_not_canceled(
-    shop: Shop, tick: Tick, left_behind: Callable[..., Submission], recorded: Callable[..., dg.DagsterRun],
+    shop: Shop, tick: Tick, left_behind: LeftBehind, recorded: Callable[..., dg.DagsterRun],
     emulator: Emulator,
 ) -> None:  # fmt: skip
     emulator.set_faults({"targets": [{"kind": "linger"}]})
@@ -589,7 +590,7 @@ def test_jobs_of_a_run_that_was_started_again_are_not_canceled(
 
 
 def test_a_run_without_an_id_is_not_taken_for_one_that_is_active(
-    shop: Shop, tick: Tick, left_behind: Callable[..., Submission], recorded: Callable[..., dg.DagsterRun]
+    shop: Shop, tick: Tick, left_behind: LeftBehind, recorded: Callable[..., dg.DagsterRun]
 ) -> None:
     dataset = shop()
     recorded(dataset, "shop_submit", Status.STARTED)

@@ -21,10 +21,10 @@ import sqlalchemy as sa
 
 from scrapedo_dagster import ScrapeDoDataset
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, account_of
+from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.polling import poller as watch
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 from scrapedo_dagster.execution import sensor_tick as completion
 
 pytestmark = pytest.mark.slow
@@ -145,11 +145,13 @@ def plant(ledger: Ledger, service: Service, token: str) -> Plant:
     ) -> list[str]:
         planted = Planted(ledger._url)
         planted.age = age
-        scope = Scope(account_of(token), "shop", partition)
-        batches = [entries_of([f"https://shop.example/{partition}/{number}"], "raise") for number in range(amount)]
-        assert planted.plan(scope, 1, batches, fingerprint="f", run_id=run)
+        ref = PartitionRef(account_fingerprint(token), "shop", partition)
+        batches = [
+            validated_entries([f"https://shop.example/{partition}/{number}"], "raise") for number in range(amount)
+        ]
+        assert planted.plan(ref, 1, batches, fingerprint="f", run_id=run)
         ids = []
-        for submission in planted.submissions(scope, 1):
+        for submission in planted.submissions_with_targets(ref, 1):
             claimed = planted.claim(submission, run_id=run, fingerprint="f")
             assert claimed is not None
             ids.append(f"job-{partition}-{submission.batch}")
@@ -236,9 +238,9 @@ def test_many_partitions_that_dagster_was_told_of_cost_one_query_and_one_transac
 ) -> None:  # fmt: skip
     keys = [f"p{number:02}" for number in range(40)]
     for key in keys:
-        scope = Scope(account_of(token), "shop", key)
-        assert ledger.plan(scope, 2, [entries_of(["https://shop.example/"], "raise")], fingerprint="f", run_id=key)
-        ledger.completed(scope, 2)
+        ref = PartitionRef(account_fingerprint(token), "shop", key)
+        assert ledger.plan(ref, 2, [validated_entries(["https://shop.example/"], "raise")], fingerprint="f", run_id=key)
+        ledger.mark_completed(ref, 2)
     dataset = shop(partitions_def=dg.StaticPartitionsDefinition(keys))
 
     def tell(key: str, generation: int) -> None:
@@ -263,8 +265,8 @@ def test_many_partitions_that_dagster_was_told_of_cost_one_query_and_one_transac
     changes.clear()
     tick(dataset)
     assert (asked, len(changes)) == ([40, 1], 1)
-    [left] = ledger.unsettled_generations(account_of(token), ["shop"])
-    assert left.scope.partition == keys[-1]
+    [left] = ledger.unconfirmed_generations(account_fingerprint(token), ["shop"])
+    assert left.ref.partition == keys[-1]
 
 
 def test_jobs_that_no_listing_tells_of_each_get_their_turn_within_the_budget(
@@ -402,9 +404,9 @@ def test_what_a_newer_generation_has_replaced_is_canceled_once_no_run_is_at_it(
     status = dg.DagsterRunStatus.STARTED if is_active else dg.DagsterRunStatus.FAILURE
     run = instance.create_run_for_job(job, tags={"dagster/partition": "a"}, status=status)
     plant("a", 2, run=run.run_id)
-    scope = ledger.find()[0].scope
-    entries = entries_of(["https://shop.example/new"], "raise")
-    assert ledger.plan(scope, 2, [entries], fingerprint="f", run_id=run.run_id)
+    ref = ledger.find()[0].ref
+    entries = validated_entries(["https://shop.example/new"], "raise")
+    assert ledger.plan(ref, 2, [entries], fingerprint="f", run_id=run.run_id)
     tick(dataset)
     assert states(ledger)[State.CANCELED] == (0 if is_active else 2)
     assert any("a newer generation was begun; 2 of its open jobs were ended" in line for line in told) is not is_active
@@ -415,9 +417,9 @@ def test_many_partitions_of_as_many_runs_are_launched_together(
 ) -> None:
     keys = [f"p{number:03}" for number in range(300)]
     for key in keys:
-        scope = Scope(account_of(token), "shop", key)
+        ref = PartitionRef(account_fingerprint(token), "shop", key)
         assert ledger.plan(
-            scope, 1, [entries_of([f"https://shop.example/{key}"], "raise")], fingerprint="f", run_id=key
+            ref, 1, [validated_entries([f"https://shop.example/{key}"], "raise")], fingerprint="f", run_id=key
         )
     dataset = shop(partitions_def=dg.StaticPartitionsDefinition(keys))
     began = time.monotonic()

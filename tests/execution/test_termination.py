@@ -18,11 +18,11 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.collection.collector import collect
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, Submission, account_of
+from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.submission.cancel import Fate, cancel_all, open_submissions
+from scrapedo_dagster.engine.submission.cancel import CancelResult, cancel_all, open_submissions
 from scrapedo_dagster.engine.targets.target import Entry
-from scrapedo_dagster.engine.threads import run_through, see_through
+from scrapedo_dagster.engine.threads import run_async_uninterrupted, run_uninterrupted
 
 
 @pytest.fixture
@@ -228,7 +228,7 @@ def test_terminate_ends_in_time_while_a_submission_hangs_and_says_that_it_may_go
     ledger: Ledger,
     pages: list[str],
 ) -> None:
-    """The longest that can happen: the submission has its grace, and then nothing can be settled or canceled."""
+    """The longest that can happen: the submission has its grace, and then nothing can be reconciled or canceled."""
     hangs = [{"endpoint": endpoint, "kind": "hang"} for endpoint in ("create_job", "list_jobs", "cancel_job")]
     emulator.set_faults({"calls": hangs})
     terminated = []
@@ -273,7 +273,7 @@ def test_interrupted_between_two_attempts_it_is_planned_again(
     [submission] = ledger.find()
     assert submission.state == State.CANCELED
     assert submission.job_id is None
-    assert emulator.requests().get("list_jobs", 0) == 0  # there was nothing to settle
+    assert emulator.requests().get("list_jobs", 0) == 0  # there was nothing to reconcile
     assert emulator.requests()["create_job"] == 1
 
 
@@ -352,7 +352,7 @@ def test_an_interrupt_is_not_lost_in_the_event_loop(interrupts: None) -> None:
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
     began = time.monotonic()
     with pytest.raises(InterruptError):
-        run_through(busy(), grace=3)
+        run_async_uninterrupted(busy(), grace=3)
     assert time.monotonic() - began < 3
     assert cleaned == [1]
 
@@ -366,7 +366,7 @@ def test_interrupted_work_is_told_and_seen_through(interrupts: None) -> None:
 
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
     with pytest.raises(InterruptError):
-        see_through(work, on_interrupt=told.set, grace=5)
+        run_uninterrupted(work, on_interrupt=told.set, grace=5)
     assert done == [1]
 
 
@@ -375,35 +375,35 @@ def test_work_that_does_not_end_does_not_hide_the_interrupt(interrupts: None) ->
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
     began = time.monotonic()
     with pytest.raises(InterruptError):
-        see_through(lambda: release.wait(30), on_interrupt=lambda: None, grace=0.2)
+        run_uninterrupted(lambda: release.wait(30), on_interrupt=lambda: None, grace=0.2)
     assert time.monotonic() - began < 2
     release.set()
 
 
 def test_what_work_returns_and_raises_comes_through() -> None:
-    assert see_through(lambda: 3, on_interrupt=lambda: None, grace=1) == 3
+    assert run_uninterrupted(lambda: 3, on_interrupt=lambda: None, grace=1) == 3
     with pytest.raises(ZeroDivisionError):
-        see_through(lambda: 1 / 0, on_interrupt=lambda: None, grace=1)
+        run_uninterrupted(lambda: 1 / 0, on_interrupt=lambda: None, grace=1)
 
 
 @pytest.fixture
-def open_jobs(ledger: Ledger, emulator: Emulator, token: str) -> tuple[Scope, list[Submission]]:
+def open_jobs(ledger: Ledger, emulator: Emulator, token: str) -> tuple[PartitionRef, list[SubmissionWithTargets]]:
     """20 submissions of a partition that are jobs, and one that is planned."""
     emulator.set_faults(LINGER)
-    scope = Scope(account_of(token), "shop", None)
+    ref = PartitionRef(account_fingerprint(token), "shop", None)
     batches = [(Entry(number, f"http://127.0.0.1:9/{number}"),) for number in range(21)]
-    assert ledger.plan(scope, 1, batches, fingerprint="f", run_id=None)
+    assert ledger.plan(ref, 1, batches, fingerprint="f", run_id=None)
     with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url) as client:
-        for each in ledger.submissions(scope, 1)[:20]:
+        for each in ledger.submissions_with_targets(ref, 1)[:20]:
             claimed = ledger.claim(each, run_id=None, fingerprint="f")
             assert claimed is not None
             created = client.create_job(JobRequest(targets=list(each.targets)))
-            ledger.submitted(claimed, created.job_id, created.task_ids)
-    return scope, open_submissions(ledger, [scope])
+            ledger.mark_submitted(claimed, created.job_id, created.task_ids)
+    return ref, open_submissions(ledger, [ref])
 
 
 def test_canceling_keeps_to_its_time_and_says_what_is_left(
-    ledger: Ledger, emulator: Emulator, token: str, open_jobs: tuple[Scope, list[Submission]]
+    ledger: Ledger, emulator: Emulator, token: str, open_jobs: tuple[PartitionRef, list[SubmissionWithTargets]]
 ) -> None:
     _, submissions = open_jobs
     emulator.set_faults({"calls": [{"endpoint": "cancel_job", "kind": "hang"}]})
@@ -411,14 +411,14 @@ def test_canceling_keeps_to_its_time_and_says_what_is_left(
         began = time.monotonic()
         outcomes = cancel_all(ledger, client, submissions, reason="r", seconds=1)
         assert time.monotonic() - began < 2
-    assert [each.fate for each in outcomes] == [Fate.LEFT] * 20 + [Fate.NEVER_SENT]
+    assert [each.result for each in outcomes] == [CancelResult.LEFT] * 20 + [CancelResult.NEVER_SENT]
     assert "no answer within 1 s" in str(outcomes[0].reason)
 
 
 def test_canceling_goes_on_where_some_cannot_be_canceled(
-    ledger: Ledger, emulator: Emulator, token: str, open_jobs: tuple[Scope, list[Submission]]
+    ledger: Ledger, emulator: Emulator, token: str, open_jobs: tuple[PartitionRef, list[SubmissionWithTargets]]
 ) -> None:
-    scope, submissions = open_jobs
+    ref, submissions = open_jobs
     bad = str(submissions[3].job_id)
     gone = submissions[4]
     emulator.set_faults(
@@ -430,10 +430,10 @@ def test_canceling_goes_on_where_some_cannot_be_canceled(
         }
     )
     with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url, retry=RetryPolicy(attempts=1)) as client:
-        fates = [each.fate for each in cancel_all(ledger, client, submissions, reason="r", seconds=20)]
-    expected = [Fate.CANCELED] * 20 + [Fate.NEVER_SENT]
-    expected[3], expected[4] = Fate.LEFT, Fate.ENDED
+        fates = [each.result for each in cancel_all(ledger, client, submissions, reason="r", seconds=20)]
+    expected = [CancelResult.CANCELED] * 20 + [CancelResult.NEVER_SENT]
+    expected[3], expected[4] = CancelResult.LEFT, CancelResult.ENDED
     assert fates == expected
-    states = [each.state for each in ledger.submissions(scope, 1)]
+    states = [each.state for each in ledger.submissions_with_targets(ref, 1)]
     assert states[3:6] == [State.SUBMITTED, State.EXPIRED, State.CANCELED]
     assert sum(job.canceled for job in emulator.jobs()) == 18

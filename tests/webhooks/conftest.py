@@ -24,19 +24,19 @@ from pyarrow import fs
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.requests import ScrapeOptions
-from scrapedo_dagster.emulator import Emulator, Settings
+from scrapedo_dagster.emulator import Emulator, EmulatorSettings
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.collection.collector import collect
 from scrapedo_dagster.engine.collection.tables import Tables
-from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER, Webhook, key_of
+from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER, Webhook, submission_key
 from scrapedo_dagster.engine.inbox.opening import open_inbox
 from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, Submission, account_of
+from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 from scrapedo_dagster.webhooks.app import Receiver
 from scrapedo_dagster.webhooks.log import Log
 from scrapedo_dagster.webhooks.secrets import Secrets
@@ -45,9 +45,9 @@ from scrapedo_dagster.webhooks.server import make_server
 TOKEN = "canary-7f3a9c"
 SECRET = "canary-7f3a9c-current-secret"
 PREVIOUS = "canary-7f3a9c-previous-secret"
-SCOPE = Scope(account_of(TOKEN), "shop", "mon")
+REF = PartitionRef(account_fingerprint(TOKEN), "shop", "mon")
 _one_tls_context = functools.cache(ssl.create_default_context)
-KEY = f"{SCOPE.account[:12]}-1"
+KEY = f"{REF.account[:12]}-1"
 
 
 def task_body(job_id: str = "j1", task_id: str = "t1", **fields: Any) -> bytes:
@@ -121,19 +121,19 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 @pytest.fixture
-def submitted(ledger: Ledger) -> Callable[..., Submission]:
+def submitted(ledger: Ledger) -> Callable[..., SubmissionWithTargets]:
     """A submission whose job is known; the first one has the key KEY."""
 
     def submitted(
         job_id: str | None = "j1", *urls: str, generation: int = 1, task_ids: Sequence[str] = ()
-    ) -> Submission:
+    ) -> SubmissionWithTargets:
         default = [f"https://shop.example/{task_id}" for task_id in task_ids or ["t1"]]
-        entries = entries_of(urls or default, "raise")
-        assert ledger.plan(SCOPE, generation, [entries], fingerprint="f", run_id=None)
-        [planned] = ledger.submissions(SCOPE, generation)
+        entries = validated_entries(urls or default, "raise")
+        assert ledger.plan(REF, generation, [entries], fingerprint="f", run_id=None)
+        [planned] = ledger.submissions_with_targets(REF, generation)
         claimed = ledger.claim(planned, run_id=None, fingerprint="f")
         assert claimed is not None
-        return claimed if job_id is None else ledger.submitted(claimed, job_id, task_ids)
+        return claimed if job_id is None else ledger.mark_submitted(claimed, job_id, task_ids)
 
     return submitted
 
@@ -180,8 +180,8 @@ def running(start: Callable[..., Running]) -> Running:
 
 
 @pytest.fixture
-def key() -> Callable[[Submission], str]:
-    return key_of
+def key() -> Callable[[SubmissionWithTargets], str]:
+    return submission_key
 
 
 def delivery(key: str = KEY, job_id: str = "j1", task_id: str = "t1", body: bytes | None = None) -> Delivery:
@@ -212,20 +212,20 @@ class Pipeline:
     def submitter(self, webhook: Webhook | None, **settings: Any) -> Submitter:
         client = ScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url, timeout=10.0)
         settings = {"options": ScrapeOptions(), "run_id": None, "log": print, "webhook": webhook, **settings}
-        return Submitter(ledger=self.ledger, client=client, scope=SCOPE, **settings)
+        return Submitter(ledger=self.ledger, client=client, ref=REF, **settings)
 
-    def submit(self, urls: list[str], webhook: Webhook | None, **settings: Any) -> Submission:
+    def submit(self, urls: list[str], webhook: Webhook | None, **settings: Any) -> SubmissionWithTargets:
         """One job, submitted."""
         submitter = self.submitter(webhook, **settings)
         with submitter.client:
-            [submission] = submitter.submit(submitter.begin(entries_of(urls, "raise")).number)
+            [submission] = submitter.submit(submitter.begin(validated_entries(urls, "raise")).number)
         return submission
 
-    def finished(self, submission: Submission) -> Submission:
+    def finished(self, submission: SubmissionWithTargets) -> SubmissionWithTargets:
         eventually(lambda: all(each.status in {"success", "error", "canceled"} for each in self.emulator.jobs()))
-        return self.ledger.finished(submission)
+        return self.ledger.mark_finished(submission)
 
-    def told(self, submission: Submission) -> None:
+    def told(self, submission: SubmissionWithTargets) -> None:
         """Until the emulator has nothing more to deliver."""
         with ScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url) as client:
             for task_id in submission.task_ids:
@@ -235,7 +235,7 @@ class Pipeline:
                     )
                 )
 
-    def collect(self, submission: Submission, inbox: Inbox | None, **settings: Any) -> int:
+    def collect(self, submission: SubmissionWithTargets, inbox: Inbox | None, **settings: Any) -> int:
         """Collects. How many tasks were fetched for it."""
         before = self.emulator.requests().get("get_task", 0)
 
@@ -287,5 +287,5 @@ def pipeline(ledger: Ledger, site: DemoSite, tmp_path: Path) -> Iterator[Pipelin
     tables = Tables(
         store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon"
     )
-    with Emulator(settings=Settings(token=TOKEN, speed=500, webhook_retry_seconds=(0.0,) * 20)) as emulator:
+    with Emulator(settings=EmulatorSettings(token=TOKEN, speed=500, webhook_retry_seconds=(0.0,) * 20)) as emulator:
         yield Pipeline(ledger, emulator, site, tables)

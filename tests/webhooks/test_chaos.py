@@ -25,11 +25,11 @@ import psutil
 import pytest
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
-from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER, Webhook, key_of
+from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER, Webhook, submission_key
 from scrapedo_dagster.engine.inbox.opening import open_inbox
 from scrapedo_dagster.engine.inbox.protocol import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
 
 TOKEN, SECRET = "canary-7f3a9c", "canary-7f3a9c-current-secret"
@@ -70,7 +70,7 @@ def test_deliveries_come_twice_late_never_damaged_and_forged(
     webhook = Webhook(running.url, SECRET)
     other = pipeline.finished(pipeline.submit(pipeline.urls(3), None))
     [replayed, *_] = replays(pipeline, other)
-    ledger.collected(other, credits_used=0, succeeded=0)
+    ledger.mark_collected(other, credits_used=0, succeeded=0)
     submission = pipeline.submit(urls, webhook)
     forged = task_body(submission.job_id, "?", Content="forged")
 
@@ -78,11 +78,11 @@ def test_deliveries_come_twice_late_never_damaged_and_forged(
         task_id = submission.task_ids[number % len(submission.task_ids)]
         body = forged.replace(b'"?"', json.dumps(task_id).encode())
         secret = [None, "", "wrong" * 8, TOKEN][number % 4]
-        return int(running.post(body, key=key_of(submission), secret=secret).status_code)
+        return int(running.post(body, key=submission_key(submission), secret=secret).status_code)
 
     with ThreadPoolExecutor(4) as forgers:
         attacks = forgers.map(attack, range(200))
-        assert running.post(replayed, key=key_of(submission)).status_code == 200
+        assert running.post(replayed, key=submission_key(submission)).status_code == 200
         finished = pipeline.finished(submission)
         # Some of it is there, some still comes.
         fetched = pipeline.collect(finished, inbox)
@@ -97,7 +97,7 @@ def test_deliveries_come_twice_late_never_damaged_and_forged(
         assert line["status"] in (200, 400, 401), line
 
 
-def replays(pipeline: Any, submission: Submission) -> list[bytes]:
+def replays(pipeline: Any, submission: SubmissionWithTargets) -> list[bytes]:
     """The tasks of a submission as the service would post them."""
     with httpx.Client(base_url=f"{pipeline.emulator.base_url}/api/v1", headers={"X-Token": TOKEN}) as http:
         return [http.get(f"/jobs/{submission.job_id}/{task_id}").content for task_id in submission.task_ids]
@@ -168,7 +168,7 @@ def test_a_receiver_that_is_killed_a_hundred_times_loses_nothing_that_it_answere
     log = tmp_path / "receiver.log"
     spec = {"inbox": place, "ledger": f"sqlite:///{tmp_path / 'ledger.db'}", "log": str(log)}
     receiver = receivers(**spec)
-    path = PATH + key_of(submission)
+    path = PATH + submission_key(submission)
     inbox = open_inbox(place, ledger)
     chance, answered, broken = random.Random(3), set[str](), 0
     happened = threading.Condition()
@@ -226,7 +226,10 @@ def test_a_receiver_that_is_killed_a_hundred_times_loses_nothing_that_it_answere
             receiver.kill()
             for each in posting:
                 each.result()
-            found = {arrival.task_id for arrival in inbox.news([key_of(submission)]).get(key_of(submission), ())}
+            found = {
+                arrival.task_id
+                for arrival in inbox.news([submission_key(submission)]).get(submission_key(submission), ())
+            }
             assert answered <= found, "what was answered 200 is there"
     forging.result()
     assert set(forgeries) <= {0, 401}
@@ -238,7 +241,9 @@ def test_a_receiver_that_is_killed_a_hundred_times_loses_nothing_that_it_answere
         deliver(task_id)
     assert answered == set(submission.task_ids)
     for task_id, body in bodies.items():
-        assert inbox.read(key_of(submission), submission.job_id or "", task_id) == body, "and nothing that was forged"
+        assert inbox.read(submission_key(submission), submission.job_id or "", task_id) == body, (
+            "and nothing that was forged"
+        )
     assert pipeline.collect(submission, inbox) == 0
     assert is_right(pipeline, urls)
 

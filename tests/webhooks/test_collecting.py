@@ -16,15 +16,15 @@ from scrapedo_dagster.api.errors import ScrapeDoError
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.engine.errors import WebhookError
 from scrapedo_dagster.engine.inbox import reader as inbox_tasks
-from scrapedo_dagster.engine.inbox.address import SECRET_HEADER, Webhook, key_of
+from scrapedo_dagster.engine.inbox.address import SECRET_HEADER, Webhook, submission_key
 from scrapedo_dagster.engine.inbox.opening import open_inbox
 from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
-from scrapedo_dagster.engine.inbox.reader import Delivered
+from scrapedo_dagster.engine.inbox.reader import DeliveredTasks
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.polling.poller import Watch
-from scrapedo_dagster.engine.submission.reconcile import Patience
+from scrapedo_dagster.engine.polling.poller import JobPoller
+from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 
 SECRET = "canary-7f3a9c-current-secret"
 
@@ -38,9 +38,9 @@ def webhook(running: Any) -> Webhook:
 def delivered(pipeline: Any, inbox: Inbox, webhook: Webhook, eventually: Any) -> Any:
     """A finished submission of so many targets, all of them delivered."""
 
-    def delivered(amount: int) -> Submission:
+    def delivered(amount: int) -> SubmissionWithTargets:
         submission = pipeline.finished(pipeline.submit(pipeline.urls(amount), webhook))
-        eventually(lambda: len(inbox.news([key_of(submission)]).get(key_of(submission), ())) == amount)
+        eventually(lambda: len(inbox.news([submission_key(submission)]).get(submission_key(submission), ())) == amount)
         return submission
 
     return delivered
@@ -58,7 +58,7 @@ def right(pipeline: Any, amount: int) -> bool:
 def test_each_job_is_told_where_to_deliver(pipeline: Any, webhook: Webhook, ledger: Ledger) -> None:
     submission = pipeline.submit(pipeline.urls(2), webhook)
     [job] = pipeline.emulator.jobs()
-    assert job.request["WebhookURL"] == f"{webhook.url}/webhooks/scrape-do/{key_of(submission)}"
+    assert job.request["WebhookURL"] == f"{webhook.url}/webhooks/scrape-do/{submission_key(submission)}"
     assert job.request["WebhookHeaders"] == {SECRET_HEADER: SECRET}
     without = pipeline.submitter(None).fingerprint
     assert ledger.get(submission.id).fingerprint == without, "the targets are scraped alike"
@@ -67,7 +67,7 @@ def test_each_job_is_told_where_to_deliver(pipeline: Any, webhook: Webhook, ledg
 def test_a_path_before_ours_is_kept(pipeline: Any) -> None:
     submission = pipeline.submit(pipeline.urls(1), Webhook("http://127.0.0.1:9/hooks/", SECRET))
     [job] = pipeline.emulator.jobs()
-    assert job.request["WebhookURL"] == f"http://127.0.0.1:9/hooks/webhooks/scrape-do/{key_of(submission)}"
+    assert job.request["WebhookURL"] == f"http://127.0.0.1:9/hooks/webhooks/scrape-do/{submission_key(submission)}"
 
 
 @pytest.mark.parametrize("own", [{"webhook_url": "https://mine.example"}, {"webhook_headers": {"X-Mine": "1"}}])
@@ -90,11 +90,11 @@ def test_a_submission_that_is_refused_does_not_tell_the_secret(pipeline: Any, we
 
 def test_a_lost_answer_is_settled_as_without_webhooks(pipeline: Any, webhook: Webhook) -> None:
     pipeline.emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "drop", "when": "after", "times": 1}]})
-    patience = Patience(settle_after=timedelta(0), pause=0.01)
-    submission = pipeline.submit(pipeline.urls(1), webhook, patience=patience)
+    claim_policy = ClaimPolicy(absent_after=timedelta(0), pause=0.01)
+    submission = pipeline.submit(pipeline.urls(1), webhook, claim_policy=claim_policy)
     [job] = pipeline.emulator.jobs()
     assert submission.job_id == job.job_id
-    assert job.request["WebhookURL"].endswith(key_of(submission))
+    assert job.request["WebhookURL"].endswith(submission_key(submission))
 
 
 def test_what_was_delivered_is_not_fetched(pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger) -> None:
@@ -102,13 +102,13 @@ def test_what_was_delivered_is_not_fetched(pipeline: Any, inbox: Inbox, delivere
     assert pipeline.collect(submission, inbox) == 0
     assert right(pipeline, 5)
     assert ledger.get(submission.id).state == State.COLLECTED
-    assert inbox.news([key_of(submission)]) == {}, "it is emptied"
+    assert inbox.news([submission_key(submission)]) == {}, "it is emptied"
 
 
 def test_only_what_is_missing_is_fetched(pipeline: Any, inbox: Inbox, webhook: Webhook, eventually: Any) -> None:
     pipeline.emulator.set_faults({"webhooks": [{"kind": "lose", "match": "*/products/2"}]})
     submission = pipeline.finished(pipeline.submit(pipeline.urls(4), webhook))
-    eventually(lambda: len(inbox.news([key_of(submission)]).get(key_of(submission), ())) == 3)
+    eventually(lambda: len(inbox.news([submission_key(submission)]).get(submission_key(submission), ())) == 3)
     assert pipeline.collect(submission, inbox) == 1
     assert right(pipeline, 4)
 
@@ -119,15 +119,15 @@ def test_an_inbox_in_the_ledgers_database_is_read_alike(
     inbox = open_inbox(None, ledger)
     webhook = Webhook(start(inbox=inbox, ledger=ledger).url, SECRET)
     submission = pipeline.finished(pipeline.submit(pipeline.urls(5), webhook))
-    eventually(lambda: len(inbox.news([key_of(submission)]).get(key_of(submission), ())) == 5)
+    eventually(lambda: len(inbox.news([submission_key(submission)]).get(submission_key(submission), ())) == 5)
     assert pipeline.collect(submission, inbox) == 0
     assert right(pipeline, 5)
-    assert inbox.news([key_of(submission)]) == {}
+    assert inbox.news([submission_key(submission)]) == {}
 
 
 def test_other_jobs_and_tasks_under_its_key_are_ignored(pipeline: Any, inbox: Inbox, task_body: Any) -> None:
     submission = pipeline.finished(pipeline.submit(pipeline.urls(2), None))
-    key, job_id, task_ids = key_of(submission), submission.job_id or "", submission.task_ids
+    key, job_id, task_ids = submission_key(submission), submission.job_id or "", submission.task_ids
     url = pipeline.urls(1)[0]
     inbox.put(
         [
@@ -159,7 +159,7 @@ def test_a_delivery_that_cannot_be_read_is_as_if_it_were_not_there(
     submission = pipeline.finished(pipeline.submit(pipeline.urls(1), None))
     job_id, [task_id] = submission.job_id or "", submission.task_ids
     body = change if isinstance(change, bytes) else task_body(job_id, task_id, **change)
-    inbox.put([Delivery(key_of(submission), job_id, task_id, body)])
+    inbox.put([Delivery(submission_key(submission), job_id, task_id, body)])
     assert pipeline.collect(submission, inbox) == 1
     assert right(pipeline, 1)
 
@@ -192,7 +192,7 @@ def test_of_a_job_that_is_gone_the_rest_is_expired(
 ) -> None:
     pipeline.emulator.set_faults({"webhooks": [{"kind": "lose", "match": "*/products/2"}]})
     submission = pipeline.finished(pipeline.submit(pipeline.urls(3), webhook))
-    eventually(lambda: len(inbox.news([key_of(submission)]).get(key_of(submission), ())) == 2)
+    eventually(lambda: len(inbox.news([submission_key(submission)]).get(submission_key(submission), ())) == 2)
     pipeline.emulator.advance(timedelta(days=4))
     pipeline.collect(submission, inbox)
     assert [row["status"] for row in pipeline.rows()] == ["success", "expired", "success"]
@@ -204,9 +204,9 @@ def test_failed_targets_that_were_delivered_are_submitted_again(
     pipeline.emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2"}]})
     submission = delivered(3)
     assert pipeline.collect(submission, inbox, retries=1) == 0
-    _, again = ledger.submissions(submission.scope, 1)
+    _, again = ledger.submissions_with_targets(submission.ref, 1)
     assert (again.state, again.targets) == (State.PLANNED, (pipeline.urls(2)[1],))
-    assert key_of(again) != key_of(submission)
+    assert submission_key(again) != submission_key(submission)
     assert [row["status"] for row in pipeline.rows()] == ["success", "success"]
 
 
@@ -219,7 +219,7 @@ def test_a_crash_before_the_inbox_is_emptied_leaves_it_for_its_age(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as killed:
-        killed.setattr(Delivered, "forget", die)
+        killed.setattr(DeliveredTasks, "remove", die)
         with pytest.raises(KeyboardInterrupt):
             pipeline.collect(submission, inbox)
     assert ledger.get(submission.id).state == State.COLLECTED
@@ -232,7 +232,7 @@ def test_what_comes_for_a_crash_before_it_is_recorded_is_collected_again(
 ) -> None:
     submission = delivered(2)
     with monkeypatch.context() as killed:
-        killed.setattr(ledger, "collected", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(ledger, "mark_collected", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pipeline.collect(submission, inbox)
     assert pipeline.collect(submission, inbox) == 0
@@ -242,10 +242,10 @@ def test_what_comes_for_a_crash_before_it_is_recorded_is_collected_again(
 def test_nothing_is_read_for_a_job_without_deliveries(pipeline: Any, inbox: Inbox, monkeypatch: Any) -> None:
     submission = pipeline.finished(pipeline.submit(pipeline.urls(1), None))
     monkeypatch.setattr(inbox, "read", None)
-    found = Delivered.look(inbox, submission)
+    found = DeliveredTasks.find(inbox, submission)
     assert found.task_ids == frozenset()
     assert asyncio.run(found.task(submission.task_ids[0])) is None
-    assert inbox_tasks.Delivered.look(None, submission).task_ids == frozenset()
+    assert inbox_tasks.DeliveredTasks.find(None, submission).task_ids == frozenset()
 
 
 def test_a_job_has_not_ended_because_so_many_were_delivered_that_it_does_not_have(
@@ -253,13 +253,13 @@ def test_a_job_has_not_ended_because_so_many_were_delivered_that_it_does_not_hav
 ) -> None:
     pipeline.emulator.set_faults({"targets": [{"kind": "linger", "match": "*", "seconds": 100_000}]})
     submission = pipeline.submit(pipeline.urls(2), None)
-    key, job_id = key_of(submission), submission.job_id or ""
+    key, job_id = submission_key(submission), submission.job_id or ""
 
     def look() -> list[State]:
         submitter = pipeline.submitter(None)
         with submitter.client:
-            Watch(ledger, submitter.client, inbox, print).look(ledger.standings(submission.scope, 1))
-        return [each.state for each in ledger.standings(submission.scope, 1)]
+            JobPoller(ledger, submitter.client, inbox, print).poll(ledger.submissions(submission.ref, 1))
+        return [each.state for each in ledger.submissions(submission.ref, 1)]
 
     inbox.put([Delivery(key, job_id, f"invented {n}", task_body(job_id, f"invented {n}")) for n in range(3)])
     assert look() == [State.SUBMITTED]
@@ -275,7 +275,7 @@ def test_large_deliveries_are_collected_in_the_memory_of_a_few(pipeline: Any, in
     content = random.Random(1).randbytes(4 * 2**20).hex()
     for task_id in submission.task_ids:
         body = task_body(submission.job_id, task_id, Content=content)
-        inbox.put([Delivery(key_of(submission), submission.job_id or "", task_id, body)])
+        inbox.put([Delivery(submission_key(submission), submission.job_id or "", task_id, body)])
     del body, content
     gc.collect()
     Path("/proc/self/clear_refs").write_text("5")  # from now on the peak is counted

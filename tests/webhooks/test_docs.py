@@ -67,7 +67,7 @@ def test_the_numbers_and_names_of_the_page_are_those_of_the_code() -> None:
     silent, told = (period.total_seconds() // 60 for period in (watch._SILENT, watch._TOLD))
     assert f"every {silent:g} minutes while nothing of them has come, and every {told:g} minutes once" in PAGE
     assert f"forgotten after {inbox_module.KEPT.days} days" in PAGE
-    apart = f"Up to {inbox_module.MOST_APART} of them and {inbox_module.MOST_BYTES_APART // 2**20} MB"
+    apart = f"Up to {inbox_module.MAX_QUARANTINED} of them and {inbox_module.MAX_QUARANTINED_BYTES // 2**20} MB"
     assert apart in PAGE
     assert f"needs {inbox_address._SHORTEST_SECRET} or more letters" in PAGE
     for name in (PATH, SECRET_HEADER, secrets.CURRENT, secrets.PREVIOUS, *(f"`{fate.value}`" for fate in Fate)):

@@ -18,14 +18,14 @@ from scrapedo_dagster.api.responses import TaskDetails
 from scrapedo_dagster.engine.collection.rows import with_result
 from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER
 from scrapedo_dagster.engine.inbox.protocol import Inbox
-from scrapedo_dagster.engine.ledger.records import account_of
+from scrapedo_dagster.engine.ledger.records import account_fingerprint
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.webhooks.app import Receiver, make_app
 from scrapedo_dagster.webhooks.log import Log
 from scrapedo_dagster.webhooks.secrets import Secrets
 
 SECRET = "canary-7f3a9c-current-secret"
-KEY = f"{account_of('canary-7f3a9c')[:12]}-1"
+KEY = f"{account_fingerprint('canary-7f3a9c')[:12]}-1"
 BODIES = 12_000
 
 VALUES: list[Any] = [
@@ -159,7 +159,7 @@ async def post(app: Any, body: bytes, chunks: int) -> int:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {
+    ref = {
         "type": "http",
         "asgi": {"version": "3.0"},
         "http_version": "1.1",
@@ -173,7 +173,7 @@ async def post(app: Any, body: bytes, chunks: int) -> int:
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 2),
     }
-    await app(scope, receive, send)
+    await app(ref, receive, send)
     return int(sent[0]["status"])
 
 

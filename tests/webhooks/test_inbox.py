@@ -16,13 +16,13 @@ import pytest
 from scrapedo_dagster.engine.errors import WebhookError
 from scrapedo_dagster.engine.inbox import files as inbox_files
 from scrapedo_dagster.engine.inbox import protocol as inbox_module
-from scrapedo_dagster.engine.inbox.address import ParsedKey, Webhook, key_of
+from scrapedo_dagster.engine.inbox.address import ParsedKey, Webhook, submission_key
 from scrapedo_dagster.engine.inbox.files import FileInbox
 from scrapedo_dagster.engine.inbox.opening import open_inbox
 from scrapedo_dagster.engine.inbox.packing import pack, unpack
 from scrapedo_dagster.engine.inbox.protocol import Arrival, Delivery, Inbox, is_storable
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 
 KEY, OTHER = "0123456789ab-1", "0123456789ab-12"
 Make = Callable[..., Delivery]
@@ -88,29 +88,29 @@ def test_what_is_old_is_forgotten_wherever_it_is(any_inbox: Inbox, delivery: Mak
     if "memory" in repr(any_inbox):
         pytest.skip("pyarrow learns no times from fsspec's memory")
     any_inbox.put([delivery(KEY)])
-    any_inbox.put_apart(delivery("nobody/../knows"))
+    any_inbox.quarantine(delivery("nobody/../knows"))
     assert any_inbox.prune(timedelta(hours=1)) == 0
     assert any_inbox.news([KEY]) != {}
     assert any_inbox.prune(timedelta(seconds=-5)) == 2
     assert any_inbox.news([KEY]) == {}
-    assert any_inbox.apart().deliveries == 0
+    assert any_inbox.quarantine_usage().deliveries == 0
 
 
 @pytest.mark.parametrize("key", ["", "nobody/../knows", "x" * 5000, "\0", KEY])
 def test_unknown_submissions_are_kept_apart(any_inbox: Inbox, delivery: Make, key: str) -> None:
-    assert any_inbox.put_apart(delivery(key))
-    assert any_inbox.put_apart(delivery(key))
-    apart = any_inbox.apart()
+    assert any_inbox.quarantine(delivery(key))
+    assert any_inbox.quarantine(delivery(key))
+    apart = any_inbox.quarantine_usage()
     assert apart.deliveries == 1
     assert 0 < apart.bytes < 1000
 
 
-@pytest.mark.parametrize("limit", ["MOST_APART", "MOST_BYTES_APART"])
+@pytest.mark.parametrize("limit", ["MAX_QUARANTINED", "MAX_QUARANTINED_BYTES"])
 def test_what_is_kept_apart_is_bounded(
     any_inbox: Inbox, delivery: Make, limit: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox_module, limit, 2 if limit == "MOST_APART" else 2 * len(pack(delivery().body)) - 1)
-    assert [any_inbox.put_apart(delivery("x", "j", f"t{n}")) for n in range(4)] == [True, True, False, False]
+    monkeypatch.setattr(inbox_module, limit, 2 if limit == "MAX_QUARANTINED" else 2 * len(pack(delivery().body)) - 1)
+    assert [any_inbox.quarantine(delivery("x", "j", f"t{n}")) for n in range(4)] == [True, True, False, False]
     assert any_inbox.put([delivery(KEY)]) == [True]
 
 
@@ -195,11 +195,11 @@ def test_whoever_reads_waits_no_longer_than_a_moment(tmp_path: Path, monkeypatch
     answer.set()
 
 
-def test_keys_are_stable_and_can_be_taken_apart(submitted: Callable[..., Submission]) -> None:
+def test_keys_are_stable_and_can_be_taken_apart(submitted: Callable[..., SubmissionWithTargets]) -> None:
     submission = submitted("j1")
-    parsed = ParsedKey.of(key_of(submission))
+    parsed = ParsedKey.of(submission_key(submission))
     assert parsed is not None
-    assert (parsed.submission_id, submission.scope.account.startswith(parsed.account)) == (submission.id, True)
+    assert (parsed.submission_id, submission.ref.account.startswith(parsed.account)) == (submission.id, True)
     for wrong in ("", "x", f"{parsed.account}-0", f"{parsed.account}-9999999999", f"{parsed.account.upper()}-1"):
         assert ParsedKey.of(wrong) is None, wrong
 

@@ -10,18 +10,18 @@ import pytest
 
 from scrapedo_dagster.api import RetryPolicy, ScrapeDoAsyncAPIClient, ScrapeOptions
 from scrapedo_dagster.api.errors import ScrapeDoError
-from scrapedo_dagster.engine.inbox.address import Webhook, key_of
+from scrapedo_dagster.engine.inbox.address import Webhook, submission_key
 from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, account_of
+from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.polling.order import in_turn
-from scrapedo_dagster.engine.polling.poller import Watch
+from scrapedo_dagster.engine.polling.poller import JobPoller
 from scrapedo_dagster.engine.submission.submitter import Limits
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 
 TOKEN = "canary-7f3a9c"
-SCOPE = Scope(account_of(TOKEN), "shop", "mon")
+REF = PartitionRef(account_fingerprint(TOKEN), "shop", "mon")
 TICK = timedelta(seconds=10)
 
 
@@ -51,21 +51,21 @@ def requests_in_ten_minutes(pipeline: Any, client: ScrapeDoAsyncAPIClient, inbox
             "calls": [{"endpoint": "get_job", "kind": "status", "status": 500, "match": "*/products/1"}],
         }
     )
-    ledger.plan(SCOPE, 1, [entries_of([url], "raise") for url in pipeline.urls(80)], fingerprint="f", run_id=None)
-    for planned in ledger.submissions(SCOPE, 1):
+    ledger.plan(REF, 1, [validated_entries([url], "raise") for url in pipeline.urls(80)], fingerprint="f", run_id=None)
+    for planned in ledger.submissions_with_targets(REF, 1):
         claimed = ledger.claim(planned, run_id=None, fingerprint="f")
         assert claimed is not None
         job = client.create_job(ScrapeOptions().job(planned.targets))
-        ledger.submitted(claimed, job.job_id, job.task_ids)
+        ledger.mark_submitted(claimed, job.job_id, job.task_ids)
         clock.passed += timedelta(minutes=5) / 80
     before = asked(pipeline)
-    looked_at = None
+    polled_at = None
     for _ in range(60):
         clock.passed += TICK
-        watch = Watch(ledger, client, inbox, print, looked_at)
+        poller = JobPoller(ledger, client, inbox, print, polled_at)
         with suppress(ScrapeDoError):
-            watch.look(in_turn(ledger.standings(SCOPE, 1), 0, ledger.now()))
-        looked_at = watch.looked_at
+            poller.poll(in_turn(ledger.submissions(REF, 1), 0, ledger.now()))
+        polled_at = poller.polled_at
     return asked(pipeline) - before
 
 
@@ -92,12 +92,12 @@ def test_a_job_that_cannot_be_asked_for_is_asked_for_in_its_turn(
         }
     )
     submission = pipeline.submit(pipeline.urls(1), None)
-    watch = Watch(pipeline.ledger, client, inbox, print)
+    poller = JobPoller(pipeline.ledger, client, inbox, print)
     before = asked(pipeline)
     for _ in range(60):
         clock.passed += TICK
         with suppress(ScrapeDoError):
-            watch.look([submission])
+            poller.poll([submission])
     assert 5 <= asked(pipeline) - before <= 7
 
 
@@ -107,8 +107,8 @@ def test_a_batch_that_waits_for_its_turn_reads_the_inbox_too(pipeline: Any, inbo
     submitter = pipeline.submitter(webhook, inbox=inbox, batch_size=1, limits=Limits(max_open_jobs=1))
     ledger: Ledger = pipeline.ledger
     with submitter.client:
-        number = submitter.begin(entries_of(pipeline.urls(2), "raise")).number
-        first, second = ledger.submissions(SCOPE, number)
+        number = submitter.begin(validated_entries(pipeline.urls(2), "raise")).number
+        first, second = ledger.submissions_with_targets(REF, number)
         assert submitter.advance([first])
         before = asked(pipeline)
         for _ in range(5):
@@ -117,7 +117,7 @@ def test_a_batch_that_waits_for_its_turn_reads_the_inbox_too(pipeline: Any, inbo
         first = ledger.get(first.id)
         [task_id] = first.task_ids
         job_id = first.job_id or ""
-        inbox.put([Delivery(key_of(first), job_id, task_id, task_body(job_id, task_id))])
+        inbox.put([Delivery(submission_key(first), job_id, task_id, task_body(job_id, task_id))])
         assert submitter.advance([second])
         assert asked(pipeline) - before <= 2
     assert ledger.get(first.id).state == State.FINISHED

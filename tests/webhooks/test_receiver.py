@@ -27,7 +27,7 @@ from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER
 from scrapedo_dagster.engine.inbox.opening import open_inbox
 from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Submission, account_of
+from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.webhooks import app as app_module
 from scrapedo_dagster.webhooks import server as server_module
@@ -36,7 +36,7 @@ from scrapedo_dagster.webhooks.log import Log
 from scrapedo_dagster.webhooks.secrets import Secrets
 
 SECRET, PREVIOUS = "canary-7f3a9c-current-secret", "canary-7f3a9c-previous-secret"
-KEY = f"{account_of('canary-7f3a9c')[:12]}-1"
+KEY = f"{account_fingerprint('canary-7f3a9c')[:12]}-1"
 
 
 class Broken:
@@ -47,7 +47,7 @@ class Broken:
         self.is_full = True
 
     def __getattr__(self, name: str) -> Any:
-        if self.is_full and name in ("put", "put_apart", "check", "prune"):
+        if self.is_full and name in ("put", "quarantine", "check", "prune"):
             return self._fail
         return getattr(self._inbox, name)
 
@@ -352,7 +352,7 @@ def test_a_receiver_without_a_ledger_says_so(start: Callable[..., Any], ledger: 
 
 
 def test_an_inbox_in_the_ledgers_database_takes_deliveries_of_its_submissions(
-    start: Callable[..., Any], ledger: Ledger, submitted: Callable[..., Submission], task_body: Any
+    start: Callable[..., Any], ledger: Ledger, submitted: Callable[..., SubmissionWithTargets], task_body: Any
 ) -> None:
     submitted("j1", task_ids=[f"t{n}" for n in range(50)])
     inbox = open_inbox(None, ledger)
@@ -368,7 +368,7 @@ def test_unknown_submissions_are_kept_apart_and_told(
     start: Callable[..., Any],
     inbox: Inbox,
     ledger: Ledger,
-    submitted: Callable[..., Submission],
+    submitted: Callable[..., SubmissionWithTargets],
     task_body: Any,
     key: str,
 ) -> None:
@@ -387,7 +387,11 @@ def _own() -> dict[str, str]:
 
 
 def test_another_jobs_delivery_is_kept_apart(
-    start: Callable[..., Any], inbox: Inbox, ledger: Ledger, submitted: Callable[..., Submission], task_body: Any
+    start: Callable[..., Any],
+    inbox: Inbox,
+    ledger: Ledger,
+    submitted: Callable[..., SubmissionWithTargets],
+    task_body: Any,
 ) -> None:
     submitted("j1")
     running = start(ledger=ledger)
@@ -402,7 +406,7 @@ def test_what_is_no_task_of_the_job_is_kept_apart(
     start: Callable[..., Any],
     inbox: Inbox,
     ledger: Ledger,
-    submitted: Callable[..., Submission],
+    submitted: Callable[..., SubmissionWithTargets],
     task_body: Any,
     task_ids: list[str],
 ) -> None:
@@ -415,7 +419,11 @@ def test_what_is_no_task_of_the_job_is_kept_apart(
 
 
 def test_for_a_job_that_is_not_recorded_yet_there_is_an_end_too(
-    start: Callable[..., Any], inbox: Inbox, ledger: Ledger, submitted: Callable[..., Submission], task_body: Any
+    start: Callable[..., Any],
+    inbox: Inbox,
+    ledger: Ledger,
+    submitted: Callable[..., SubmissionWithTargets],
+    task_body: Any,
 ) -> None:
     submitted(None, *(f"https://shop.example/{n}" for n in range(3)))
     running = start(ledger=ledger)
@@ -428,7 +436,7 @@ def test_what_comes_too_late_is_not_stored_but_what_may_be_gone_on_with_is(
     start: Callable[..., Any],
     inbox: Inbox,
     ledger: Ledger,
-    submitted: Callable[..., Submission],
+    submitted: Callable[..., SubmissionWithTargets],
     task_body: Any,
     end: str,
     result: str,
@@ -437,30 +445,34 @@ def test_what_comes_too_late_is_not_stored_but_what_may_be_gone_on_with_is(
     running = start(ledger=ledger)
     assert running.post(task_body()).json() == {"result": "stored"}
     if end == "collected":
-        ledger.collected(ledger.finished(submission), credits_used=0, succeeded=1)
+        ledger.mark_collected(ledger.mark_finished(submission), credits_used=0, succeeded=1)
     elif end == "failed":
         ledger._move(submission, State.FAILED)
     else:
-        ledger.canceled(submission, "a person wanted it")
+        ledger.mark_canceled(submission, "a person wanted it")
     answer = running.post(task_body(task_id="t2"))
     assert (answer.status_code, answer.json()) == (200, {"result": result})
     assert len(inbox.news([KEY])[KEY]) == (2 if result == "stored" else 1)
 
 
 def test_a_delivery_that_is_quicker_than_the_record_of_its_job_is_taken(
-    start: Callable[..., Any], inbox: Inbox, ledger: Ledger, submitted: Callable[..., Submission], task_body: Any
+    start: Callable[..., Any],
+    inbox: Inbox,
+    ledger: Ledger,
+    submitted: Callable[..., SubmissionWithTargets],
+    task_body: Any,
 ) -> None:
     claimed = submitted(None)
     running = start(ledger=ledger)
     assert running.post(task_body("j1")).json() == {"result": "stored"}
-    ledger.submitted(claimed, "j1", ["t1"])
+    ledger.mark_submitted(claimed, "j1", ["t1"])
     assert running.post(task_body("j2")).json() == {"result": "kept apart"}
 
 
 def test_what_is_unknown_ends_somewhere(
     start: Callable[..., Any], inbox: Inbox, task_body: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inbox_module, "MOST_APART", 3)
+    monkeypatch.setattr(inbox_module, "MAX_QUARANTINED", 3)
     running = start()
     with ThreadPoolExecutor(20) as threads:
         answers = list(threads.map(lambda n: running.post(task_body(task_id=f"t{n}"), key="nobody"), range(20)))

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, build_scrape_do_assets
-from scrapedo_dagster.emulator import Emulator, Settings
+from scrapedo_dagster.emulator import Emulator, EmulatorSettings
 from scrapedo_dagster.emulator.demo_site import DemoSite
 
 TOKEN = "canary-7f3a9c"
@@ -86,7 +86,7 @@ def deployed(site: DemoSite, tmp_path: Path) -> Iterator[Callable[..., Deploymen
     emulators: list[Emulator] = []
 
     def deployed(name: str, url: str | None = None, inbox: str | None = None) -> Deployment:
-        emulator = Emulator(settings=Settings(token=TOKEN, speed=200, webhook_retry_seconds=(0.0,)))
+        emulator = Emulator(settings=EmulatorSettings(token=TOKEN, speed=200, webhook_retry_seconds=(0.0,)))
         emulators.append(emulator)
         emulator.__enter__()
         directory = tmp_path / name

@@ -1,7 +1,7 @@
 """From finished jobs to Parquet: fetch their tasks, or take them from the inbox, and write one row a target.
 
 One part file a batch, then the ledger says that the batch is collected: a crash repeats only the batches under way.
-Results stream: the event loop fetches and decodes, a thread writes, and a `ByteBudget` bounds what is between them.
+Results stream: the event loop fetches and decodes, a thread writes, and a `MemoryBudget` bounds what is between them.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ from scrapedo_dagster.api.errors import (
 from scrapedo_dagster.api.matching import match_tasks
 from scrapedo_dagster.api.responses import TaskDetails
 from scrapedo_dagster.api.retry import Backoff
-from scrapedo_dagster.engine.collection.memory_budget import ByteBudget, Share
+from scrapedo_dagster.engine.collection.memory_budget import MemoryBudget, Reservation
 from scrapedo_dagster.engine.collection.rows import Result, Row, add_digest, placed, with_result, without_result
 from scrapedo_dagster.engine.collection.tables import Tables
 from scrapedo_dagster.engine.errors import AlreadyCollectedError, JobNotEndedError
 from scrapedo_dagster.engine.inbox.protocol import Inbox
-from scrapedo_dagster.engine.inbox.reader import Delivered
+from scrapedo_dagster.engine.inbox.reader import DeliveredTasks
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.targets.target import Batch, Entry
-from scrapedo_dagster.engine.threads import in_thread
+from scrapedo_dagster.engine.threads import start_in_thread
 
 _UNREADABLE = (APIConnectionError, ServerError, UnparsableResponseError)
 _MOST_CREDITS = 2**31 - 1  # that the ledger holds; the service may say anything
@@ -55,12 +55,12 @@ async def collect(
     ledger: Ledger,
     client: AsyncScrapeDoAsyncAPIClient,
     tables: Tables,
-    submission: Submission,
+    submission: SubmissionWithTargets,
     *,
     leave_out: frozenset[int] = frozenset(),
     retries: int = 0,
     inbox: Inbox | None = None,
-    budget: ByteBudget | None = None,
+    budget: MemoryBudget | None = None,
     turn: int = 0,
     on_target: Callable[[], None] = lambda: None,
 ) -> None:
@@ -92,9 +92,9 @@ async def collect(
     """
     entries, rejected = _sorted_out(submission, leave_out)
     may_retry = submission.attempt < retries and submission.state != State.COLLECTED
-    delivered = await asyncio.to_thread(Delivered.look, inbox, submission)
+    delivered = await asyncio.to_thread(DeliveredTasks.find, inbox, submission)
     is_late = await asyncio.to_thread(_is_late, ledger, submission)
-    job = _Job(client, submission, delivered, budget or ByteBudget(), turn, is_late)
+    job = _Job(client, submission, delivered, budget or MemoryBudget(), turn, is_late)
     came: list[tuple[str, Row]] = []
     again: list[Entry] = []
     chunks = _Chunks(asyncio.get_running_loop())
@@ -110,22 +110,22 @@ async def collect(
             tasks_part.write(pa.Table.from_pylist(rows, schema=TASKS_SCHEMA))
             # Who was faster may have emptied the inbox, or have come before the results expired.
             if ledger.get(submission.id).state != submission.state:
-                raise AlreadyCollectedError(f"Submission {submission.id} of {submission.scope} was already collected.")
+                raise AlreadyCollectedError(f"Submission {submission.id} of {submission.ref} was already collected.")
         if submission.state != State.COLLECTED:
             _record(ledger, submission, rows, tuple(again))
-        delivered.forget()
+        delivered.remove()
 
     task_ids = await job.task_of_each(list(entries))
-    kept = in_thread(keep)
+    kept = start_in_thread(keep)
     try:
         async with aclosing(job.results(task_ids, kept)) as results:
-            async for url, result, share in results:
+            async for url, result, reservation in results:
                 if result.may_be_retried and may_retry:
                     again += entries[url]
                 else:
                     came.append((url, result.task))
                     on_target()
-                chunks.add(result, share)
+                chunks.add(result, reservation)
         if job.unreadable and not job.read:
             raise job.unreadable[0]
         chunks.end()
@@ -135,7 +135,7 @@ async def collect(
         await asyncio.gather(kept, return_exceptions=True)
         raise
     finally:
-        _release(job.shares)
+        _release(job.reservations)
 
 
 def _contents(rows: Sequence[Row]) -> pa.Table:
@@ -151,7 +151,9 @@ def _contents(rows: Sequence[Row]) -> pa.Table:
     return pa.Table.from_pydict(columns, schema=CONTENTS_SCHEMA)
 
 
-def _sorted_out(submission: Submission, leave_out: frozenset[int]) -> tuple[dict[str, list[Entry]], list[Row]]:
+def _sorted_out(
+    submission: SubmissionWithTargets, leave_out: frozenset[int]
+) -> tuple[dict[str, list[Entry]], list[Row]]:
     """The entries of each URL that was sent, and the rows of those that were not."""
     entries: dict[str, list[Entry]] = {}
     rejected: list[Row] = []
@@ -175,14 +177,14 @@ class _Chunks:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
-        self._queue: SimpleQueue[list[tuple[Result, Share]] | None] = SimpleQueue()
-        self._next: list[tuple[Result, Share]] = []
+        self._queue: SimpleQueue[list[tuple[Result, Reservation]] | None] = SimpleQueue()
+        self._next: list[tuple[Result, Reservation]] = []
         self._bytes = 0
         self._is_whole = False
 
-    def add(self, result: Result, share: Share) -> None:
-        share.take()
-        self._next.append((result, share))
+    def add(self, result: Result, reservation: Reservation) -> None:
+        reservation.take()
+        self._next.append((result, reservation))
         self._bytes += result.nbytes
         if self._bytes >= _CHUNK:
             self._pass_on()
@@ -198,24 +200,24 @@ class _Chunks:
     def __iter__(self) -> Iterator[list[Result]]:
         while (chunk := self._queue.get()) is not None:
             yield [result for result, _ in chunk]
-            self._loop.call_soon_threadsafe(_release, [share for _, share in chunk])
+            self._loop.call_soon_threadsafe(_release, [reservation for _, reservation in chunk])
         if not self._is_whole:
             raise _AbandonedError
 
     def _pass_on(self) -> None:
-        for _, share in self._next:
-            share.leave()
+        for _, reservation in self._next:
+            reservation.leave()
         self._queue.put(self._next)
         self._next, self._bytes = [], 0
 
 
-def _release(shares: Iterable[Share]) -> None:
-    for share in shares:
-        share.release()
+def _release(reservations: Iterable[Reservation]) -> None:
+    for reservation in reservations:
+        reservation.release()
 
 
-def _record(ledger: Ledger, submission: Submission, rows: Sequence[Row], again: Batch) -> None:
-    ledger.collected(
+def _record(ledger: Ledger, submission: SubmissionWithTargets, rows: Sequence[Row], again: Batch) -> None:
+    ledger.mark_collected(
         submission,
         credits_used=min(sum(row.get("credits_used") or 0 for row in rows), _MOST_CREDITS),
         succeeded=sum(row["status"] == "success" for row in rows),
@@ -223,7 +225,7 @@ def _record(ledger: Ledger, submission: Submission, rows: Sequence[Row], again: 
     )
 
 
-def _is_late(ledger: Ledger, submission: Submission) -> bool:
+def _is_late(ledger: Ledger, submission: SubmissionWithTargets) -> bool:
     """Whether its results expire soon. The claim was before the job."""
     return submission.claimed_at is not None and ledger.now() - submission.claimed_at >= _LATE
 
@@ -237,26 +239,26 @@ class _Job:
     """
 
     client: AsyncScrapeDoAsyncAPIClient
-    submission: Submission
-    delivered: Delivered
-    budget: ByteBudget
+    submission: SubmissionWithTargets
+    delivered: DeliveredTasks
+    budget: MemoryBudget
     turn: int
     is_late: bool
     has_ended: bool = True
     read: int = 0
     forgotten: NotFoundError | None = None
-    shares: list[Share] = field(default_factory=list)
+    reservations: list[Reservation] = field(default_factory=list)
     unreadable: list[ScrapeDoError] = field(default_factory=list)
     tasks_end_by: float = field(default_factory=lambda: asyncio.get_running_loop().time() + _TASKS_END_WITHIN)
 
     async def results(
         self, task_ids: Mapping[str, str | None], kept: asyncio.Future[None]
-    ) -> AsyncGenerator[tuple[str, Result, Share], None]:
+    ) -> AsyncGenerator[tuple[str, Result, Reservation], None]:
         """What each URL comes to, in their order, and what it holds of the budget; until `kept` is done.
 
         Nobody makes room in memory any more where writing has failed.
         """
-        fetching: asyncio.Queue[asyncio.Task[tuple[str, Result, Share]]] = asyncio.Queue()
+        fetching: asyncio.Queue[asyncio.Task[tuple[str, Result, Reservation]]] = asyncio.Queue()
         fetcher = asyncio.create_task(self._fetch(task_ids, fetching))
         try:
             for _ in task_ids:
@@ -276,7 +278,7 @@ class _Job:
             await asyncio.gather(*left, return_exceptions=True)
 
     async def _fetch(
-        self, task_ids: Mapping[str, str | None], fetching: asyncio.Queue[asyncio.Task[tuple[str, Result, Share]]]
+        self, task_ids: Mapping[str, str | None], fetching: asyncio.Queue[asyncio.Task[tuple[str, Result, Reservation]]]
     ) -> None:
         """Begin with each as soon as there is a slot for it. A few wait for one, so that none is ever idle."""
         ahead = asyncio.Semaphore(_AHEAD)
@@ -284,29 +286,31 @@ class _Job:
             await ahead.acquire()
             fetching.put_nowait(asyncio.create_task(self._in_turn(url, task_id, ahead)))
 
-    async def _in_turn(self, url: str, task_id: str | None, ahead: asyncio.Semaphore) -> tuple[str, Result, Share]:
+    async def _in_turn(
+        self, url: str, task_id: str | None, ahead: asyncio.Semaphore
+    ) -> tuple[str, Result, Reservation]:
         slots = self.client.concurrency
         await slots.acquire(self.turn)
         try:
             ahead.release()
-            share = self.budget.enter()
-            self.shares.append(share)
-            result = await self._result(url, task_id, share)
-            share.settle(result.nbytes)
-            return url, result, share
+            reservation = self.budget.reserve()
+            self.reservations.append(reservation)
+            result = await self._result(url, task_id, reservation)
+            reservation.set_size(result.nbytes)
+            return url, result, reservation
         finally:
             slots.release()
 
-    async def _result(self, url: str, task_id: str | None, share: Share) -> Result:
+    async def _result(self, url: str, task_id: str | None, reservation: Reservation) -> Result:
         job_id = self.submission.job_id
         if self.forgotten is not None:
             return without_result(job_id, None, "expired", str(self.forgotten))
         if job_id is None or task_id is None:
             return without_result(job_id, None, "missing", f"job {job_id} has no task for this target")
         try:
-            result = await self._delivered(url, task_id, share)
+            result = await self._delivered(url, task_id, reservation)
             if result is None:
-                result = with_result(url, await self._ended(job_id, task_id, share))
+                result = with_result(url, await self._ended(job_id, task_id, reservation))
         except NotFoundError as error:
             return without_result(job_id, task_id, "expired", str(error))
         except GoneError as error:
@@ -319,22 +323,22 @@ class _Job:
         self.read += 1
         return result
 
-    async def _delivered(self, url: str, task_id: str, share: Share) -> Result | None:
+    async def _delivered(self, url: str, task_id: str, reservation: Reservation) -> Result | None:
         """What was delivered of it; None if nothing was, or its content was left out or is damaged."""
-        task = await self.delivered.task(task_id, share.admit)
+        task = await self.delivered.task(task_id, reservation.admit)
         result = None if task is None else with_result(url, task)
         return None if result is None or (not result.failed and result.content is None) else result
 
-    async def _ended(self, job_id: str, task_id: str, share: Share) -> TaskDetails:
+    async def _ended(self, job_id: str, task_id: str, reservation: Reservation) -> TaskDetails:
         polls = 0
         while True:
-            task = await self.client.get_task(job_id, task_id, admit=share.admit)
+            task = await self.client.get_task(job_id, task_id, admit=reservation.admit)
             if task.is_terminal:
                 return task
             if asyncio.get_running_loop().time() >= self.tasks_end_by:
                 if not self.has_ended:
                     raise JobNotEndedError(
-                        f"Job {job_id} of {self.submission.scope} was taken to have ended, and its task {task_id} is "
+                        f"Job {job_id} of {self.submission.ref} was taken to have ended, and its task {task_id} is "
                         f"still {task.status!r}. Nothing is lost: collect again once it has ended."
                     )
                 return task

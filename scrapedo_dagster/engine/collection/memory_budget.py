@@ -11,7 +11,7 @@ _FORGOTTEN = 0.98  # of what is set aside for later ones, with each result: a pa
 _ROW = 4000  # bytes that a result takes besides its content
 
 
-class ByteBudget:
+class MemoryBudget:
     """Lets answers be read while less than `most` bytes of results are held, from whichever batch they are.
 
     Results are taken to be written in the order in which they were asked for. So the first that was not taken yet is
@@ -25,30 +25,30 @@ class ByteBudget:
         self._leaving = 0
         self._largest = float(_UNKNOWN)
         self._numbers = itertools.count()
-        self._coming: dict[Share, None] = {}  # in their order
-        self._waiting: dict[Share, tuple[int, asyncio.Future[None]]] = {}
+        self._coming: dict[Reservation, None] = {}  # in their order
+        self._waiting: dict[Reservation, tuple[int, asyncio.Future[None]]] = {}
 
-    def enter(self) -> Share:
-        """The share of a result that is asked for next."""
-        share = Share(self, next(self._numbers))
-        self._coming[share] = None
-        return share
+    def reserve(self) -> Reservation:
+        """The reservation of a result that is asked for next."""
+        reservation = Reservation(self, next(self._numbers))
+        self._coming[reservation] = None
+        return reservation
 
-    async def _admit(self, share: Share, amount: int) -> None:
-        if not self._waiting and self.held - share.held + amount <= self.most:
-            self._hold(share, amount)
+    async def _admit(self, reservation: Reservation, amount: int) -> None:
+        if not self._waiting and self.held - reservation.held + amount <= self.most:
+            self._hold(reservation, amount)
             return
         waited_for = asyncio.get_running_loop().create_future()
-        self._waiting[share] = (amount, waited_for)
-        self._hold(share, 0)  # what was read before was of no use, if it is asked for again
+        self._waiting[reservation] = (amount, waited_for)
+        self._hold(reservation, 0)  # what was read before was of no use, if it is asked for again
         try:
             await waited_for
         finally:
-            self._waiting.pop(share, None)
+            self._waiting.pop(reservation, None)
 
-    def _hold(self, share: Share, amount: int) -> None:
-        self.held += amount - share.held
-        share.held = amount
+    def _hold(self, reservation: Reservation, amount: int) -> None:
+        self.held += amount - reservation.held
+        reservation.held = amount
         if not self._waiting:
             return
         first = next(iter(self._coming), None)
@@ -63,10 +63,10 @@ class ByteBudget:
             waited_for.set_result(None)
 
 
-class Share:
+class Reservation:
     """What one result holds of a budget: room for its answer, then itself, until it is written."""
 
-    def __init__(self, budget: ByteBudget, number: int) -> None:
+    def __init__(self, budget: MemoryBudget, number: int) -> None:
         self.number = number
         self.held = 0
         self._budget = budget
@@ -76,7 +76,7 @@ class Share:
         """Wait until so many bytes of content may be read; None: about as many as the largest lately had."""
         await self._budget._admit(self, _ROW + (int(self._budget._largest) if amount is None else amount))
 
-    def settle(self, amount: int) -> None:
+    def set_size(self, amount: int) -> None:
         """It came, and has so many bytes of content."""
         self._budget._largest = max(self._budget._largest * _FORGOTTEN, amount)
         self._budget._hold(self, _ROW + amount)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from scrapedo_dagster.engine.ledger.records import Scope, Standing
+from scrapedo_dagster.engine.ledger.records import PartitionRef, Submission
 from scrapedo_dagster.engine.ledger.states import UNSENT, State
 
 _REPORT_EVERY = 5.0  # seconds between two reports while something moves
@@ -41,15 +41,15 @@ class Progress:
 
 
 @dataclass
-class Report:
+class ProgressReporter:
     """Counts over all partitions, and tells every few seconds; more and more seldom while nothing moves."""
 
     tell: Callable[[Progress], None]
     started: float = field(default_factory=time.monotonic)
-    _targets: dict[Scope, int] = field(default_factory=dict)
-    _ended: dict[Scope, int] = field(default_factory=dict)
+    _targets: dict[PartitionRef, int] = field(default_factory=dict)
+    _ended: dict[PartitionRef, int] = field(default_factory=dict)
     _ended_of_open_jobs: dict[int, int] = field(default_factory=dict)
-    _written: dict[Scope, int] = field(default_factory=dict)
+    _written: dict[PartitionRef, int] = field(default_factory=dict)
     _ended_before: int = 0
     _fetched: int = 0
     _fetching_since: float | None = None
@@ -57,43 +57,43 @@ class Report:
     _last: tuple[int, int] = (0, 0)
     _moved_at: float = field(default_factory=time.monotonic)
 
-    def look_at(self, scope: Scope, standings: Sequence[Standing], lost: Sequence[Standing] = ()) -> None:
+    def update(self, ref: PartitionRef, submissions: Sequence[Submission], lost: Sequence[Submission] = ()) -> None:
         """Where a partition is, by the ledger. The rows of `lost` batches are gone again."""
         # What is submitted again, in a batch of a later attempt, was in one of the first.
-        targets = sum(each.target_count for each in standings if not each.attempt)
-        under_way = [each for each in standings if each.state in _UNDER_WAY]
-        unwritten = [each for each in standings if each.state != State.COLLECTED or each in lost]
+        targets = sum(each.target_count for each in submissions if not each.attempt)
+        under_way = [each for each in submissions if each.state in _UNDER_WAY]
+        unwritten = [each for each in submissions if each.state != State.COLLECTED or each in lost]
         ended = targets - _targets_of(under_way)
-        if scope not in self._targets:
+        if ref not in self._targets:
             self._ended_before += ended
-        self._targets[scope] = targets
-        self._ended[scope] = ended
+        self._targets[ref] = targets
+        self._ended[ref] = ended
         # A canceled batch may have targets in common with the one that goes on with it, until it is collected.
-        self._written[scope] = max(0, targets - _targets_of(unwritten))
-        for each in standings:
+        self._written[ref] = max(0, targets - _targets_of(unwritten))
+        for each in submissions:
             if each.state not in _UNDER_WAY:
                 self._ended_of_open_jobs.pop(each.id, None)
 
-    def tasks_ended(self, submission: Standing, amount: int) -> None:
+    def tasks_ended(self, submission: Submission, amount: int) -> None:
         """How far a job is, by the service."""
         ended = min(amount, submission.target_count)
         if submission.id not in self._ended_of_open_jobs:
             self._ended_before += ended  # since when is not known
         self._ended_of_open_jobs[submission.id] = ended
-        self.tell_if_due()
+        self.report_if_due()
 
     def fetching(self) -> None:
         """Targets are being fetched."""
         if self._fetching_since is None:
             self._fetching_since = time.monotonic()
 
-    def target_written(self, scope: Scope) -> None:
+    def target_written(self, ref: PartitionRef) -> None:
         """A target of a batch that is being collected is a row."""
-        self._written[scope] += 1
+        self._written[ref] += 1
         self._fetched += 1
-        self.tell_if_due()
+        self.report_if_due()
 
-    def tell_if_due(self) -> None:
+    def report_if_due(self) -> None:
         """Tell, unless that was done a moment ago."""
         now = time.monotonic()
         if now < self._due:
@@ -109,7 +109,7 @@ class Report:
         """Sleep, and tell in between."""
         until = time.monotonic() + seconds
         while True:
-            self.tell_if_due()
+            self.report_if_due()
             now = time.monotonic()
             if now >= until:
                 return
@@ -129,5 +129,5 @@ class Report:
         return Progress(targets, ended, written, rate, timedelta(seconds=round(to_do / rate)) if is_known else None)
 
 
-def _targets_of(standings: Sequence[Standing]) -> int:
-    return sum(each.target_count for each in standings)
+def _targets_of(submissions: Sequence[Submission]) -> int:
+    return sum(each.target_count for each in submissions)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from scrapedo_dagster.engine.ledger.records import Standing, Submission
+from scrapedo_dagster.engine.ledger.records import Submission, SubmissionWithTargets
 from scrapedo_dagster.engine.storage.row_groups import PartWriter
 from scrapedo_dagster.engine.storage.tables import ParquetTable
 
@@ -42,7 +42,7 @@ class Tables:
         for table in (self.contents, self.tasks):
             table.remove_older_generations(self.partition, generation)
 
-    def lost(self, collected: Sequence[Standing]) -> list[Standing]:
+    def lost(self, collected: Sequence[Submission]) -> list[Submission]:
         """Those of these submissions whose rows are not there."""
         # A part of `tasks` is committed after that of `contents`, and stands for both.
         parts = {(part.generation, part.index) for part in self.tasks.parts(self.partition)}
@@ -53,7 +53,7 @@ class Tables:
         return {part.generation for part in parts}
 
     @contextmanager
-    def open_parts(self, submission: Submission) -> Iterator[tuple[PartWriter, PartWriter]]:
+    def open_parts(self, submission: SubmissionWithTargets) -> Iterator[tuple[PartWriter, PartWriter]]:
         """The parts of a submission in `tasks` and `contents`."""
         place = (self.partition, submission.generation, submission.batch)
         with self.tasks.open_part(*place) as tasks_part, self.contents.open_part(*place) as contents_part:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from scrapedo_dagster.api.requests import ScrapeOptions, check_target
 from scrapedo_dagster.engine.errors import WebhookError
-from scrapedo_dagster.engine.ledger.records import Standing
+from scrapedo_dagster.engine.ledger.records import Submission
 
 PATH = "/webhooks/scrape-do/"
 """Below the receiver's URL; the key of the submission comes after it."""
@@ -35,9 +35,9 @@ def check_secret(secret: str, name: str) -> str:
     return secret
 
 
-def key_of(submission: Standing) -> str:
+def submission_key(submission: Submission) -> str:
     """What the URL calls a submission, in all its attempts. It is no secret."""
-    return f"{submission.scope.account[:_OF_ACCOUNT]}-{submission.id}"
+    return f"{submission.ref.account[:_OF_ACCOUNT]}-{submission.id}"
 
 
 @dataclass(frozen=True)
@@ -72,10 +72,10 @@ class Webhook:
             raise WebhookError(f"webhook_url is {shown!r} and more; our path is added, so it cannot have a ? or a #.")
         check_secret(self.secret, "webhook_secret")
 
-    def added_to(self, options: ScrapeOptions, submission: Standing) -> ScrapeOptions:
+    def added_to(self, options: ScrapeOptions, submission: Submission) -> ScrapeOptions:
         """The options of the submission's job, which is then delivered here."""
         added = {
-            "webhook_url": self.url.rstrip("/") + PATH + key_of(submission),
+            "webhook_url": self.url.rstrip("/") + PATH + submission_key(submission),
             "webhook_headers": {SECRET_HEADER: self.secret},
         }
         return options.model_copy(update=added)

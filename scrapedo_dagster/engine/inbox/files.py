@@ -3,7 +3,7 @@
 ```
 {inbox}/{submission}/{job}/{task}.json.zst               {inbox}/_unknown/{submission}/{job}/{task}.json.zst
 ```
-Files of others below the same place are left alone.
+Files of others below the same location are left alone.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from urllib.parse import unquote
 from pyarrow import fs
 
 from scrapedo_dagster.engine.inbox.packing import HEAD, TRIAL, pack, unpack, unpacked_size
-from scrapedo_dagster.engine.inbox.protocol import Apart, Arrival, Delivery
+from scrapedo_dagster.engine.inbox.protocol import Arrival, Delivery, QuarantineUsage
 from scrapedo_dagster.engine.storage.atomic_files import atomic_file, remove_stale_temporaries, safe_name
-from scrapedo_dagster.engine.storage.location import Place
+from scrapedo_dagster.engine.storage.location import Location
 from scrapedo_dagster.engine.threads import within
 
 _UNKNOWN = "_unknown"
@@ -40,7 +40,7 @@ T = TypeVar("T")
 
 
 class FileInbox:
-    """The inbox below a `Place.uri`. ValueError if pyarrow knows no filesystem for it.
+    """The inbox below a `Location.uri`. ValueError if pyarrow knows no filesystem for it.
 
     It is opened by whatever is done first, and again by the next while it is out of reach.
     """
@@ -48,7 +48,7 @@ class FileInbox:
     writers = 16  # they wait most of the time, for the disk or the network
 
     def __init__(self, uri: str) -> None:
-        self._place = Place(uri)
+        self._place = Location(uri)
         self._opened: tuple[fs.FileSystem, str] | None = None
         self._check_place()
 
@@ -59,9 +59,9 @@ class FileInbox:
         """Store each in a file of its own. Of two that come at the same moment, either is kept, whole."""
         return [self._write(self._path(each.key, each.job_id, each.task_id), each.body) for each in deliveries]
 
-    def put_apart(self, delivery: Delivery) -> bool:
+    def quarantine(self, delivery: Delivery) -> bool:
         """See `Inbox`."""
-        if self.apart().is_full:
+        if self.quarantine_usage().is_full:
             return False
         directory = f"{_UNKNOWN}/{safe_name(delivery.key) or '_'}"
         self._write(self._path(directory, delivery.job_id, delivery.task_id), delivery.body)
@@ -108,10 +108,10 @@ class FileInbox:
             self._remove_empty_directories(info.path for info in stale)
         return sum(info.path.endswith(_SUFFIX) for info in stale)
 
-    def apart(self) -> Apart:
+    def quarantine_usage(self) -> QuarantineUsage:
         """See `Inbox`."""
         sizes = [info.size for info in self._list(_UNKNOWN) if info.path.endswith(_SUFFIX)]
-        return Apart(len(sizes), sum(sizes))
+        return QuarantineUsage(len(sizes), sum(sizes))
 
     def check(self) -> None:
         """See `Inbox`. Writes a file, and removes it."""
@@ -129,7 +129,7 @@ class FileInbox:
         self._place.check()
 
     def _open(self) -> tuple[fs.FileSystem, str]:
-        # Not what the place keeps: while one place is being found, Python before 3.12 lets all others wait.
+        # Not what the location keeps: while one location is being found, Python before 3.12 lets all others wait.
         if self._opened is None:
             self._opened = self._place.opened()
         return self._opened
@@ -181,7 +181,7 @@ class FileInbox:
                     each.rmdir()
 
 
-class HastyFileInbox(FileInbox):
+class TimeLimitedFileInbox(FileInbox):
     """The inbox for whoever can do without it: what takes too long is a TimeoutError, and then all for a minute.
 
     An object store that accepts a connection and says nothing would take a minute or two for each.

@@ -16,9 +16,9 @@ def open_inbox(uri: str | None, ledger: Ledger | None, *, for_reading: bool = Fa
         ValueError: neither is given, or pyarrow knows no filesystem for the URI.
     """
     if uri is not None:
-        from scrapedo_dagster.engine.inbox.files import FileInbox, HastyFileInbox
+        from scrapedo_dagster.engine.inbox.files import FileInbox, TimeLimitedFileInbox
 
-        return HastyFileInbox(uri) if for_reading else FileInbox(uri)
+        return TimeLimitedFileInbox(uri) if for_reading else FileInbox(uri)
     if ledger is None:
         raise ValueError("An inbox needs the URI of a directory, or a ledger in whose database it is.")
     from scrapedo_dagster.engine.inbox.table import TableInbox

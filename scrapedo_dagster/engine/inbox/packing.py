@@ -1,4 +1,4 @@
-"""Delivered bodies as they are stored: compressed by zstd."""
+"""DeliveredTasks bodies as they are stored: compressed by zstd."""
 
 from __future__ import annotations
 

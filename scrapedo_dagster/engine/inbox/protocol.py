@@ -16,8 +16,8 @@ from urllib.parse import quote
 KEPT = timedelta(days=7)
 """How long a delivery waits to be collected: longer than the service keeps results, since here they are safe."""
 
-MOST_APART = 1000
-MOST_BYTES_APART = 64 * 2**20
+MAX_QUARANTINED = 1000
+MAX_QUARANTINED_BYTES = 64 * 2**20
 """What is kept of deliveries for submissions that nobody knows."""
 
 
@@ -42,7 +42,7 @@ class Delivery:
 
 
 @dataclass(frozen=True)
-class Apart:
+class QuarantineUsage:
     """How much is kept for submissions that nobody knows: deliveries, and compressed bytes."""
 
     deliveries: int
@@ -51,7 +51,7 @@ class Apart:
     @property
     def is_full(self) -> bool:
         """Whether no more is taken."""
-        return self.deliveries >= MOST_APART or self.bytes >= MOST_BYTES_APART
+        return self.deliveries >= MAX_QUARANTINED or self.bytes >= MAX_QUARANTINED_BYTES
 
 
 class Inbox(Protocol):
@@ -66,7 +66,7 @@ class Inbox(Protocol):
     def put(self, deliveries: Sequence[Delivery]) -> list[bool]:
         """Store deliveries durably: they survive a power cut. False for those that were there already, and stay."""
 
-    def put_apart(self, delivery: Delivery) -> bool:
+    def quarantine(self, delivery: Delivery) -> bool:
         """Store one for a submission that nobody knows. False where too many are kept already."""
 
     def news(self, keys: Collection[str]) -> dict[str, frozenset[Arrival]]:
@@ -84,7 +84,7 @@ class Inbox(Protocol):
     def prune(self, older_than: timedelta) -> int:
         """Forget what has waited for so long, and what was kept apart for so long. How many deliveries that was."""
 
-    def apart(self) -> Apart:
+    def quarantine_usage(self) -> QuarantineUsage:
         """What is kept apart."""
 
     def check(self) -> None:

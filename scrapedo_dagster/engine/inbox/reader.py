@@ -11,26 +11,26 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from scrapedo_dagster.api.responses import TaskDetails
-from scrapedo_dagster.engine.inbox.address import key_of
+from scrapedo_dagster.engine.inbox.address import submission_key
 from scrapedo_dagster.engine.inbox.protocol import KEPT, Inbox
-from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 
 # The service has all of it too: an inbox that cannot be read is as an empty one.
 _OUT_OF_REACH = (OSError, SQLAlchemyError)
 
 
 @dataclass(frozen=True)
-class Delivered:
+class DeliveredTasks:
     """What the inbox has of a submission's job. `task_ids` are those of the tasks that arrived."""
 
     inbox: Inbox | None
-    submission: Submission
+    submission: SubmissionWithTargets
     task_ids: frozenset[str] = frozenset()
 
     @classmethod
-    def look(cls, inbox: Inbox | None, submission: Submission) -> Delivered:
+    def find(cls, inbox: Inbox | None, submission: SubmissionWithTargets) -> DeliveredTasks:
         """What is there now."""
-        key, task_ids = key_of(submission), frozenset[str]()
+        key, task_ids = submission_key(submission), frozenset[str]()
         if inbox is not None:
             with suppress(*_OUT_OF_REACH):
                 arrivals = inbox.news([key]).get(key, ())
@@ -46,25 +46,25 @@ class Delivered:
         """
         if task_id not in self.task_ids or self.inbox is None:
             return None
-        place = (key_of(self.submission), self.submission.job_id or "", task_id)
+        location = (submission_key(self.submission), self.submission.job_id or "", task_id)
         try:
-            size = await asyncio.to_thread(self.inbox.size, *place)
+            size = await asyncio.to_thread(self.inbox.size, *location)
             if size is None:
                 return None
             if admit is not None:
                 await admit(size)
-            return await asyncio.to_thread(_read, self.inbox, *place)
+            return await asyncio.to_thread(_read, self.inbox, *location)
         except _OUT_OF_REACH:
             return None
 
-    def forget(self) -> None:
+    def remove(self) -> None:
         """It is collected. What cannot be removed now is forgotten with its age."""
         if self.inbox is not None:
             with suppress(*_OUT_OF_REACH):
-                self.inbox.remove(key_of(self.submission))
+                self.inbox.remove(submission_key(self.submission))
 
 
-def forget_the_old(inbox: Inbox | None) -> None:
+def prune_inbox(inbox: Inbox | None) -> None:
     """What nobody has collected in time is forgotten, also where no receiver is running any more."""
     if inbox is not None:
         with suppress(*_OUT_OF_REACH):

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from scrapedo_dagster.engine.inbox.packing import HEAD, TRIAL, pack, unpack, unpacked_size
-from scrapedo_dagster.engine.inbox.protocol import Apart, Arrival, Delivery
+from scrapedo_dagster.engine.inbox.protocol import Arrival, Delivery, QuarantineUsage
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.tables import inbox as table
 from scrapedo_dagster.engine.storage.atomic_files import safe_name
@@ -45,9 +45,9 @@ class TableInbox:
             _insert(connection, [_row(*each, known=True, received_at=now, body=packed[each]) for each in sorted(new)])
         return [each in new and names.index(each) == number for number, each in enumerate(names)]
 
-    def put_apart(self, delivery: Delivery) -> bool:
+    def quarantine(self, delivery: Delivery) -> bool:
         """See `Inbox`."""
-        if self.apart().is_full:
+        if self.quarantine_usage().is_full:
             return False
         row = _row(
             safe_name(delivery.key),
@@ -97,13 +97,13 @@ class TableInbox:
         with self._engine.begin() as connection:
             return connection.execute(sa.delete(table).where(stale)).rowcount
 
-    def apart(self) -> Apart:
+    def quarantine_usage(self) -> QuarantineUsage:
         """See `Inbox`."""
         size = sa.func.coalesce(sa.func.sum(sa.func.length(table.c.body)), 0)
         query = sa.select(sa.func.count(), size).where(table.c.known.is_(False))
         with self._engine.connect() as connection:
             deliveries, size_of_all = connection.execute(query).one()
-        return Apart(deliveries, int(size_of_all))
+        return QuarantineUsage(deliveries, int(size_of_all))
 
     def check(self) -> None:
         """See `Inbox`. Writes a row, and removes it."""

@@ -22,15 +22,15 @@ from scrapedo_dagster.engine.ledger.database import open_database
 from scrapedo_dagster.engine.ledger.records import (
     RETENTION,
     GenerationRecord,
-    Scope,
-    Standing,
+    PartitionRef,
     Submission,
-    generation_of,
+    SubmissionWithTargets,
+    generation_from_row,
     planned_row,
-    standing_of,
-    submission_of,
+    submission_from_row,
+    submission_with_targets_from_row,
 )
-from scrapedo_dagster.engine.ledger.states import CANCELABLE, FOLLOWERS, State
+from scrapedo_dagster.engine.ledger.states import CANCELABLE, TRANSITIONS, State
 from scrapedo_dagster.engine.ledger.tables import generations
 from scrapedo_dagster.engine.ledger.tables import submissions as table
 from scrapedo_dagster.engine.ledger.url import parse_url
@@ -42,7 +42,7 @@ _UNASKED = "of a run that nobody asked the ledger for"
 _AT_ONCE = 500  # rows that one statement names: a SQLite of old takes 999 parameters
 
 
-Held = TypeVar("Held", bound=Standing)
+Held = TypeVar("Held", bound=Submission)
 Item = TypeVar("Item")
 
 
@@ -74,47 +74,47 @@ class Ledger:
 
     # --- reading
 
-    def generation(self, scope: Scope) -> int:
+    def generation(self, ref: PartitionRef) -> int:
         """The newest generation of a partition, 0 where there is none."""
         with self.engine.connect() as connection:
-            newest = connection.execute(sa.select(sa.func.max(table.c.generation)).where(_of(scope))).scalar()
+            newest = connection.execute(sa.select(sa.func.max(table.c.generation)).where(_of(ref))).scalar()
         return newest or 0
 
-    def run_of(self, scope: Scope, generation: int) -> str | None:
+    def run_id_of(self, ref: PartitionRef, generation: int) -> str | None:
         """The run that has submitted a generation, or went on with it last; the first of its retries."""
-        same = _of(scope) & (table.c.generation == generation)
+        same = _of(ref) & (table.c.generation == generation)
         with self.engine.connect() as connection:
             return connection.execute(sa.select(table.c.run_id).where(same).order_by(table.c.batch)).scalars().first()
 
-    def submissions(self, scope: Scope, generation: int) -> list[Submission]:
+    def submissions_with_targets(self, ref: PartitionRef, generation: int) -> list[SubmissionWithTargets]:
         """The submissions of a generation, by batch."""
-        found = self._select(_of(scope) & (table.c.generation == generation))
+        found = self._select(_of(ref) & (table.c.generation == generation))
         return sorted(found, key=lambda each: each.batch)
 
-    def submitted_again(self, submission: Submission) -> frozenset[int]:
+    def submitted_again(self, submission: SubmissionWithTargets) -> frozenset[int]:
         """The positions of its generation that were planned once more, after its own attempt: their rows are there."""
         later = (
-            _of(submission.scope)
-            & (table.c.generation == submission.generation)
-            & (table.c.attempt > submission.attempt)
+            _of(submission.ref) & (table.c.generation == submission.generation) & (table.c.attempt > submission.attempt)
         )
         with self.engine.connect() as connection:
             found = connection.execute(sa.select(table.c.entries).where(later)).scalars()
             return frozenset(Entry(*entry).position for entries in found for entry in entries)
 
-    def standings(self, scope: Scope, generation: int) -> list[Standing]:
+    def submissions(self, ref: PartitionRef, generation: int) -> list[Submission]:
         """Where the batches of a generation stand, by batch, without their targets."""
-        query = sa.select(*_SLIM).where(_of(scope) & (table.c.generation == generation)).order_by(table.c.batch)
+        query = sa.select(*_SLIM).where(_of(ref) & (table.c.generation == generation)).order_by(table.c.batch)
         with self.engine.connect() as connection:
-            return [standing_of(row) for row in connection.execute(query).mappings()]
+            return [submission_from_row(row) for row in connection.execute(query).mappings()]
 
-    def unsettled_generations(self, account: str, datasets: Iterable[str]) -> dict[GenerationRecord, list[Standing]]:
+    def unconfirmed_generations(
+        self, account: str, datasets: Iterable[str]
+    ) -> dict[GenerationRecord, list[Submission]]:
         """The newest generation of each partition of these datasets, if there may be something to do about it.
 
         That is: it is not complete, or Dagster is not known to have been told that it is; and nothing of it was
         canceled. Each with where its batches stand.
         """
-        unsettled = sa.and_(
+        unconfirmed = sa.and_(
             generations.c.account == account,
             generations.c.dataset.in_(list(datasets)),
             generations.c.completed_at.is_(None) | generations.c.collect_key.is_not(None),
@@ -123,24 +123,25 @@ class Ledger:
         )
         with self.engine.connect() as connection:
             records = [
-                generation_of(row) for row in connection.execute(sa.select(generations).where(unsettled)).mappings()
+                generation_from_row(row)
+                for row in connection.execute(sa.select(generations).where(unconfirmed)).mappings()
             ]
-            standings = [each for some in _alike(records) for each in _standings_of(connection, some)]
-        found: dict[tuple[Scope, int], list[Standing]] = {}
-        for each in standings:
-            found.setdefault((each.scope, each.generation), []).append(each)
-        # Postgres may see what was settled between the two queries: no batch comes with such a record.
-        return {each: found[each.scope, each.number] for each in records if (each.scope, each.number) in found}
+            submissions = [each for some in _alike(records) for each in _submissions_of(connection, some)]
+        found: dict[tuple[PartitionRef, int], list[Submission]] = {}
+        for each in submissions:
+            found.setdefault((each.ref, each.generation), []).append(each)
+        # Postgres may see what was reconciled between the two queries: no batch comes with such a record.
+        return {each: found[each.ref, each.number] for each in records if (each.ref, each.number) in found}
 
-    def left_of_stopped(self, account: str, datasets: Iterable[str]) -> list[Standing]:
+    def open_of_canceled(self, account: str, datasets: Iterable[str]) -> list[Submission]:
         """What may still go on of generations of which something was canceled."""
         return self._going_on(account, datasets, _has_stopped(table))
 
-    def superseded(self, account: str, datasets: Iterable[str]) -> list[Standing]:
+    def superseded(self, account: str, datasets: Iterable[str]) -> list[Submission]:
         """What may still go on of generations in whose place newer ones were begun: nobody collects it."""
         return self._going_on(account, datasets, _has_newer(table))
 
-    def _going_on(self, account: str, datasets: Iterable[str], why: sa.ColumnElement[bool]) -> list[Standing]:
+    def _going_on(self, account: str, datasets: Iterable[str], why: sa.ColumnElement[bool]) -> list[Submission]:
         going_on = sa.and_(
             table.c.account == account,
             table.c.state.in_([state.value for state in CANCELABLE]),
@@ -148,9 +149,11 @@ class Ledger:
             why,
         )
         with self.engine.connect() as connection:
-            return [standing_of(row) for row in connection.execute(sa.select(*_SLIM).where(going_on)).mappings()]
+            return [
+                submission_from_row(row) for row in connection.execute(sa.select(*_SLIM).where(going_on)).mappings()
+            ]
 
-    def find(self, *, account: str | None = None, states: Iterable[State] | None = None) -> list[Submission]:
+    def find(self, *, account: str | None = None, states: Iterable[State] | None = None) -> list[SubmissionWithTargets]:
         """Submissions of all partitions, oldest first."""
         conditions: list[sa.ColumnElement[bool]] = []
         if account is not None:
@@ -159,7 +162,7 @@ class Ledger:
             conditions.append(table.c.state.in_([state.value for state in states]))
         return self._select(sa.and_(sa.true(), *conditions))
 
-    def get(self, submission_id: int) -> Submission:
+    def get(self, submission_id: int) -> SubmissionWithTargets:
         """One submission as it is now.
 
         Raises:
@@ -170,11 +173,11 @@ class Ledger:
             raise LedgerError(f"The ledger has no submission {submission_id}: `scrapedo-dagster jobs list` shows all.")
         return found[0]
 
-    def look_up(self, submission_ids: Iterable[int]) -> dict[int, Standing]:
+    def by_ids(self, submission_ids: Iterable[int]) -> dict[int, Submission]:
         """Where submissions stand now, by id, without their targets; nothing for ids that there are not."""
         query = sa.select(*_SLIM).where(table.c.id.in_(list(submission_ids)))
         with self.engine.connect() as connection:
-            return {row["id"]: standing_of(row) for row in connection.execute(query).mappings()}
+            return {row["id"]: submission_from_row(row) for row in connection.execute(query).mappings()}
 
     def count(self, account: str, states: Iterable[State]) -> int:
         """How many submissions of an account are in these states."""
@@ -191,12 +194,12 @@ class Ledger:
     # --- writing: the named transitions
 
     def plan(
-        self, scope: Scope, generation: int, batches: Sequence[Batch], *, fingerprint: str, run_id: str | None
+        self, ref: PartitionRef, generation: int, batches: Sequence[Batch], *, fingerprint: str, run_id: str | None
     ) -> bool:
         """Record all batches of a new generation at once. False if another worker has begun this generation."""
         now = self.now()
         rows = [
-            planned_row(scope, generation, batch, 0, entries, fingerprint, run_id, now)
+            planned_row(ref, generation, batch, 0, entries, fingerprint, run_id, now)
             for batch, entries in enumerate(batches)
         ]
         try:
@@ -207,9 +210,9 @@ class Ledger:
             return False
         return True
 
-    def completed(self, scope: Scope, generation: int) -> None:
+    def mark_completed(self, ref: PartitionRef, generation: int) -> None:
         """The files of a generation are the data of its partition. Dagster is still to be told."""
-        same = _of(scope, generations) & (generations.c.generation == generation)
+        same = _of(ref, generations) & (generations.c.generation == generation)
         key = sa.func.coalesce(generations.c.collect_key, _UNASKED)
         now = self.now()
         with self.engine.begin() as connection:
@@ -252,7 +255,7 @@ class Ledger:
         for some in _alike(records):
             attempts = some[0].collect_attempts
             as_seen = _alike_in(generations, some) & (generations.c.collect_attempts == attempts)
-            record_of = {json.dumps(each.scope.partition): each for each in some}
+            record_of = {json.dumps(each.ref.partition): each for each in some}
             ours = self._swap(generations.c.partition, record_of, as_seen, values(attempts))
             changed += [each for partition, each in record_of.items() if partition in ours]
         return changed
@@ -266,17 +269,19 @@ class Ledger:
             connection.execute(sa.update(key.table).where(as_seen & key.in_(ours)).values(values))
         return ours
 
-    def continued(self, scope: Scope, generation: int, *, run_id: str | None) -> None:
+    def take_over(self, ref: PartitionRef, generation: int, *, run_id: str | None) -> None:
         """Another run goes on with a generation: from now on it is this run's, and collecting it is tried anew."""
         anew = {"collect_attempts": 0, "collect_after": None}
         with self.engine.begin() as connection:
-            same = _of(scope) & (table.c.generation == generation)
+            same = _of(ref) & (table.c.generation == generation)
             connection.execute(_locked(table.c.id, same))
             connection.execute(sa.update(table).where(same).values(run_id=run_id))
-            whole = _of(scope, generations) & (generations.c.generation == generation)
+            whole = _of(ref, generations) & (generations.c.generation == generation)
             connection.execute(sa.update(generations).where(whole).values(anew))
 
-    def claim(self, submission: Submission, *, run_id: str | None, fingerprint: str) -> Submission | None:
+    def claim(
+        self, submission: SubmissionWithTargets, *, run_id: str | None, fingerprint: str
+    ) -> SubmissionWithTargets | None:
         """Take a planned submission in order to submit it. None if another worker was faster."""
         if submission.state != State.PLANNED:
             raise _illegal(submission, State.SUBMITTING)  # it has a claim, which is not ours to take
@@ -293,7 +298,7 @@ class Ledger:
         except LostClaimError:
             return None
 
-    def renew(self, submission: Submission) -> Submission:
+    def renew(self, submission: SubmissionWithTargets) -> SubmissionWithTargets:
         """Say before another attempt that this claim is alive.
 
         The claim gets another name: whoever has seen the old one, and takes its worker for dead, loses.
@@ -306,11 +311,13 @@ class Ledger:
         """Plan it again: it certainly is no job."""
         return self._move(submission, State.PLANNED, claim=None, reason=reason)
 
-    def uncertain(self, submission: Held, reason: str) -> Held:
+    def mark_uncertain(self, submission: Held, reason: str) -> Held:
         """Its answer is lost: it may or may not be a job."""
         return self._move(submission, State.UNCERTAIN, reason=reason)
 
-    def submitted(self, submission: Submission, job_id: str, task_ids: Sequence[str]) -> Submission:
+    def mark_submitted(
+        self, submission: SubmissionWithTargets, job_id: str, task_ids: Sequence[str]
+    ) -> SubmissionWithTargets:
         """It is this job.
 
         Raises:
@@ -328,13 +335,13 @@ class Ledger:
             reason=None,
         )
 
-    def finished(self, submission: Held) -> Held:
+    def mark_finished(self, submission: Held) -> Held:
         """Its job has ended, in whatever status; or it has nothing to send."""
         if submission.state == State.CANCELED or (submission.state == State.PLANNED and submission.target_count):
             raise _illegal(submission, State.FINISHED)  # they would never be sent
         return self._move(submission, State.FINISHED, finished_at=self.now())
 
-    def resumed(self, submission: Submission, again: Batch) -> Submission:
+    def resume(self, submission: SubmissionWithTargets, again: Batch) -> SubmissionWithTargets:
         """It was canceled, and is gone on with. What was not done is planned as a new batch in the same moment."""
         if submission.state != State.CANCELED:
             raise _illegal(submission, State.FINISHED)
@@ -344,7 +351,7 @@ class Ledger:
             self._plan_again(connection, submission, again, now)
         return moved
 
-    def finished_together(self, submissions: Sequence[Held]) -> list[Held]:
+    def finish_all(self, submissions: Sequence[Held]) -> list[Held]:
         """The jobs of all these have ended. Returns those that no other worker had moved.
 
         A few transactions, however many there are: whoever dies in between has recorded some of them.
@@ -360,15 +367,17 @@ class Ledger:
             finished += [replace(each, state=State.FINISHED, finished_at=now) for each in some if each.id in ours]
         return finished
 
-    def expired(self, submission: Held, reason: str) -> Held:
+    def mark_expired(self, submission: Held, reason: str) -> Held:
         """Its job is gone, and with it what was not collected."""
         return self._move(submission, State.EXPIRED, finished_at=self.now(), reason=reason)
 
-    def canceled(self, submission: Held, reason: str) -> Held:
+    def mark_canceled(self, submission: Held, reason: str) -> Held:
         """A person wanted it to stop."""
         return self._move(submission, State.CANCELED, claim=None, finished_at=self.now(), reason=reason)
 
-    def collected(self, submission: Submission, *, credits_used: int, succeeded: int, again: Batch = ()) -> Submission:
+    def mark_collected(
+        self, submission: SubmissionWithTargets, *, credits_used: int, succeeded: int, again: Batch = ()
+    ) -> SubmissionWithTargets:
         """Its rows are in Parquet, but for those of `again`: these are planned as a new batch in the same moment."""
         now = self.now()
         with self.engine.begin() as connection:
@@ -378,17 +387,19 @@ class Ledger:
             self._plan_again(connection, submission, again, now)
         return moved
 
-    def _plan_again(self, connection: sa.Connection, submission: Submission, again: Batch, now: datetime) -> None:
+    def _plan_again(
+        self, connection: sa.Connection, submission: SubmissionWithTargets, again: Batch, now: datetime
+    ) -> None:
         """Plan some entries of a submission as a new batch, if there are any."""
         if not again:
             return
         # Batches that end at the same time must not be given one number; this row is there once a generation.
-        whole = _of(submission.scope, generations) & (generations.c.generation == submission.generation)
+        whole = _of(submission.ref, generations) & (generations.c.generation == submission.generation)
         connection.execute(sa.select(generations.c.generation).where(whole).with_for_update())
-        same = _of(submission.scope) & (table.c.generation == submission.generation)
+        same = _of(submission.ref) & (table.c.generation == submission.generation)
         last = connection.execute(sa.select(sa.func.max(table.c.batch)).where(same)).scalar_one()
         row = planned_row(
-            submission.scope,
+            submission.ref,
             submission.generation,
             last + 1,
             submission.attempt + 1,
@@ -405,11 +416,11 @@ class Ledger:
                 return self._move_on(connection, submission, to, **values)
         except IntegrityError as error:
             raise LostClaimError(
-                f"Job {values.get('job_id')} belongs to another submission than {submission.id} ({submission.scope})."
+                f"Job {values.get('job_id')} belongs to another submission than {submission.id} ({submission.ref})."
             ) from error
 
     def _move_on(self, connection: sa.Connection, submission: Held, to: State, **values: Any) -> Held:
-        if to not in FOLLOWERS[submission.state]:
+        if to not in TRANSITIONS[submission.state]:
             raise _illegal(submission, to)
         same_claim = table.c.claim.is_(None) if submission.claim is None else table.c.claim == submission.claim
         swapped = connection.execute(
@@ -419,18 +430,18 @@ class Ledger:
         )
         if swapped.rowcount != 1:
             raise LostClaimError(
-                f"Submission {submission.id} of {submission.scope} is no longer {submission.state.value}: "
+                f"Submission {submission.id} of {submission.ref} is no longer {submission.state.value}: "
                 "another worker has moved it."
             )
         if "task_ids" in values:
             values["task_ids"] = tuple(values["task_ids"])
         return replace(submission, state=to, **values)
 
-    def _select(self, condition: sa.ColumnElement[bool]) -> list[Submission]:
+    def _select(self, condition: sa.ColumnElement[bool]) -> list[SubmissionWithTargets]:
         order = (table.c.planned_at, table.c.generation, table.c.batch, table.c.id)
         with self.engine.connect() as connection:
             rows = connection.execute(sa.select(table).where(condition).order_by(*order)).mappings().all()
-        return [submission_of(row) for row in rows]
+        return [submission_with_targets_from_row(row) for row in rows]
 
     @cached_property
     def engine(self) -> sa.Engine:
@@ -463,36 +474,34 @@ def _alike(records: Iterable[GenerationRecord]) -> Iterator[Sequence[GenerationR
     """Groups in which all but the partition is the same, and of which one statement can name all."""
     groups: dict[tuple[str, str, int, int], list[GenerationRecord]] = {}
     for each in records:
-        of = (each.scope.account, each.scope.dataset, each.number, each.collect_attempts)
+        of = (each.ref.account, each.ref.dataset, each.number, each.collect_attempts)
         groups.setdefault(of, []).append(each)
     return (some for group in groups.values() for some in _parts(group))
 
 
 def _alike_in(of: sa.Table, records: Sequence[GenerationRecord]) -> sa.ColumnElement[bool]:
     """What is the same of all of them. Postgres joins badly as long as it has no statistics; this needs no join."""
-    [(account, dataset, number)] = {(each.scope.account, each.scope.dataset, each.number) for each in records}
+    [(account, dataset, number)] = {(each.ref.account, each.ref.dataset, each.number) for each in records}
     return (of.c.account == account) & (of.c.dataset == dataset) & (of.c.generation == number)
 
 
-def _standings_of(connection: sa.Connection, records: Sequence[GenerationRecord]) -> Iterator[Standing]:
-    partitions = [json.dumps(each.scope.partition) for each in records]
+def _submissions_of(connection: sa.Connection, records: Sequence[GenerationRecord]) -> Iterator[Submission]:
+    partitions = [json.dumps(each.ref.partition) for each in records]
     same = _alike_in(table, records) & table.c.partition.in_(partitions)
-    return map(standing_of, connection.execute(sa.select(*_SLIM).where(same).order_by(table.c.batch)).mappings())
+    return map(
+        submission_from_row, connection.execute(sa.select(*_SLIM).where(same).order_by(table.c.batch)).mappings()
+    )
 
 
 def _parts(of: Sequence[Item]) -> Iterator[Sequence[Item]]:
     return (of[first : first + _AT_ONCE] for first in range(0, len(of), _AT_ONCE))
 
 
-def _illegal(submission: Standing, to: State) -> IllegalTransitionError:
+def _illegal(submission: Submission, to: State) -> IllegalTransitionError:
     return IllegalTransitionError(
-        f"Submission {submission.id} of {submission.scope} cannot go from {submission.state.value} to {to.value}."
+        f"Submission {submission.id} of {submission.ref} cannot go from {submission.state.value} to {to.value}."
     )
 
 
-def _of(scope: Scope, of: sa.Table = table) -> sa.ColumnElement[bool]:
-    return (
-        (of.c.account == scope.account)
-        & (of.c.dataset == scope.dataset)
-        & (of.c.partition == json.dumps(scope.partition))
-    )
+def _of(ref: PartitionRef, of: sa.Table = table) -> sa.ColumnElement[bool]:
+    return (of.c.account == ref.account) & (of.c.dataset == ref.dataset) & (of.c.partition == json.dumps(ref.partition))

@@ -17,13 +17,13 @@ RETENTION = timedelta(days=3)
 """How long Scrape.do keeps results, counted from the job's creation [doc]."""
 
 
-def account_of(token: str) -> str:
+def account_fingerprint(token: str) -> str:
     """What the ledger knows of a token: enough to tell two accounts apart, too little to use."""
     return sha256(f"scrapedo account {token}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
-class Scope:
+class PartitionRef:
     """What a generation is of: one partition (None: unpartitioned) of one dataset, scraped by one account."""
 
     account: str
@@ -39,8 +39,8 @@ class GenerationRecord:
     """A generation as the ledger knows it, and what the completion sensor has done about it.
 
     Attributes:
-        scope: what it is of.
-        number: counted from 1 in each scope.
+        ref: what it is of.
+        number: counted from 1 in each ref.
         completed_at: since when its files are the data of the partition.
         collect_key: what the run key of the last collecting run begins with, or that nobody asked for this run; until
             Dagster is known to have been told of what it did.
@@ -48,7 +48,7 @@ class GenerationRecord:
         collect_after: when another one may be.
     """
 
-    scope: Scope
+    ref: PartitionRef
     number: int
     completed_at: datetime | None
     collect_key: str | None
@@ -57,11 +57,11 @@ class GenerationRecord:
 
 
 @dataclass(frozen=True)
-class Standing:
+class Submission:
     """Where a batch stands, without its targets: enough to watch thousands. `claim` is the attempt that holds it."""
 
     id: int
-    scope: Scope
+    ref: PartitionRef
     generation: int
     batch: int
     attempt: int
@@ -87,7 +87,7 @@ class Standing:
 
 
 @dataclass(frozen=True)
-class Submission(Standing):
+class SubmissionWithTargets(Submission):
     """A batch as the ledger knows it."""
 
     entries: Batch
@@ -101,7 +101,7 @@ class Submission(Standing):
 
 
 def planned_row(
-    scope: Scope,
+    ref: PartitionRef,
     generation: int,
     batch: int,
     attempt: int,
@@ -111,9 +111,9 @@ def planned_row(
     now: datetime,
 ) -> dict[str, Any]:
     return {
-        "account": scope.account,
-        "dataset": scope.dataset,
-        "partition": json.dumps(scope.partition),
+        "account": ref.account,
+        "dataset": ref.dataset,
+        "partition": json.dumps(ref.partition),
         "generation": generation,
         "batch": batch,
         "attempt": attempt,
@@ -126,27 +126,27 @@ def planned_row(
     }
 
 
-def submission_of(row: sa.RowMapping) -> Submission:
+def submission_with_targets_from_row(row: sa.RowMapping) -> SubmissionWithTargets:
     values = _values(row)
     values["entries"] = tuple(Entry(*entry) for entry in values["entries"])
     values["task_ids"] = tuple(values["task_ids"] or ())
-    return Submission(**values)
+    return SubmissionWithTargets(**values)
 
 
-def standing_of(row: sa.RowMapping) -> Standing:
-    return Standing(**_values(row))
+def submission_from_row(row: sa.RowMapping) -> Submission:
+    return Submission(**_values(row))
 
 
-def generation_of(row: sa.RowMapping) -> GenerationRecord:
+def generation_from_row(row: sa.RowMapping) -> GenerationRecord:
     values = dict(row)
-    return GenerationRecord(scope=_scope(values), number=values.pop("generation"), **values)
+    return GenerationRecord(ref=_ref(values), number=values.pop("generation"), **values)
 
 
 def _values(row: sa.RowMapping) -> dict[str, Any]:
     values = dict(row)
-    return {"scope": _scope(values), **values, "state": State(values["state"])}
+    return {"ref": _ref(values), **values, "state": State(values["state"])}
 
 
-def _scope(values: dict[str, Any]) -> Scope:
-    """Takes the scope's columns out of the values."""
-    return Scope(values.pop("account"), values.pop("dataset"), json.loads(values.pop("partition")))
+def _ref(values: dict[str, Any]) -> PartitionRef:
+    """Takes the ref's columns out of the values."""
+    return PartitionRef(values.pop("account"), values.pop("dataset"), json.loads(values.pop("partition")))

@@ -29,7 +29,7 @@ class State(str, Enum):
 
 _ENDS = {State.CANCELED, State.FAILED, State.EXPIRED}
 
-FOLLOWERS: dict[State, frozenset[State]] = {
+TRANSITIONS: dict[State, frozenset[State]] = {
     # Without a valid target there is nothing to submit: such a batch is finished as it is planned.
     State.PLANNED: frozenset({State.SUBMITTING, State.FINISHED, *_ENDS}),
     # Back to planned: the service refused, or was never reached. To itself: the claim is renewed before each attempt.

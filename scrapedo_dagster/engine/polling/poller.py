@@ -23,10 +23,10 @@ from scrapedo_dagster.api.errors import (
 from scrapedo_dagster.api.requests import JobsQuery
 from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.engine.errors import LostClaimError
-from scrapedo_dagster.engine.inbox.address import key_of
+from scrapedo_dagster.engine.inbox.address import submission_key
 from scrapedo_dagster.engine.inbox.protocol import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Held, Ledger
-from scrapedo_dagster.engine.ledger.records import Standing
+from scrapedo_dagster.engine.ledger.records import Submission
 
 _FEW = 8  # jobs that are asked for one by one
 _MARGIN = timedelta(hours=1)  # between our clock and the service's
@@ -37,32 +37,32 @@ _SILENT = timedelta(minutes=2)  # between two polls of a job of which nothing wa
 _TOLD = timedelta(minutes=10)  # and of one of which something was
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-OnEnded: TypeAlias = Callable[[Standing, int], None]
+OnEnded: TypeAlias = Callable[[Submission, int], None]
 
 
 @dataclass
-class Watch:
+class JobPoller:
     """Looks at submitted jobs again and again.
 
     With an inbox, a job whose tasks were all delivered has ended, and the others are polled seldom: a receiver that is
-    down costs time, and no result. `looked_at` is when all of them were looked at last, by the ledger's time.
+    down costs time, and no result. `polled_at` is when all of them were looked at last, by the ledger's time.
     """
 
     ledger: Ledger
     client: ScrapeDoAsyncAPIClient
     inbox: Inbox | None
     log: Callable[[str], object]
-    looked_at: datetime | None = None
+    polled_at: datetime | None = None
 
-    def look(
+    def poll(
         self,
         submissions: Sequence[Held],
         *,
         on_ended: OnEnded = lambda _submission, _amount: None,
-        on_looked: Callable[[Held], None] = lambda _submission: None,
+        on_polled: Callable[[Held], None] = lambda _submission: None,
         deadline: float | None = None,
     ) -> list[Held]:
-        """As `refresh`."""
+        """As `poll_jobs`."""
         now = self.ledger.now()
         arrived = self._arrived(submissions)
         delivered: list[Held] = []
@@ -73,59 +73,61 @@ class Watch:
                 on_ended(each, amount)
             if amount == each.target_count and self._are_all(arrived.get(each.id, frozenset()), each):
                 delivered.append(each)
-                on_looked(each)
+                on_polled(each)
             elif self.inbox is None or self._is_due(_TOLD if amount else _SILENT, now):
                 polled.append(each)
             else:
-                on_looked(each)
+                on_polled(each)
         left = len(polled)
 
         def count(submission: Held) -> None:
             nonlocal left
             left -= 1
-            on_looked(submission)
+            on_polled(submission)
 
-        changed = self.ledger.finished_together(delivered)
+        changed = self.ledger.finish_all(delivered)
         try:
-            changed += refresh(self.ledger, self.client, polled, on_ended=on_ended, on_looked=count, deadline=deadline)
+            changed += poll_jobs(
+                self.ledger, self.client, polled, on_ended=on_ended, on_polled=count, deadline=deadline
+            )
         finally:
             if not left:  # also where one of them cannot be asked for: it is again in its turn
-                self.looked_at = now
+                self.polled_at = now
         return changed
 
-    def _arrived(self, submissions: Sequence[Standing]) -> dict[int, frozenset[str]]:
+    def _arrived(self, submissions: Sequence[Submission]) -> dict[int, frozenset[str]]:
         """Which tasks of each submission were delivered."""
         if self.inbox is None:
             return {}
         try:
-            news = self.inbox.news([key_of(each) for each in submissions])
+            news = self.inbox.news([submission_key(each) for each in submissions])
         except (OSError, SQLAlchemyError) as error:
             self.log(f"The inbox cannot be read ({type(error).__name__}); Scrape.do is polled instead.")
             return {}
         return {
             each.id: frozenset(
-                arrival.task_id for arrival in news.get(key_of(each), ()) if arrival.job_id == each.job_id
+                arrival.task_id for arrival in news.get(submission_key(each), ()) if arrival.job_id == each.job_id
             )
             for each in submissions
         }
 
-    def _are_all(self, arrived: frozenset[str], submission: Standing) -> bool:
+    def _are_all(self, arrived: frozenset[str], submission: Submission) -> bool:
         """Whether so many that arrived are all of a job's tasks."""
         task_ids = self.ledger.get(submission.id).task_ids
         return arrived.issuperset(task_ids)  # without ids, the number has to do
 
     def _is_due(self, period: timedelta, now: datetime) -> bool:
         """Whether a period has come to an end since the last look: the same for all jobs, so that they are listed."""
-        return self.looked_at is None or (now - _EPOCH) // period > (self.looked_at - _EPOCH) // period
+        return self.polled_at is None or (now - _EPOCH) // period > (self.polled_at - _EPOCH) // period
 
 
-def refresh(
+def poll_jobs(
     ledger: Ledger,
     client: ScrapeDoAsyncAPIClient,
     submissions: Sequence[Held],
     *,
     on_ended: OnEnded = lambda _submission, _amount: None,
-    on_looked: Callable[[Held], None] = lambda _submission: None,
+    on_polled: Callable[[Held], None] = lambda _submission: None,
     deadline: float | None = None,
 ) -> list[Held]:
     """Ask after submitted jobs and record which have ended. Returns the submissions that changed.
@@ -138,7 +140,7 @@ def refresh(
         client: their account.
         submissions: those in state submitted.
         on_ended: called with how many of a job's tasks have ended, where it was asked for one by one.
-        on_looked: called with each submission that was looked at: first those in the listing, then those that were
+        on_polled: called with each submission that was looked at: first those in the listing, then those that were
             asked for one by one; each in their order.
         deadline: in seconds of `time.monotonic`. After half of the time until then no more pages of the listing are
             asked for, and after it no more jobs are looked at.
@@ -160,12 +162,12 @@ def refresh(
             try:
                 job = client.get_job(submission.job_id or "")
             except NotFoundError as error:
-                on_looked(submission)
+                on_polled(submission)
                 if submission.submitted_at is None or ledger.now() - submission.submitted_at >= _NEW:
                     expired += _expired(ledger, submission, str(error))
                 continue
             except _PERHAPS_OF_ONE_JOB as error:
-                on_looked(submission)
+                on_polled(submission)
                 problems.append(error)
                 if len(problems) == _MOST_PROBLEMS:
                     break
@@ -174,10 +176,10 @@ def refresh(
                 problems.insert(0, error)
                 break
             on_ended(submission, sum(task.is_terminal for task in job.tasks))
-        on_looked(submission)
+        on_polled(submission)
         if job.is_terminal:
             ended.append(submission)
-    changed = ledger.finished_together(ended) + expired
+    changed = ledger.finish_all(ended) + expired
     if problems:
         raise problems[0]
     return changed
@@ -200,6 +202,6 @@ def _listed(
 
 def _expired(ledger: Ledger, submission: Held, reason: str) -> Iterable[Held]:
     try:
-        return [ledger.expired(submission, reason)]
+        return [ledger.mark_expired(submission, reason)]
     except LostClaimError:
         return []  # another worker has recorded it

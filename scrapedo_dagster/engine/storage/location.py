@@ -11,7 +11,7 @@ from pyarrow import fs
 
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """A file or a directory; nothing is touched before the first use.
 
     `uri` is a path (a relative one starts at the current directory, `~` is the home), or a URI of any filesystem that
@@ -27,7 +27,7 @@ class Place:
 
     @property
     def shown(self) -> str:
-        """The place for people and other tools, without credentials and options."""
+        """The location for people and other tools, without credentials and options."""
         if self.is_path:
             return self.path
         parts = urlsplit(self.uri)
@@ -35,12 +35,12 @@ class Place:
 
     @property
     def filesystem(self) -> fs.FileSystem:
-        """The filesystem that the place is on. Raises ValueError if pyarrow knows none for the URI."""
+        """The filesystem that the location is on. Raises ValueError if pyarrow knows none for the URI."""
         return self._opened[0]
 
     @property
     def path(self) -> str:
-        """The place as a path of its filesystem."""
+        """The location as a path of its filesystem."""
         return self._opened[1]
 
     def check(self) -> None:
@@ -49,8 +49,8 @@ class Place:
         if parts.scheme == "s3" and "region=" not in parts.query:
             # Else S3 would be asked for that of the bucket.
             parts = parts._replace(query="&".join(filter(None, [parts.query, "region=us-east-1"])))
-        with suppress(OSError):  # the place cannot be reached now
-            (self if self.is_path else Place(parts.geturl())).opened()
+        with suppress(OSError):  # the location cannot be reached now
+            (self if self.is_path else Location(parts.geturl())).opened()
 
     @cached_property
     def _opened(self) -> tuple[fs.FileSystem, str]:

@@ -30,7 +30,7 @@ from pyarrow import fs
 
 from scrapedo_dagster.engine.errors import MissingPartitionsError, ParquetStoreError, partition_label
 from scrapedo_dagster.engine.storage.atomic_files import atomic_file, remove_stale_temporaries, safe_name
-from scrapedo_dagster.engine.storage.location import Place
+from scrapedo_dagster.engine.storage.location import Location
 from scrapedo_dagster.engine.storage.row_groups import PartWriter, part_writer
 
 PARTITION_COLUMN = "partition"
@@ -99,7 +99,7 @@ class ParquetTable:
         return sorted(found, key=lambda part: (part.generation, part.index))
 
     def complete_generation(self, partition: str | None, generation: int, indexes: Iterable[int]) -> CompleteGeneration:
-        """Make the parts `indexes` of `generation` the data of the partition, in place of what was read until now.
+        """Make the parts `indexes` of `generation` the data of the partition, in location of what was read until now.
 
         Every part is opened to count its rows. May be repeated, with more parts too. Raises ParquetStoreError, and
         changes nothing, when a part is missing or broken or a newer generation is already complete.
@@ -221,7 +221,7 @@ class ParquetTable:
 
 @dataclass(frozen=True)
 class ParquetStore:
-    """All tables below one place, a `Place.uri`; nothing is touched before the first use."""
+    """All tables below one location, a `Location.uri`; nothing is touched before the first use."""
 
     base_uri: str
 
@@ -230,7 +230,7 @@ class ParquetStore:
         return ParquetTable(self, key_path, schema)
 
     def uri(self, relative: str) -> str:
-        """The place of a path below the base, without the base's credentials and options."""
+        """The location of a path below the base, without the base's credentials and options."""
         if self._base.is_path:
             return posixpath.join(self.root, relative)
         # The path of a URI is decoded once more by whoever opens it.
@@ -247,5 +247,5 @@ class ParquetStore:
         return self._base.path
 
     @cached_property
-    def _base(self) -> Place:
-        return Place(self.base_uri)
+    def _base(self) -> Location:
+        return Location(self.base_uri)

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from scrapedo_dagster.engine.errors import GenerationConflictError
-from scrapedo_dagster.engine.ledger.records import RETENTION, Submission
+from scrapedo_dagster.engine.ledger.records import RETENTION, SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import UNSENT, State
 from scrapedo_dagster.engine.targets.target import Batch, Entry
 
 
 @dataclass(frozen=True)
-class Wish:
+class SubmitRequest:
     """What is to be submitted, see `Submitter.begin`; `fingerprint` is that of the options."""
 
     entries: Batch
@@ -34,7 +34,7 @@ class Decision:
 _ANEW = Decision(False)
 
 
-def decide(newest: Sequence[Submission], wish: Wish, now: datetime) -> Decision:
+def decide(newest: Sequence[SubmissionWithTargets], request: SubmitRequest, now: datetime) -> Decision:
     """What to do, given the submissions of the newest generation.
 
     Raises:
@@ -45,31 +45,31 @@ def decide(newest: Sequence[Submission], wish: Wish, now: datetime) -> Decision:
     if State.FAILED in states or not targets_of(newest):
         return _ANEW
     # A retry goes on with what its run has begun, also where all of that was collected before Dagster knew.
-    is_ours = wish.run_id is not None and all(each.run_id == wish.run_id for each in newest)
-    if not wish.reuse_open_jobs and not is_ours:
+    is_ours = request.run_id is not None and all(each.run_id == request.run_id for each in newest)
+    if not request.reuse_open_jobs and not is_ours:
         return _ANEW
     if State.CANCELED in states:
-        return _of_canceled(newest, wish, now)
+        return _of_canceled(newest, request, now)
     if not any(each.is_open for each in newest):
-        return _of_collected(newest, wish, is_ours)
-    return _of_open(newest, wish)
+        return _of_collected(newest, request, is_ours)
+    return _of_open(newest, request)
 
 
-def _of_canceled(newest: Sequence[Submission], wish: Wish, now: datetime) -> Decision:
+def _of_canceled(newest: Sequence[SubmissionWithTargets], request: SubmitRequest, now: datetime) -> Decision:
     """It is continued if it is wanted again as it was: who canceled it may have wanted something else."""
     canceled = f"generation {newest[0].generation} was canceled, and is not continued, since"
     if now - newest[0].planned_at >= RETENTION:
         return Decision(False, f"{canceled} Scrape.do keeps results for three days. All targets are submitted anew.")
-    if targets_of(newest) != targets_in(wish.entries):
+    if targets_of(newest) != targets_in(request.entries):
         return Decision(False, f"{canceled} it has other targets than are listed now. These are submitted anew.")
-    if _has_other_options(newest, wish):
+    if _has_other_options(newest, request):
         return Decision(False, f"{canceled} it was submitted with other options. All targets are submitted anew.")
     return Decision(True)
 
 
-def _of_collected(newest: Sequence[Submission], wish: Wish, is_ours: bool) -> Decision:
+def _of_collected(newest: Sequence[SubmissionWithTargets], request: SubmitRequest, is_ours: bool) -> Decision:
     number = newest[0].generation
-    if number == wish.unfinished:
+    if number == request.unfinished:
         return Decision(True, f"generation {number} was submitted and collected by a run that died, and is kept.")
     if is_ours:
         return Decision(
@@ -80,19 +80,19 @@ def _of_collected(newest: Sequence[Submission], wish: Wish, is_ours: bool) -> De
     return _ANEW
 
 
-def _of_open(newest: Sequence[Submission], wish: Wish) -> Decision:
+def _of_open(newest: Sequence[SubmissionWithTargets], request: SubmitRequest) -> Decision:
     number = newest[0].generation
-    going_on, listed = targets_of(newest), targets_in(wish.entries)
+    going_on, listed = targets_of(newest), targets_in(request.entries)
     if going_on == listed:
         return Decision(True)
     unsent = [each for each in newest if each.state in UNSENT]
-    if unsent and _has_other_options(unsent, wish):
+    if unsent and _has_other_options(unsent, request):
         if all(each.state == State.PLANNED for each in newest):
             return Decision(
                 False, f"nothing of generation {number} was sent, and other targets are listed now, with other options."
             )
         raise GenerationConflictError(
-            f"{newest[0].scope}: {len(unsent)} of {len(newest)} batches of generation {number} were not sent yet, and "
+            f"{newest[0].ref}: {len(unsent)} of {len(newest)} batches of generation {number} were not sent yet, and "
             "other targets are listed now, with other options, which must not be sent to the old targets. Nothing was "
             f"submitted. Repeat what began it (run {newest[0].run_id}), or give it up with `scrapedo-dagster jobs "
             "cancel` and materialise again."
@@ -104,11 +104,11 @@ def _of_open(newest: Sequence[Submission], wish: Wish) -> Decision:
     )
 
 
-def _has_other_options(submissions: Sequence[Submission], wish: Wish) -> bool:
-    return any(each.fingerprint != wish.fingerprint for each in submissions)
+def _has_other_options(submissions: Sequence[SubmissionWithTargets], request: SubmitRequest) -> bool:
+    return any(each.fingerprint != request.fingerprint for each in submissions)
 
 
-def targets_of(submissions: Iterable[Submission]) -> set[str]:
+def targets_of(submissions: Iterable[SubmissionWithTargets]) -> set[str]:
     """The different URLs of some submissions, without those that were rejected."""
     return {url for each in submissions for url in each.targets}
 

@@ -12,13 +12,13 @@ _TRUSTED_FOR = 10.0  # seconds; others use the account too
 
 
 @dataclass
-class Purse:
+class CreditBalance:
     """The credits of one account. What was set aside since the service was asked last is taken from its answer."""
 
     left: int | None = None
     asked_at: float = 0.0
 
-    def set_aside(self, estimate: int, client: ScrapeDoAsyncAPIClient) -> int | None:
+    def reserve(self, estimate: int, client: ScrapeDoAsyncAPIClient) -> int | None:
         """Take so many credits from it. What there was before; None if the service does not tell.
 
         That credits are lacking is never concluded but from a new answer.

@@ -19,7 +19,7 @@ from scrapedo_dagster.api.requests import JobsQuery
 from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.engine.errors import LostClaimError
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
 
 _MARGIN = timedelta(minutes=2)  # between the service's clock and what we know of it
@@ -27,74 +27,74 @@ _MARGIN_WITHOUT_CLOCK = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
-class Patience:
+class ClaimPolicy:
     """How long to wait before something is concluded from silence.
 
     Attributes:
         lease: a claim older than this has lost its worker. Longer than one request can take.
-        settle_after: a submission that was sent this long ago, and is on no list, did not arrive.
+        absent_after: a submission that was sent this long ago, and is on no list, did not arrive.
         pause: seconds before the second look at what others are doing, or at what cannot be told yet.
         grace: seconds that a request on its way has for its answer after an interrupt.
     """
 
     lease: timedelta = timedelta(seconds=180)
-    settle_after: timedelta = timedelta(seconds=180)
+    absent_after: timedelta = timedelta(seconds=180)
     pause: float = 2.0
     grace: float = 3.0
 
     @classmethod
-    def with_requests_of(cls, seconds: float) -> Patience:
+    def for_request_timeout(cls, seconds: float) -> ClaimPolicy:
         """Enough of it for a client that waits so long for each piece of an answer."""
         # To connect, to send and to be answered, and as long again for a service that is only slow.
         longest = timedelta(seconds=2 * 3 * seconds)
-        return cls(lease=max(cls.lease, longest), settle_after=max(cls.settle_after, longest))
+        return cls(lease=max(cls.lease, longest), absent_after=max(cls.absent_after, longest))
 
 
 class _OutOfTimeError(Exception):
     """The deadline came while the list was read."""
 
 
-def settle(
+def reconcile(
     ledger: Ledger,
     client: ScrapeDoAsyncAPIClient,
-    submission: Submission,
-    patience: Patience,
+    submission: SubmissionWithTargets,
+    claim_policy: ClaimPolicy,
     *,
     deadline: float | None = None,
-) -> Submission | None:
+) -> SubmissionWithTargets | None:
     """Find out what became of it: adopted as submitted, planned again, or None where it cannot be told yet.
 
     That is so, too, where the list is too long to be read until `deadline`, in seconds of `time.monotonic`.
 
     Raises:
         ScrapeDoError: the service could not be asked. Nothing is concluded.
-        LostClaimError: another worker has settled it.
+        LostClaimError: another worker has reconciled it.
     """
     # Asked before the listing: what arrives after this moment may be missing from it.
-    settled_at = ledger.now()
+    asked_at = ledger.now()
     try:
         for job in _candidates(ledger, client, submission, deadline):
             if _same_targets(submission.targets, _urls_of(client, job)):
-                if _is_being_sent_elsewhere(ledger, submission, patience):
+                if _is_being_sent_elsewhere(ledger, submission, claim_policy):
                     return None
                 try:
-                    return ledger.submitted(submission, job.job_id, job.task_ids)
+                    return ledger.mark_submitted(submission, job.job_id, job.task_ids)
                 except LostClaimError:
                     if ledger.get(submission.id).state != submission.state:
                         raise
                     # The job is another submission's by now; there may be a second one with these targets.
     except _OutOfTimeError:
         return None
-    if submission.claimed_at is None or settled_at - submission.claimed_at < patience.settle_after:
+    if submission.claimed_at is None or asked_at - submission.claimed_at < claim_policy.absent_after:
         return None
     return ledger.release(submission, "its submission did not arrive at Scrape.do")
 
 
 def _candidates(
-    ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: Submission, deadline: float | None
+    ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: SubmissionWithTargets, deadline: float | None
 ) -> Iterator[JobDetails]:
     """The jobs it may have become, each with its tasks: first the likely ones, then all others that are kept."""
-    known = ledger.known_jobs(submission.scope.account)
+    known = ledger.known_jobs(submission.ref.account)
     since = _claimed_by_the_services_clock(ledger, client, submission)
     # A service that does not tell when running jobs began leaves them out of a listing by time, so that only the
     # listing of everything can say that a job is not there.
@@ -119,7 +119,7 @@ def _until(deadline: float | None, jobs: Iterable[JobDetails]) -> Iterator[JobDe
 
 
 def _claimed_by_the_services_clock(
-    ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: Submission
+    ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: SubmissionWithTargets
 ) -> datetime | None:
     if submission.claimed_at is None:
         return None
@@ -146,12 +146,12 @@ def _same_targets(targets: Iterable[str], urls: Iterable[str]) -> bool:
     return Counter(map(normalize_url, targets)) == Counter(map(normalize_url, urls))
 
 
-def _is_being_sent_elsewhere(ledger: Ledger, submission: Submission, patience: Patience) -> bool:
+def _is_being_sent_elsewhere(ledger: Ledger, submission: SubmissionWithTargets, claim_policy: ClaimPolicy) -> bool:
     """Whether a living worker is sending the same targets, perhaps with other options: the job may be its own."""
-    since = ledger.now() - patience.lease
+    since = ledger.now() - claim_policy.lease
     return any(
         other.id != submission.id
         and _same_targets(other.targets, submission.targets)
         and (other.claimed_at is None or other.claimed_at >= since)
-        for other in ledger.find(account=submission.scope.account, states=[State.SUBMITTING])
+        for other in ledger.find(account=submission.ref.account, states=[State.SUBMITTING])
     )

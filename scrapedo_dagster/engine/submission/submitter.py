@@ -1,7 +1,7 @@
 """From a partition's targets to Scrape.do jobs, each exactly once, whatever dies in between.
 
 All batches of a generation are planned in one transaction before the first is sent. Each is claimed in the ledger
-before its POST and recorded after it. What died between the two is settled against the service's list of jobs.
+before its POST and recorded after it. What died between the two is reconciled against the service's list of jobs.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ from scrapedo_dagster.engine.errors import LostClaimError, NeverArrivesError, No
 from scrapedo_dagster.engine.inbox.address import Webhook
 from scrapedo_dagster.engine.inbox.protocol import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, Submission
+from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import CANCELABLE, UNSENT, State
-from scrapedo_dagster.engine.polling.poller import Watch
-from scrapedo_dagster.engine.submission.cancel import Fate, cancel_all
-from scrapedo_dagster.engine.submission.continuation import Wish, decide, targets_in
-from scrapedo_dagster.engine.submission.credits import Purse, credits_per_target
-from scrapedo_dagster.engine.submission.reconcile import Patience, settle
+from scrapedo_dagster.engine.polling.poller import JobPoller
+from scrapedo_dagster.engine.submission.cancel import CancelResult, cancel_all
+from scrapedo_dagster.engine.submission.continuation import SubmitRequest, decide, targets_in
+from scrapedo_dagster.engine.submission.credits import CreditBalance, credits_per_target
+from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy, reconcile
 from scrapedo_dagster.engine.submission.resume import left_to_do
-from scrapedo_dagster.engine.targets.batches import batches_of
+from scrapedo_dagster.engine.targets.batches import split_into_batches
 from scrapedo_dagster.engine.targets.target import Batch
-from scrapedo_dagster.engine.threads import see_through
+from scrapedo_dagster.engine.threads import run_uninterrupted
 
 _ATTEMPTS = 5  # at submitting a batch that provably did not arrive
 _BACKOFF = Backoff()
@@ -79,22 +79,22 @@ class Submitter:
     `options` are sent with every batch. `run_id` is that of the first run, for its retries too: they go on with what it
     has begun, also where all of that is collected. `log` gets a line for what a person should know. Each task is
     delivered to `webhook` as it ends, if there is one, and is then in `inbox`. `losses` counts how
-    often a batch was sent in vain. `purse` is the account's, for all partitions of a step.
+    often a batch was sent in vain. `balance` is the account's, for all partitions of a step.
     """
 
     ledger: Ledger
     client: ScrapeDoAsyncAPIClient
-    scope: Scope
+    ref: PartitionRef
     options: ScrapeOptions
     run_id: str | None
     log: Callable[[str], None]
     limits: Limits = field(default_factory=Limits)
-    patience: Patience = field(default_factory=Patience)
+    claim_policy: ClaimPolicy = field(default_factory=ClaimPolicy)
     batch_size: int = 1000
     webhook: Webhook | None = None
     inbox: Inbox | None = None
     losses: Counter[int] = field(default_factory=Counter)
-    purse: Purse = field(default_factory=Purse)
+    balance: CreditBalance = field(default_factory=CreditBalance)
 
     def __post_init__(self) -> None:
         """Refuse two webhooks: a job has one.
@@ -104,7 +104,7 @@ class Submitter:
         """
         if self.webhook is not None and (self.options.webhook_url or self.options.webhook_headers):
             raise WebhookError(
-                f"{self.scope}: the options have a webhook_url or webhook_headers, and the resource has a webhook_url "
+                f"{self.ref}: the options have a webhook_url or webhook_headers, and the resource has a webhook_url "
                 "too, while a job has one webhook. Nothing was submitted. Remove one of the two."
             )
 
@@ -129,28 +129,28 @@ class Submitter:
             GenerationConflictError: the unsent batches would be sent with options for other targets.
             ScrapeDoError: the service could not be asked how much of a canceled generation is done.
         """
-        wish = Wish(entries, self.fingerprint, self.run_id, reuse_open_jobs, unfinished)
+        request = SubmitRequest(entries, self.fingerprint, self.run_id, reuse_open_jobs, unfinished)
         while True:
-            newest = self.ledger.generation(self.scope)
-            submissions = self.ledger.submissions(self.scope, newest)
-            decision = decide(submissions, wish, self.ledger.now())
+            newest = self.ledger.generation(self.ref)
+            submissions = self.ledger.submissions_with_targets(self.ref, newest)
+            decision = decide(submissions, request, self.ledger.now())
             if decision.why:
-                self.log(f"{self.scope}: {decision.why}")
+                self.log(f"{self.ref}: {decision.why}")
             if decision.continues:
                 # First: what a run has that was terminated is canceled by whoever sees it.
-                self.ledger.continued(self.scope, newest, run_id=self.run_id)
+                self.ledger.take_over(self.ref, newest, run_id=self.run_id)
                 self._resume(newest)
                 return Generation(newest, continued=True)
             self._check_credits(entries)
             number = max(newest, above) + 1
-            batches = batches_of(entries, self.batch_size)
-            if self.ledger.plan(self.scope, number, batches, fingerprint=self.fingerprint, run_id=self.run_id):
+            batches = split_into_batches(entries, self.batch_size)
+            if self.ledger.plan(self.ref, number, batches, fingerprint=self.fingerprint, run_id=self.run_id):
                 self._give_up(submissions, number)
                 return Generation(number, continued=False)
             # Another worker has begun it at the same time: go on with that one.
-            wish = replace(wish, reuse_open_jobs=True)
+            request = replace(request, reuse_open_jobs=True)
 
-    def submit(self, generation: int) -> list[Submission]:
+    def submit(self, generation: int) -> list[SubmissionWithTargets]:
         """Bring every batch of a generation to Scrape.do, and return them all. Other workers may be at it too.
 
         Raises:
@@ -158,7 +158,7 @@ class Submitter:
         """
         pauses = 0
         while True:
-            submissions = self.ledger.submissions(self.scope, generation)
+            submissions = self.ledger.submissions_with_targets(self.ref, generation)
             unsent = [each for each in submissions if each.state in UNSENT]
             if not unsent:
                 return submissions
@@ -167,7 +167,7 @@ class Submitter:
                 continue
             if not pauses:
                 self.log(
-                    f"{self.scope}: {len(unsent)} batches wait to be submitted: too many other jobs of the account are "
+                    f"{self.ref}: {len(unsent)} batches wait to be submitted: too many other jobs of the account are "
                     "open, another run is at them, or it cannot be told yet whether they have arrived."
                 )
             self._pause(pauses)
@@ -175,9 +175,9 @@ class Submitter:
 
     def _pause(self, pauses: int) -> None:
         """Before the next look at what others are doing, or at what cannot be told yet."""
-        time.sleep(Backoff(initial=self.patience.pause, maximum=_LONGEST_PAUSE).pause(pauses))
+        time.sleep(Backoff(initial=self.claim_policy.pause, maximum=_LONGEST_PAUSE).pause(pauses))
 
-    def advance(self, unsent: Sequence[Submission]) -> bool:
+    def advance(self, unsent: Sequence[SubmissionWithTargets]) -> bool:
         """Do for each what can be done now. False if that is nothing for any.
 
         They are another worker's then, or cannot be told yet, or wait for their turn.
@@ -192,75 +192,75 @@ class Submitter:
             has_advanced |= self._advance(each)
         return has_advanced
 
-    def _advance(self, submission: Submission) -> bool:
+    def _advance(self, submission: SubmissionWithTargets) -> bool:
         """Do for one submission what can be done now. False if that is nothing."""
         try:
             if submission.state == State.PLANNED:
                 return self._send(submission)
             if submission.state == State.SUBMITTING and not self._is_orphaned(submission):
                 return False
-            settled = settle(self.ledger, self.client, submission, self.patience)
+            reconciled = reconcile(self.ledger, self.client, submission, self.claim_policy)
         except LostClaimError:
             return True  # somebody else has moved it: look again
-        if settled is not None:
-            if settled.state == State.PLANNED:
-                self._count_loss(settled)
-            found = f"it is job {settled.job_id}" if settled.job_id else "it never arrived and is sent again"
-            self.log(f"Batch {submission.batch} of {self.scope}: its submission had no answer; {found}.")
-        return settled is not None
+        if reconciled is not None:
+            if reconciled.state == State.PLANNED:
+                self._count_loss(reconciled)
+            found = f"it is job {reconciled.job_id}" if reconciled.job_id else "it never arrived and is sent again"
+            self.log(f"Batch {submission.batch} of {self.ref}: its submission had no answer; {found}.")
+        return reconciled is not None
 
-    def _count_loss(self, submission: Submission) -> None:
+    def _count_loss(self, submission: SubmissionWithTargets) -> None:
         """A service that never gets, or never keeps, what it is sent must not hold a run for ever."""
         self.losses[submission.id] += 1
         if self.losses[submission.id] >= _ATTEMPTS:
             raise NeverArrivesError(
-                f"Batch {submission.batch} of {self.scope} was sent {_ATTEMPTS} times, and none of them arrived at "
+                f"Batch {submission.batch} of {self.ref} was sent {_ATTEMPTS} times, and none of them arrived at "
                 f"Scrape.do or was answered. It is planned, and sent by whoever goes on: find out what is between here "
                 "and Scrape.do, and try again.",
             )
 
-    def _send(self, submission: Submission) -> bool:
+    def _send(self, submission: SubmissionWithTargets) -> bool:
         if not submission.targets:
-            self.ledger.finished(submission)
+            self.ledger.mark_finished(submission)
             return True
         sending = _Sending(self, submission)
         try:
             # In the main thread, an interrupt could fall between the POST and its record.
-            return see_through(sending.run, on_interrupt=sending.stop.set, grace=self.patience.grace)
+            return run_uninterrupted(sending.run, on_interrupt=sending.stop.set, grace=self.claim_policy.grace)
         except BaseException:
             # Still on the way: whoever goes on need not wait for the lease to end.
             with suppress(Exception):
                 sending.give_up()
             raise
 
-    def _is_orphaned(self, submission: Submission) -> bool:
+    def _is_orphaned(self, submission: SubmissionWithTargets) -> bool:
         age = self.ledger.now() - (submission.claimed_at or submission.planned_at)
-        return age > self.patience.lease
+        return age > self.claim_policy.lease
 
     @cached_property
-    def _watch(self) -> Watch:
-        return Watch(self.ledger, self.client, self.inbox, self.log)
+    def _poller(self) -> JobPoller:
+        return JobPoller(self.ledger, self.client, self.inbox, self.log)
 
     def _has_turn(self) -> bool:
         if self.limits.max_open_jobs is None:
             return True
-        if self.ledger.count(self.scope.account, _ON_THE_WAY) < self.limits.max_open_jobs:
+        if self.ledger.count(self.ref.account, _ON_THE_WAY) < self.limits.max_open_jobs:
             return True
-        self._watch.look(self.ledger.find(account=self.scope.account, states=[State.SUBMITTED]))
-        return self.ledger.count(self.scope.account, _ON_THE_WAY) < self.limits.max_open_jobs
+        self._poller.poll(self.ledger.find(account=self.ref.account, states=[State.SUBMITTED]))
+        return self.ledger.count(self.ref.account, _ON_THE_WAY) < self.limits.max_open_jobs
 
     def _check_credits(self, entries: Batch) -> None:
         targets = len(targets_in(entries))
         estimate = targets * credits_per_target(self.options)
         if self.limits.max_credits is not None and estimate > self.limits.max_credits:
             raise NotEnoughCreditsError(
-                f"{targets} targets of {self.scope} cost about {estimate} credits and max_credits is "
+                f"{targets} targets of {self.ref} cost about {estimate} credits and max_credits is "
                 f"{self.limits.max_credits}: nothing was submitted. List fewer targets or raise max_credits."
             )
-        available = self.purse.set_aside(estimate, self.client)
+        available = self.balance.reserve(estimate, self.client)
         if available is not None and estimate > available:
             raise NotEnoughCreditsError(
-                f"{targets} targets of {self.scope} cost about {estimate} credits and the account has {available}: "
+                f"{targets} targets of {self.ref} cost about {estimate} credits and the account has {available}: "
                 "nothing was submitted. List fewer targets or add credits."
             )
 
@@ -268,9 +268,9 @@ class Submitter:
         """Go on with what was canceled of a generation, if anything was."""
         pauses = 0
         while canceled := [
-            each for each in self.ledger.submissions(self.scope, generation) if each.state == State.CANCELED
+            each for each in self.ledger.submissions_with_targets(self.ref, generation) if each.state == State.CANCELED
         ]:
-            left = [left_to_do(self.ledger, self.client, each, self.patience) for each in canceled]
+            left = [left_to_do(self.ledger, self.client, each, self.claim_policy) for each in canceled]
             if None in left:
                 self._pause(pauses)
                 pauses += 1
@@ -279,13 +279,13 @@ class Submitter:
             self._check_credits(tuple(again))
             for submission, batch in zip(canceled, left, strict=True):
                 with suppress(LostClaimError):  # another worker goes on with it as well
-                    self.ledger.resumed(submission, batch or ())
+                    self.ledger.resume(submission, batch or ())
             self.log(
-                f"{self.scope}: generation {generation} was canceled, and goes on. {len(targets_in(again))} of its "
+                f"{self.ref}: generation {generation} was canceled, and goes on. {len(targets_in(again))} of its "
                 "targets were not done, and are submitted again."
             )
 
-    def _give_up(self, submissions: Sequence[Submission], number: int) -> None:
+    def _give_up(self, submissions: Sequence[SubmissionWithTargets], number: int) -> None:
         """Cancel what goes on of an older generation, which nobody will collect."""
         left = [each for each in submissions if each.state in CANCELABLE]
         outcomes = cancel_all(
@@ -294,16 +294,16 @@ class Submitter:
             left,
             reason=f"generation {number} was begun in its place",
             seconds=_CANCEL_SECONDS,
-            patience=self.patience,
+            claim_policy=self.claim_policy,
         )
         if outcomes:
-            still = [each for each in outcomes if each.fate == Fate.LEFT]
+            still = [each for each in outcomes if each.result == CancelResult.LEFT]
             self.log(
-                f"{self.scope}: {len(outcomes) - len(still)} batches of generation {left[0].generation} were given up"
+                f"{self.ref}: {len(outcomes) - len(still)} batches of generation {left[0].generation} were given up"
                 + (f", and {len(still)} may still go on: `scrapedo-dagster jobs cancel`." if still else ".")
             )
 
-    def options_of(self, submission: Submission) -> ScrapeOptions:
+    def options_of(self, submission: SubmissionWithTargets) -> ScrapeOptions:
         """What is sent with a batch."""
         return self.options if self.webhook is None else self.webhook.added_to(self.options, submission)
 
@@ -318,9 +318,9 @@ class _Sending:
     """One batch on its way: claimed, sent, and recorded. `stop` asks it not to begin anything more."""
 
     submitter: Submitter
-    submission: Submission
+    submission: SubmissionWithTargets
     stop: threading.Event = field(default_factory=threading.Event)
-    claimed: Submission | None = None
+    claimed: SubmissionWithTargets | None = None
 
     def run(self) -> bool:
         """Send it. False if another worker was faster."""
@@ -343,7 +343,7 @@ class _Sending:
                 self.stop.wait(pause)
                 self.claimed = claimed = ledger.renew(claimed)
             except SubmissionUncertainError as error:
-                ledger.uncertain(claimed, str(error))
+                ledger.mark_uncertain(claimed, str(error))
                 return True
             except ScrapeDoError as error:
                 ledger.release(claimed, str(error))
@@ -356,22 +356,24 @@ class _Sending:
     def give_up(self) -> None:
         """Say that nobody waits for the answer any more."""
         if self.claimed is not None:
-            self.submitter.ledger.uncertain(self.claimed, "interrupted while it was submitted")
+            self.submitter.ledger.mark_uncertain(self.claimed, "interrupted while it was submitted")
 
-    def _record(self, claimed: Submission, created: JobCreationResponse) -> None:
+    def _record(self, claimed: SubmissionWithTargets, created: JobCreationResponse) -> None:
         ledger = self.submitter.ledger
         try:
-            ledger.submitted(claimed, created.job_id, created.task_ids)
+            ledger.mark_submitted(claimed, created.job_id, created.task_ids)
         except LostClaimError:
             current = ledger.get(claimed.id)
         else:
             return
         # Our answer came after the lease, or after it was given up.
-        if created.job_id in ledger.known_jobs(claimed.scope.account):
-            # Whoever settled it has adopted this very job. Or another batch with the same targets has: then its own job
-            # may be ours.
+        if created.job_id in ledger.known_jobs(claimed.ref.account):
+            # Another worker has adopted this very job for this batch, or for another batch with the same targets: then
+            # the job of that batch may be ours.
             if current.state == State.SUBMITTING and current.claim == claimed.claim:
-                ledger.uncertain(current, f"job {created.job_id} was adopted for another batch with the same targets")
+                ledger.mark_uncertain(
+                    current, f"job {created.job_id} was adopted for another batch with the same targets"
+                )
         elif current.state == State.UNCERTAIN and current.claim == claimed.claim:
             self._record(current, created)
         elif current.state == State.PLANNED and (again := self._claim(current)) is not None:
@@ -379,20 +381,20 @@ class _Sending:
         else:
             self._cancel(claimed, created.job_id)
 
-    def _claim(self, submission: Submission) -> Submission | None:
+    def _claim(self, submission: SubmissionWithTargets) -> SubmissionWithTargets | None:
         self.claimed = self.submitter.ledger.claim(
             submission, run_id=self.submitter.run_id, fingerprint=self.submitter.fingerprint
         )
         return self.claimed
 
-    def _cancel(self, claimed: Submission, job_id: str) -> None:
+    def _cancel(self, claimed: SubmissionWithTargets, job_id: str) -> None:
         """Another job has been sent in place of this one, or a person wanted none: this one is too many."""
         try:
             self.submitter.client.cancel_job(job_id)
         except (NotAcceptableError, NotFoundError):
-            fate = "has ended already and may have been charged"
+            result = "has ended already and may have been charged"
         else:
-            fate = "is canceled"
+            result = "is canceled"
         self.submitter.log(
-            f"Batch {claimed.batch} of {claimed.scope} was submitted once too often; job {job_id} {fate}."
+            f"Batch {claimed.batch} of {claimed.ref} was submitted once too often; job {job_id} {result}."
         )

@@ -6,7 +6,7 @@ from scrapedo_dagster.api.requests import MAX_TARGETS
 from scrapedo_dagster.engine.targets.target import Batch, Entry
 
 
-def batches_of(entries: Batch, size: int = MAX_TARGETS) -> list[Batch]:
+def split_into_batches(entries: Batch, size: int = MAX_TARGETS) -> list[Batch]:
     """Batches of up to `size` different URLs, in the order of the list; at least one batch, which may be empty.
 
     All entries of one URL are in one batch. Rejected entries go with the last batch.

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pyarrow import csv
 
 from scrapedo_dagster.engine.errors import TargetSourceError
-from scrapedo_dagster.engine.storage.location import Place
+from scrapedo_dagster.engine.storage.location import Location
 from scrapedo_dagster.engine.storage.tables import PARTITION_COLUMN
 from scrapedo_dagster.engine.targets.target import Target
 
@@ -38,7 +38,7 @@ class Columns:
         return list(dict.fromkeys(name for name in (self.url, self.key) if name is not None))
 
 
-def read_targets(place: Place, file_format: FileFormat, columns: Columns, what: str) -> list[Target]:
+def read_targets(location: Location, file_format: FileFormat, columns: Columns, what: str) -> list[Target]:
     """All targets of a file, in its order; `what` is how messages call the file.
 
     Raises:
@@ -46,7 +46,7 @@ def read_targets(place: Place, file_format: FileFormat, columns: Columns, what: 
     """
     reader = {"csv": _read_csv, "parquet": _read_parquet, "text": _read_text}[file_format]
     try:
-        targets = reader(place, columns, what)
+        targets = reader(location, columns, what)
     except FileNotFoundError:
         raise TargetSourceError(f"{what} does not exist. Write it first, or correct `uri`.") from None
     except (OSError, ValueError, pa.ArrowException) as error:
@@ -56,16 +56,16 @@ def read_targets(place: Place, file_format: FileFormat, columns: Columns, what: 
     return targets
 
 
-def _read_text(place: Place, columns: Columns, what: str) -> list[Target]:
+def _read_text(location: Location, columns: Columns, what: str) -> list[Target]:
     with (
-        place.filesystem.open_input_stream(place.path, compression="detect") as stream,
+        location.filesystem.open_input_stream(location.path, compression="detect") as stream,
         io.TextIOWrapper(stream, encoding="utf-8-sig") as lines,
     ):
         urls = (line.strip() for line in lines)
         return [Target(url) for url in urls if url and not url.startswith("#")]
 
 
-def _read_csv(place: Place, columns: Columns, what: str) -> list[Target]:
+def _read_csv(location: Location, columns: Columns, what: str) -> list[Target]:
     parse = csv.ParseOptions(newlines_in_values=True)
     # As text, and only an empty cell is none: a key may be 007, or NA.
     convert = csv.ConvertOptions(
@@ -76,7 +76,7 @@ def _read_csv(place: Place, columns: Columns, what: str) -> list[Target]:
     )
 
     def opened(options: csv.ConvertOptions | None) -> csv.CSVStreamingReader:
-        stream = place.filesystem.open_input_stream(place.path, compression="detect")
+        stream = location.filesystem.open_input_stream(location.path, compression="detect")
         return csv.open_csv(stream, parse_options=parse, convert_options=options)
 
     try:
@@ -88,8 +88,8 @@ def _read_csv(place: Place, columns: Columns, what: str) -> list[Target]:
         return _targets_of(reader, columns, what)
 
 
-def _read_parquet(place: Place, columns: Columns, what: str) -> list[Target]:
-    with pq.ParquetFile(place.path, filesystem=place.filesystem) as file:
+def _read_parquet(location: Location, columns: Columns, what: str) -> list[Target]:
+    with pq.ParquetFile(location.path, filesystem=location.filesystem) as file:
         _check_columns(columns, file.schema_arrow.names, what)
         return _targets_of(file.iter_batches(columns=columns.names), columns, what)
 

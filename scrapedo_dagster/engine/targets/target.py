@@ -34,7 +34,7 @@ Batch: TypeAlias = tuple[Entry, ...]
 """Entries that go together; those with the same URL always do, and are paid once."""
 
 
-def entries_of(targets: Iterable[str | Target], on_invalid: Literal["raise", "skip"]) -> Batch:
+def validated_entries(targets: Iterable[str | Target], on_invalid: Literal["raise", "skip"]) -> Batch:
     """The targets by position, each checked. With `skip`, invalid ones carry the reason instead of being raised.
 
     Raises:

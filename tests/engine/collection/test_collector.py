@@ -27,18 +27,18 @@ from scrapedo_dagster.api.retry import Backoff
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.collection import collector as collect_module
 from scrapedo_dagster.engine.collection.collector import collect
-from scrapedo_dagster.engine.collection.coordinator import Homecoming
-from scrapedo_dagster.engine.collection.memory_budget import ByteBudget, Share
+from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
+from scrapedo_dagster.engine.collection.memory_budget import MemoryBudget, Reservation
 from scrapedo_dagster.engine.collection.tables import Tables
 from scrapedo_dagster.engine.errors import AlreadyCollectedError, JobNotEndedError
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.storage.row_groups import PartWriter
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 
 Urls = Callable[..., list[str]]
-Finish = Callable[..., Submission]
+Finish = Callable[..., SubmissionWithTargets]
 Collect = Callable[..., None]
 
 
@@ -46,27 +46,27 @@ Collect = Callable[..., None]
 def finish(
     ledger: Ledger,
     client: ScrapeDoAsyncAPIClient,
-    plan: Callable[..., list[Submission]],
+    plan: Callable[..., list[SubmissionWithTargets]],
     emulator: Emulator,
     eventually: Callable[..., Any],
 ) -> Finish:
     """A batch whose job has ended, as the ledger knows it."""
 
-    def finish(urls: list[str], *, wait: bool = True, generation: int = 1) -> Submission:
+    def finish(urls: list[str], *, wait: bool = True, generation: int = 1) -> SubmissionWithTargets:
         [planned] = plan(urls, generation=generation)
         claimed = ledger.claim(planned, run_id="run", fingerprint="f")
         assert claimed
         job = client.create_job(JobRequest(targets=list(planned.targets)))
         if wait:
             eventually(lambda: all(each.status in {"success", "error"} for each in emulator.jobs()))
-        return ledger.finished(ledger.submitted(claimed, job.job_id, job.task_ids))
+        return ledger.mark_finished(ledger.mark_submitted(claimed, job.job_id, job.task_ids))
 
     return finish
 
 
 @pytest.fixture
 def collected(ledger: Ledger, async_client: Callable[..., AsyncScrapeDoAsyncAPIClient], tables: Tables) -> Collect:
-    def collected(submission: Submission, *, client: Any = None, **settings: Any) -> None:
+    def collected(submission: SubmissionWithTargets, *, client: Any = None, **settings: Any) -> None:
         async def main() -> None:
             async with client or async_client() as connected:
                 await collect(ledger, connected, tables, submission, **settings)
@@ -215,7 +215,7 @@ def test_only_what_failed_is_planned_again(
     first = finish(urls(1, 2, 3, 2))
     collected(first, retries=1)
     assert [row["url"] for row in written(1)] == urls(1, 3)
-    [_, again] = ledger.submissions(first.scope, 1)
+    [_, again] = ledger.submissions_with_targets(first.ref, 1)
     assert (again.state, again.attempt, again.targets) == (State.PLANNED, 1, tuple(urls(2)))
     assert [entry.position for entry in again.entries] == [1, 3]
 
@@ -399,7 +399,8 @@ def test_a_disk_that_is_full_leaves_the_previous_data_and_the_ledger_as_they_wer
 COLLECTOR = """
 import asyncio, sys
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
-from scrapedo_dagster.engine.collection.tables import Tables, collect
+from scrapedo_dagster.engine.collection.collector import collect
+from scrapedo_dagster.engine.collection.tables import Tables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
@@ -451,12 +452,12 @@ def test_a_limit_on_the_size_of_files_that_the_system_enforces_is_survived(
     assert previous() == urls(3, 4, 5)
 
 
-class Measuring(ByteBudget):
+class Measuring(MemoryBudget):
     """Remembers how much was held at most."""
 
     most_held = 0
 
-    def _hold(self, share: Share, amount: int) -> None:
+    def _hold(self, share: Reservation, amount: int) -> None:
         super()._hold(share, amount)
         self.most_held = max(self.most_held, self.held)
 
@@ -524,65 +525,65 @@ def test_files_that_are_lost_are_written_again_without_what_is_elsewhere(
 
 
 @pytest.fixture
-def homecoming(
+def collector(
     submitter: Callable[..., Any], async_client: Callable[..., AsyncScrapeDoAsyncAPIClient], tables: Tables
-) -> Callable[..., Homecoming]:
-    def homecoming(**settings: Any) -> Homecoming:
-        return Homecoming(submitter(batch_size=2), async_client, tables, **settings)
+) -> Callable[..., PartitionCollector]:
+    def collector(**settings: Any) -> PartitionCollector:
+        return PartitionCollector(submitter(batch_size=2), async_client, tables, **settings)
 
-    return homecoming
-
-
-def bring(homecoming: Homecoming, generation: int) -> None:
-    homecoming.bring(generation, job_timeout=timedelta(seconds=20), poll=Backoff(initial=0.01, maximum=0.05))
+    return collector
 
 
-def begin(homecoming: Homecoming, urls: list[str]) -> int:
-    return homecoming.submitter.begin(entries_of(urls, "raise")).number
+def wait_and_collect(collector: PartitionCollector, generation: int) -> None:
+    collector.wait_and_collect(generation, job_timeout=timedelta(seconds=20), poll=Backoff(initial=0.01, maximum=0.05))
+
+
+def begin(collector: PartitionCollector, urls: list[str]) -> int:
+    return collector.submitter.begin(validated_entries(urls, "raise")).number
 
 
 def test_a_batch_that_cannot_be_read_does_not_keep_the_others_from_being_collected(
-    homecoming: Callable[..., Homecoming],
+    collector: Callable[..., PartitionCollector],
     urls: Urls,
     emulator: Emulator,
     ledger: Ledger,
     broken: dict[str, Any],
     eventually: Callable[..., Any],
 ) -> None:
-    worker = homecoming()
+    worker = collector()
     generation = begin(worker, urls(1, 2, 3, 4))
     worker.submitter.submit(generation)
     eventually(lambda: [job.status for job in emulator.jobs()] == ["success"] * 2)
     emulator.set_faults({"calls": [broken]})
     with pytest.raises(UnparsableResponseError):
-        bring(worker, generation)
+        wait_and_collect(worker, generation)
     assert [each.state for each in ledger.find()] == [State.FINISHED, State.COLLECTED]
     emulator.set_faults({})
-    bring(worker, generation)
+    wait_and_collect(worker, generation)
     assert [each.state for each in ledger.find()] == [State.COLLECTED] * 2
 
 
 def test_a_batch_that_cannot_be_sent_does_not_keep_the_others_from_being_collected(
-    homecoming: Callable[..., Homecoming],
+    collector: Callable[..., PartitionCollector],
     urls: Urls,
     emulator: Emulator,
     ledger: Ledger,
     eventually: Callable[..., Any],
 ) -> None:
-    worker = homecoming()
+    worker = collector()
     generation = begin(worker, urls(1, 2, 3, 4))
     refused = {"endpoint": "create_job", "kind": "status", "status": 401, "match": "*/products/3"}
     emulator.set_faults({"calls": [refused]})
     with pytest.raises(APIStatusError):
-        bring(worker, generation)
+        wait_and_collect(worker, generation)
     eventually(lambda: emulator.jobs()[0].status == "success")
     with pytest.raises(APIStatusError):
-        bring(worker, generation)
+        wait_and_collect(worker, generation)
     assert [each.state for each in ledger.find()] == [State.COLLECTED, State.PLANNED]
 
 
 def test_two_workers_that_collect_the_same_leave_one_row_a_target(
-    homecoming: Callable[..., Homecoming],
+    collector: Callable[..., PartitionCollector],
     urls: Urls,
     emulator: Emulator,
     ledger: Ledger,
@@ -592,21 +593,21 @@ def test_two_workers_that_collect_the_same_leave_one_row_a_target(
 ) -> None:
     """The other one retries what failed, we do not; and our part replaces its, which is recorded and complete."""
     emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2", "times": 1}]})
-    mine, other = homecoming(retries=0), homecoming(retries=1)
+    mine, other = collector(retries=0), collector(retries=1)
     generation = begin(mine, urls(1, 2))
     open_parts = Tables.open_parts
     turns: list[int] = []
 
     @contextmanager
-    def slowly(self: Tables, submission: Submission) -> Iterator[Any]:
+    def slowly(self: Tables, submission: SubmissionWithTargets) -> Iterator[Any]:
         with open_parts(self, submission) as parts:
             yield parts
             if not turns:
                 turns.append(1)
-                bring(other, generation)
+                wait_and_collect(other, generation)
 
     monkeypatch.setattr(Tables, "open_parts", slowly)
-    bring(mine, generation)
+    wait_and_collect(mine, generation)
     assert [(row["url"], row["status"]) for row in written(1)] == [(url, "success") for url in urls(1, 2)]
     assert tables.tasks.dataset(["mon"]).count_rows() == 2
 
@@ -640,7 +641,7 @@ def test_a_disk_that_fails_is_told_also_where_no_room_is_left_in_memory(
     monkeypatch.setattr(collect_module, "_CHUNK", 1)
     monkeypatch.setattr(PartWriter, "write", fail)
     with pytest.raises(OSError, match="no space left"):
-        collected(finish(urls(*range(1, 40))), budget=ByteBudget(10_000))
+        collected(finish(urls(*range(1, 40))), budget=MemoryBudget(10_000))
 
 
 def test_what_can_no_longer_be_read_is_not_submitted_again(

@@ -4,36 +4,36 @@ from __future__ import annotations
 
 import asyncio
 
-from scrapedo_dagster.engine.collection.memory_budget import ByteBudget, Share
+from scrapedo_dagster.engine.collection.memory_budget import MemoryBudget, Reservation
 
 ROW = 4000  # bytes that each takes besides its content
 
 
-async def admitted(*shares: tuple[Share, int | None]) -> list[asyncio.Task[None]]:
+async def admitted(*reservations: tuple[Reservation, int | None]) -> list[asyncio.Task[None]]:
     """Tasks that wait for room, after those that have it have seen it."""
-    waiting = [asyncio.create_task(share.admit(amount)) for share, amount in shares]
-    await settled()
+    waiting = [asyncio.create_task(reservation.admit(amount)) for reservation, amount in reservations]
+    await reconciled()
     return waiting
 
 
-async def settled() -> None:
+async def reconciled() -> None:
     for _ in range(3):
         await asyncio.sleep(0)
 
 
 async def test_what_has_no_room_waits_until_others_are_written() -> None:
-    budget = ByteBudget(2 * (ROW + 100))
-    a, b, c = (budget.enter() for _ in range(3))
+    budget = MemoryBudget(2 * (ROW + 100))
+    a, b, c = (budget.reserve() for _ in range(3))
     waiting = await admitted((a, 100), (b, 100), (c, 100))
     assert [each.done() for each in waiting] == [True, True, False]
     for each in (a, b):
-        each.settle(100)
+        each.set_size(100)
         each.take()
         each.leave()
-    await settled()
+    await reconciled()
     assert not waiting[2].done(), "it is the first, and what is being written will make room for it"
     a.release()
-    await settled()
+    await reconciled()
     assert waiting[2].done()
     b.release()
     c.release()
@@ -41,65 +41,65 @@ async def test_what_has_no_room_waits_until_others_are_written() -> None:
 
 
 async def test_the_first_is_let_in_when_all_others_wait_for_it() -> None:
-    budget = ByteBudget(2 * (ROW + 100))
-    first, *others = (budget.enter() for _ in range(3))
+    budget = MemoryBudget(2 * (ROW + 100))
+    first, *others = (budget.reserve() for _ in range(3))
     assert all(each.done() for each in await admitted((others[0], 100), (others[1], 100)))
     for each in others:
-        each.settle(100)
+        each.set_size(100)
     assert all(each.done() for each in await admitted((first, 100)))
 
 
 async def test_one_that_is_larger_than_all_of_it_is_read_alone() -> None:
-    budget = ByteBudget(ROW + 100)
-    small, large, last = (budget.enter() for _ in range(3))
+    budget = MemoryBudget(ROW + 100)
+    small, large, last = (budget.reserve() for _ in range(3))
     waiting = await admitted((small, 100), (large, 10**9), (last, 1))
     assert [each.done() for each in waiting] == [True, False, False]
-    small.settle(100)
+    small.set_size(100)
     small.take()
     small.leave()
     small.release()
-    await settled()
+    await reconciled()
     assert [each.done() for each in waiting] == [True, True, False]
 
 
 async def test_those_behind_do_not_pass_one_that_waits() -> None:
-    budget = ByteBudget(3 * ROW + 100)
-    first, large, small = (budget.enter() for _ in range(3))
+    budget = MemoryBudget(3 * ROW + 100)
+    first, large, small = (budget.reserve() for _ in range(3))
     waiting = await admitted((first, 100), (large, 2 * ROW), (small, 1))
     assert [each.done() for each in waiting] == [True, False, False]
 
 
 async def test_an_answer_of_unknown_length_is_taken_to_be_as_long_as_the_longest_lately() -> None:
-    budget = ByteBudget()
-    known, unknown, small, later = (budget.enter() for _ in range(4))
-    known.settle(5_000_000)
+    budget = MemoryBudget()
+    known, unknown, small, later = (budget.reserve() for _ in range(4))
+    known.set_size(5_000_000)
     await unknown.admit(None)
     assert unknown.held == ROW + 5_000_000
     for _ in range(500):
-        small.settle(1000)
+        small.set_size(1000)
     await later.admit(None)
     assert later.held == ROW + 1000
 
 
 async def test_one_that_asks_again_has_what_it_asks_for_and_not_both() -> None:
-    budget = ByteBudget()
-    share = budget.enter()
-    await share.admit(1000)
-    await share.admit(500)  # the request was repeated
+    budget = MemoryBudget()
+    reservation = budget.reserve()
+    await reservation.admit(1000)
+    await reservation.admit(500)  # the request was repeated
     assert budget.held == ROW + 500
 
 
 async def test_one_that_gives_up_waiting_leaves_room_for_others() -> None:
-    budget = ByteBudget(ROW + 100)
-    first, second, third = (budget.enter() for _ in range(3))
+    budget = MemoryBudget(ROW + 100)
+    first, second, third = (budget.reserve() for _ in range(3))
     waiting = await admitted((first, 100), (second, 100), (third, 100))
     waiting[1].cancel()
-    await settled()
+    await reconciled()
     second.release()
-    first.settle(100)
+    first.set_size(100)
     first.take()
     first.leave()
     first.release()
-    await settled()
+    await reconciled()
     assert waiting[2].done()
     assert budget.held == ROW + 100

@@ -10,11 +10,11 @@ from types import SimpleNamespace
 import pytest
 
 from scrapedo_dagster.engine.collection import progress
-from scrapedo_dagster.engine.collection.progress import Progress, Report
-from scrapedo_dagster.engine.ledger.records import Scope, Standing
+from scrapedo_dagster.engine.collection.progress import Progress, ProgressReporter
+from scrapedo_dagster.engine.ledger.records import PartitionRef, Submission
 from scrapedo_dagster.engine.ledger.states import State
 
-SCOPE = Scope("account", "shop", "a")
+REF = PartitionRef("account", "shop", "a")
 
 
 class Clock:
@@ -40,26 +40,26 @@ def told() -> list[Progress]:
 
 
 @pytest.fixture
-def report(passes: Clock, told: list[Progress]) -> Report:
-    return Report(told.append)
+def report(passes: Clock, told: list[Progress]) -> ProgressReporter:
+    return ProgressReporter(told.append)
 
 
 @pytest.fixture
-def line(report: Report, passes: Clock, told: list[Progress]) -> Callable[..., str]:
+def line(report: ProgressReporter, passes: Clock, told: list[Progress]) -> Callable[..., str]:
     """The line of the log so many seconds later."""
 
     def line(after: float = 6) -> str:
         passes(after)
-        report.tell_if_due()
+        report.report_if_due()
         return str(told[-1])
 
     return line
 
 
-def standing(state: State, targets: int, *, attempt: int = 0, number: int = 0) -> Standing:
-    return Standing(
+def submission(state: State, targets: int, *, attempt: int = 0, number: int = 0) -> Submission:
+    return Submission(
         id=number or attempt,
-        scope=SCOPE,
+        ref=REF,
         generation=1,
         batch=number or attempt,
         attempt=attempt,
@@ -80,63 +80,67 @@ def standing(state: State, targets: int, *, attempt: int = 0, number: int = 0) -
     )
 
 
-def test_what_earlier_runs_have_written_is_done_and_makes_no_rate(report: Report, line: Callable[..., str]) -> None:
-    report.look_at(SCOPE, [standing(State.COLLECTED, 150, number=1), standing(State.FINISHED, 50, number=2)])
+def test_what_earlier_runs_have_written_is_done_and_makes_no_rate(
+    report: ProgressReporter, line: Callable[..., str]
+) -> None:
+    report.update(REF, [submission(State.COLLECTED, 150, number=1), submission(State.FINISHED, 50, number=2)])
     assert line() == "150 of 200 targets written, 200 ended at Scrape.do; 0 per second, unknown time left"
     report.fetching()
     for _ in range(10):
-        report.target_written(SCOPE)
+        report.target_written(REF)
     assert line(10) == "160 of 200 targets written, 200 ended at Scrape.do; 1 per second, 0:00:40 left"
 
 
-def test_targets_that_are_submitted_again_count_once(report: Report, line: Callable[..., str]) -> None:
-    retried = [standing(State.COLLECTED, 3), standing(State.SUBMITTED, 1, attempt=1)]
-    report.look_at(SCOPE, retried)
+def test_targets_that_are_submitted_again_count_once(report: ProgressReporter, line: Callable[..., str]) -> None:
+    retried = [submission(State.COLLECTED, 3), submission(State.SUBMITTED, 1, attempt=1)]
+    report.update(REF, retried)
     assert line().startswith("2 of 3 targets written, 2 ended")
-    report.look_at(SCOPE, [standing(State.COLLECTED, 3), standing(State.COLLECTED, 1, attempt=1)])
+    report.update(REF, [submission(State.COLLECTED, 3), submission(State.COLLECTED, 1, attempt=1)])
     assert line().startswith("3 of 3 targets written, 3 ended")
 
 
-def test_what_goes_on_after_it_was_canceled_counts_once(report: Report, line: Callable[..., str]) -> None:
-    report.look_at(SCOPE, [standing(State.FINISHED, 10), standing(State.SUBMITTED, 4, attempt=1)])
+def test_what_goes_on_after_it_was_canceled_counts_once(report: ProgressReporter, line: Callable[..., str]) -> None:
+    report.update(REF, [submission(State.FINISHED, 10), submission(State.SUBMITTED, 4, attempt=1)])
     assert line().startswith("0 of 10 targets written, 6 ended")
-    report.look_at(SCOPE, [standing(State.COLLECTED, 10), standing(State.SUBMITTED, 4, attempt=1)])
+    report.update(REF, [submission(State.COLLECTED, 10), submission(State.SUBMITTED, 4, attempt=1)])
     assert line().startswith("6 of 10 targets written, 6 ended")
 
 
-def test_rows_that_were_lost_are_not_written(report: Report, line: Callable[..., str]) -> None:
-    both = [standing(State.COLLECTED, 10, number=1), standing(State.COLLECTED, 5, number=2)]
-    report.look_at(SCOPE, both, lost=both[1:])
+def test_rows_that_were_lost_are_not_written(report: ProgressReporter, line: Callable[..., str]) -> None:
+    both = [submission(State.COLLECTED, 10, number=1), submission(State.COLLECTED, 5, number=2)]
+    report.update(REF, both, lost=both[1:])
     assert line().startswith("10 of 15 targets written")
 
 
-def test_before_anything_is_fetched_the_rate_is_that_of_the_jobs(report: Report, line: Callable[..., str]) -> None:
-    job = standing(State.SUBMITTED, 1000)
-    report.look_at(SCOPE, [job])
+def test_before_anything_is_fetched_the_rate_is_that_of_the_jobs(
+    report: ProgressReporter, line: Callable[..., str]
+) -> None:
+    job = submission(State.SUBMITTED, 1000)
+    report.update(REF, [job])
     assert line(10) == "0 of 1000 targets written, 0 ended at Scrape.do; 0 per second, unknown time left"
     report.tasks_ended(job, 300)  # it may have come so far before this run began
     assert line(10) == "0 of 1000 targets written, 300 ended at Scrape.do; 0 per second, unknown time left"
     report.tasks_ended(job, 500)
     assert line(20) == "0 of 1000 targets written, 500 ended at Scrape.do; 5 per second, 0:01:40 left"
-    report.look_at(SCOPE, [standing(State.FINISHED, 1000)])
+    report.update(REF, [submission(State.FINISHED, 1000)])
     assert line(30).startswith("0 of 1000 targets written, 1000 ended at Scrape.do; 10 per second, unknown time left")
 
 
 def test_lines_come_also_while_it_waits_and_become_rare_where_nothing_moves(
-    report: Report, passes: Clock, told: list[Progress]
+    report: ProgressReporter, passes: Clock, told: list[Progress]
 ) -> None:
-    report.look_at(SCOPE, [standing(State.SUBMITTED, 10)])
+    report.update(REF, [submission(State.SUBMITTED, 10)])
     report.wait(31)
     assert len(told) == 6
     report.wait(timedelta(days=1).total_seconds())
     assert 50 < len(told) < 150
-    report.tasks_ended(standing(State.SUBMITTED, 10), 5)
+    report.tasks_ended(submission(State.SUBMITTED, 10), 5)
     seen = len(told)
     report.wait(2 * 3600)
     assert len(told) > seen + 20
 
 
-def test_waiting_takes_as_long_as_it_was_asked_to(report: Report, passes: Clock) -> None:
+def test_waiting_takes_as_long_as_it_was_asked_to(report: ProgressReporter, passes: Clock) -> None:
     before = passes.now
     report.wait(12.5)
     assert passes.now - before == pytest.approx(12.5)

@@ -11,24 +11,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapedo_dagster.engine.collection.retry_schedule import ATTEMPTS, LAST_ATTEMPTS, Need, delay_after, need_of
-from scrapedo_dagster.engine.ledger.records import RETENTION, GenerationRecord, Scope, Standing
+from scrapedo_dagster.engine.ledger.records import RETENTION, GenerationRecord, PartitionRef, Submission
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.polling.order import NEAR_EXPIRY, in_turn, is_near_expiry
 
 NOW = datetime(2026, 1, 10, tzinfo=timezone.utc)
-SCOPE = Scope("account", "shop", "mon")
-RECORD = GenerationRecord(SCOPE, 1, completed_at=None, collect_key=None, collect_attempts=0, collect_after=None)
+REF = PartitionRef("account", "shop", "mon")
+RECORD = GenerationRecord(REF, 1, completed_at=None, collect_key=None, collect_attempts=0, collect_after=None)
 ENDED = {State.FINISHED, State.EXPIRED, State.COLLECTED}
 UNENDED = {State.SUBMITTING, State.UNCERTAIN, State.SUBMITTED}
 OF_A_GENERATION_THAT_GOES_ON = sorted(set(State) - {State.CANCELED, State.FAILED})
 
 
-def batch(state: State, *, age: timedelta = timedelta(hours=1), number: int = 1) -> Standing:
+def batch(state: State, *, age: timedelta = timedelta(hours=1), number: int = 1) -> Submission:
     """One that was planned, claimed and submitted so long ago."""
     is_job = state not in {State.PLANNED, State.SUBMITTING, State.UNCERTAIN}
-    return Standing(
+    return Submission(
         id=number,
-        scope=SCOPE,
+        ref=REF,
         generation=1,
         batch=number,
         attempt=0,
@@ -57,23 +57,23 @@ batches = st.lists(st.tuples(states, ages), min_size=1, max_size=5).map(
 
 
 @given(batches)
-def test_a_run_is_launched_once_no_job_has_to_be_waited_for(standings: list[Standing]) -> None:
-    need = need_of(RECORD, standings, NOW)
-    if not {each.state for each in standings} & UNENDED:
+def test_a_run_is_launched_once_no_job_has_to_be_waited_for(submissions: list[Submission]) -> None:
+    need = need_of(RECORD, submissions, NOW)
+    if not {each.state for each in submissions} & UNENDED:
         assert need is Need.COLLECTING
-    elif not any(each.state == State.FINISHED for each in standings):
+    elif not any(each.state == State.FINISHED for each in submissions):
         assert need is Need.WAITING
 
 
 @given(batches)
-def test_results_that_expire_soon_are_collected_whatever_the_others_do(standings: list[Standing]) -> None:
+def test_results_that_expire_soon_are_collected_whatever_the_others_do(submissions: list[Submission]) -> None:
     finished = replace(batch(State.FINISHED, age=RETENTION - NEAR_EXPIRY + timedelta(minutes=1)), id=99)
-    assert need_of(RECORD, [*standings, finished], NOW) is Need.COLLECTING
+    assert need_of(RECORD, [*submissions, finished], NOW) is Need.COLLECTING
 
 
 @given(batches)
-def test_results_that_keep_for_long_wait_for_the_others(standings: list[Standing]) -> None:
-    young = [batch(each.state, number=each.id) for each in standings]
+def test_results_that_keep_for_long_wait_for_the_others(submissions: list[Submission]) -> None:
+    young = [batch(each.state, number=each.id) for each in submissions]
     others = {each.state for each in young} & UNENDED
     assert need_of(RECORD, young, NOW) is (Need.WAITING if others else Need.COLLECTING)
 
@@ -81,8 +81,8 @@ def test_results_that_keep_for_long_wait_for_the_others(standings: list[Standing
 @pytest.mark.parametrize("unsure", [State.SUBMITTING, State.UNCERTAIN, State.SUBMITTED])
 def test_what_was_never_answered_does_not_let_the_results_beside_it_expire(unsure: State) -> None:
     old = RETENTION - timedelta(hours=2)
-    standings = [batch(State.FINISHED, age=old, number=1), batch(unsure, age=old, number=2)]
-    assert need_of(RECORD, standings, NOW) is Need.COLLECTING
+    submissions = [batch(State.FINISHED, age=old, number=1), batch(unsure, age=old, number=2)]
+    assert need_of(RECORD, submissions, NOW) is Need.COLLECTING
 
 
 def test_what_was_never_sent_is_sent_by_whoever_collects() -> None:
@@ -101,7 +101,7 @@ def test_the_delay_grows_and_has_a_bound(attempts: int) -> None:
 
 def test_twelve_failed_runs_take_more_than_seven_hours_and_then_a_person_has_to_look() -> None:
     record, now, launched = RECORD, NOW, 0
-    while (need := need_of(record, [batch(State.FINISHED)], now)) is not Need.PERSON:
+    while (need := need_of(record, [batch(State.FINISHED)], now)) is not Need.INTERVENTION:
         if need is Need.COLLECTING:
             launched += 1
             after = now + delay_after(record.collect_attempts)
@@ -116,10 +116,10 @@ def test_twelve_failed_runs_take_more_than_seven_hours_and_then_a_person_has_to_
 def test_when_nobody_has_looked_it_is_tried_every_hour_of_the_last_day() -> None:
     given_up = replace(RECORD, collect_attempts=ATTEMPTS, collect_after=NOW)
     late = [batch(State.FINISHED, age=timedelta(days=2, hours=1))]
-    assert need_of(given_up, [batch(State.FINISHED)], NOW) is Need.PERSON
+    assert need_of(given_up, [batch(State.FINISHED)], NOW) is Need.INTERVENTION
     assert need_of(given_up, late, NOW) is Need.COLLECTING
     assert need_of(replace(given_up, collect_after=NOW + delay_after(ATTEMPTS)), late, NOW) is Need.LATER
-    assert need_of(replace(given_up, collect_attempts=LAST_ATTEMPTS), late, NOW) is Need.PERSON
+    assert need_of(replace(given_up, collect_attempts=LAST_ATTEMPTS), late, NOW) is Need.INTERVENTION
 
 
 @pytest.mark.parametrize(("age", "near"), [(timedelta(days=1, hours=23), False), (timedelta(days=2, hours=1), True)])
@@ -131,7 +131,7 @@ def test_expiry_is_told_by_the_job_or_else_by_the_claim(age: timedelta, near: bo
 # --- whose turn it is
 
 
-def ids(found: Sequence[Standing]) -> list[int]:
+def ids(found: Sequence[Submission]) -> list[int]:
     return [each.id for each in found]
 
 
@@ -151,11 +151,11 @@ def test_near_expiry_comes_first_and_then_what_was_not_looked_at_last_time() -> 
 def test_no_job_is_looked_at_twice_before_each_was_looked_at_once(
     states: list[State], per_tick: int, through: int
 ) -> None:
-    standings = [batch(state, number=number) for number, state in enumerate(states)]
-    submitted = {each.id for each in standings if each.state == State.SUBMITTED}
+    submissions = [batch(state, number=number) for number, state in enumerate(states)]
+    submitted = {each.id for each in submissions if each.state == State.SUBMITTED}
     seen: list[int] = []
     for _ in range(-(-len(submitted) // per_tick)):
-        looked = in_turn(standings, through, NOW)[:per_tick]
+        looked = in_turn(submissions, through, NOW)[:per_tick]
         seen += ids(looked)
         through = looked[-1].id
     assert set(seen) == submitted

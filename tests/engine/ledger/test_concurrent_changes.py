@@ -10,23 +10,23 @@ import sqlalchemy as sa
 from scrapedo_dagster.engine.errors import IllegalTransitionError
 from scrapedo_dagster.engine.ledger import ledger as ledger_module
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.ledger.tables import submissions as table
 
-Jobs = Callable[[int], list[Submission]]
+Jobs = Callable[[int], list[SubmissionWithTargets]]
 
 
 @pytest.fixture
-def jobs(ledger: Ledger, plan: Callable[..., list[Submission]]) -> Jobs:
+def jobs(ledger: Ledger, plan: Callable[..., list[SubmissionWithTargets]]) -> Jobs:
     """So many batches that are jobs."""
 
-    def jobs(amount: int) -> list[Submission]:
+    def jobs(amount: int) -> list[SubmissionWithTargets]:
         planned = plan(*([f"https://a.example/{number}"] for number in range(amount)))
         submitted = {"state": State.SUBMITTED.value, "job_id": sa.literal("job-") + table.c.batch.cast(sa.String)}
         with ledger.engine.begin() as connection:
             connection.execute(sa.update(table).values(submitted))
-        return ledger.submissions(planned[0].scope, 1)
+        return ledger.submissions_with_targets(planned[0].ref, 1)
 
     return jobs
 
@@ -34,33 +34,33 @@ def jobs(ledger: Ledger, plan: Callable[..., list[Submission]]) -> Jobs:
 def test_a_thousand_are_recorded_in_two_transactions(ledger: Ledger, jobs: Jobs, changes: list[str]) -> None:
     submissions = jobs(1000)
     changes.clear()
-    finished = ledger.finished_together(submissions)
+    finished = ledger.finish_all(submissions)
     assert len(changes) == 2
     assert [each.id for each in finished] == [each.id for each in submissions]
-    assert finished == ledger.submissions(submissions[0].scope, 1)
+    assert finished == ledger.submissions_with_targets(submissions[0].ref, 1)
     assert {each.state for each in finished} == {State.FINISHED}
 
 
 def test_those_that_others_have_moved_are_left_as_they_are(ledger: Ledger, jobs: Jobs) -> None:
     submissions = jobs(6)
     others = [
-        ledger.finished(submissions[0]),
-        ledger.canceled(submissions[2], "a person"),
-        ledger.expired(submissions[4], "gone"),
+        ledger.mark_finished(submissions[0]),
+        ledger.mark_canceled(submissions[2], "a person"),
+        ledger.mark_expired(submissions[4], "gone"),
     ]
-    ours = ledger.finished_together(submissions)
+    ours = ledger.finish_all(submissions)
     assert [each.batch for each in ours] == [1, 3, 5]
     assert [ledger.get(each.id) for each in others] == others
-    assert ledger.finished_together(submissions) == []
+    assert ledger.finish_all(submissions) == []
 
 
 def test_nothing_is_recorded_where_one_is_no_job(
-    ledger: Ledger, jobs: Jobs, plan: Callable[..., list[Submission]], monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, jobs: Jobs, plan: Callable[..., list[SubmissionWithTargets]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ledger_module, "_AT_ONCE", 1)
     submissions = jobs(2)
     [planned] = plan(["https://b.example/"], generation=2)
     with pytest.raises(IllegalTransitionError, match=f"{planned.id} of shop, partition 'mon' cannot go from planned"):
-        ledger.finished_together([*submissions, planned])
-    assert ledger.submissions(submissions[0].scope, 1) == submissions
-    assert ledger.finished_together([]) == []
+        ledger.finish_all([*submissions, planned])
+    assert ledger.submissions_with_targets(submissions[0].ref, 1) == submissions
+    assert ledger.finish_all([]) == []

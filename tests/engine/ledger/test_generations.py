@@ -1,4 +1,4 @@
-"""What the ledger knows of a generation as a whole: what is unsettled, and who may ask for a collecting run."""
+"""What the ledger knows of a generation as a whole: what is unconfirmed, and who may ask for a collecting run."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 
 from scrapedo_dagster.engine.ledger import ledger as ledger_module
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import GenerationRecord, Scope, Submission
+from scrapedo_dagster.engine.ledger.records import GenerationRecord, PartitionRef, SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
 
-Plan = Callable[..., list[Submission]]
+Plan = Callable[..., list[SubmissionWithTargets]]
 
 
 def a_minute(_attempts: int) -> timedelta:
@@ -22,87 +22,91 @@ def a_minute(_attempts: int) -> timedelta:
 
 
 @pytest.fixture
-def unsettled(ledger: Ledger, account: str) -> Callable[[], list[GenerationRecord]]:
-    return lambda: list(ledger.unsettled_generations(account, ["shop"]))
+def unconfirmed(ledger: Ledger, account: str) -> Callable[[], list[GenerationRecord]]:
+    return lambda: list(ledger.unconfirmed_generations(account, ["shop"]))
 
 
 def test_a_generation_is_unsettled_until_it_is_complete_and_told(
-    plan: Plan, ledger: Ledger, scope: Scope, account: str, unsettled: Callable[[], list[GenerationRecord]]
+    plan: Plan, ledger: Ledger, ref: PartitionRef, account: str, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
-    assert unsettled() == []
+    assert unconfirmed() == []
     batches = plan(["https://a.example/"], ["https://b.example/"])
-    [(record, standings)] = ledger.unsettled_generations(account, ["shop"]).items()
-    assert record == GenerationRecord(scope, 1, None, None, 0, None)
-    assert [each.id for each in standings] == [each.id for each in batches]
-    ledger.completed(scope, 1)
-    [complete] = unsettled()
+    [(record, submissions)] = ledger.unconfirmed_generations(account, ["shop"]).items()
+    assert record == GenerationRecord(ref, 1, None, None, 0, None)
+    assert [each.id for each in submissions] == [each.id for each in batches]
+    ledger.mark_completed(ref, 1)
+    [complete] = unconfirmed()
     assert complete.completed_at is not None
     ledger.collect_confirmed([complete])
-    assert unsettled() == []
+    assert unconfirmed() == []
 
 
 def test_only_the_newest_generation_of_a_partition_is_unsettled(
-    plan: Plan, scope: Scope, unsettled: Callable[[], list[GenerationRecord]]
+    plan: Plan, ref: PartitionRef, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     plan(["https://a.example/"])
     plan(["https://a.example/"], generation=2)
-    assert [each.number for each in unsettled()] == [2]
+    assert [each.number for each in unconfirmed()] == [2]
 
 
 @pytest.mark.parametrize("batch", [0, 1])
 def test_a_generation_that_was_canceled_in_part_is_settled(
-    plan: Plan, ledger: Ledger, batch: int, unsettled: Callable[[], list[GenerationRecord]]
+    plan: Plan, ledger: Ledger, batch: int, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     batches = plan(["https://a.example/"], ["https://b.example/"])
-    ledger.canceled(batches[batch], "a person")
-    assert unsettled() == []
+    ledger.mark_canceled(batches[batch], "a person")
+    assert unconfirmed() == []
 
 
 def test_what_goes_on_of_generations_that_nobody_collects_is_found(
-    plan: Plan, ledger: Ledger, account: str, scope: Scope
+    plan: Plan, ledger: Ledger, account: str, ref: PartitionRef
 ) -> None:
     first, second, third = plan(["https://a.example/"], ["https://b.example/"], ["https://c.example/"])
-    assert ledger.left_of_stopped(account, ["shop"]) == ledger.superseded(account, ["shop"]) == []
-    ledger.canceled(first, "a person")
-    assert [each.id for each in ledger.left_of_stopped(account, ["shop"])] == [second.id, third.id]
+    assert ledger.open_of_canceled(account, ["shop"]) == ledger.superseded(account, ["shop"]) == []
+    ledger.mark_canceled(first, "a person")
+    assert [each.id for each in ledger.open_of_canceled(account, ["shop"])] == [second.id, third.id]
     claimed = ledger.claim(second, run_id="run", fingerprint="f")
     assert claimed is not None
-    ledger.finished(ledger.submitted(claimed, "job", []))
-    assert [each.id for each in ledger.left_of_stopped(account, ["shop"])] == [third.id]
+    ledger.mark_finished(ledger.mark_submitted(claimed, "job", []))
+    assert [each.id for each in ledger.open_of_canceled(account, ["shop"])] == [third.id]
     plan(["https://a.example/"], generation=2)
     assert [each.id for each in ledger.superseded(account, ["shop"])] == [third.id]
     assert ledger.superseded(account, ["other"]) == ledger.superseded("other", ["shop"]) == []
 
 
 def test_whoever_goes_on_with_a_generation_has_it_collected_as_if_it_had_never_been_tried(
-    plan: Plan, ledger: Ledger, scope: Scope, unsettled: Callable[[], list[GenerationRecord]]
+    plan: Plan, ledger: Ledger, ref: PartitionRef, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     plan(["https://a.example/"])
-    ledger.collect_requested(unsettled(), "key", again_after=a_minute)
-    assert unsettled()[0].collect_attempts == 1
-    ledger.continued(scope, 1, run_id="another")
-    [record] = unsettled()
+    ledger.collect_requested(unconfirmed(), "key", again_after=a_minute)
+    assert unconfirmed()[0].collect_attempts == 1
+    ledger.take_over(ref, 1, run_id="another")
+    [record] = unconfirmed()
     assert (record.collect_attempts, record.collect_after) == (0, None)
 
 
 def test_other_accounts_datasets_and_partitions_are_told_apart(
-    plan: Plan, ledger: Ledger, account: str, scope: Scope
+    plan: Plan, ledger: Ledger, account: str, ref: PartitionRef
 ) -> None:
-    others = [Scope("other", "shop", "mon"), Scope(account, "other", "mon"), Scope(account, "shop", None)]
-    for each in [scope, *others]:
+    others = [
+        PartitionRef("other", "shop", "mon"),
+        PartitionRef(account, "other", "mon"),
+        PartitionRef(account, "shop", None),
+    ]
+    for each in [ref, *others]:
         plan(["https://a.example/"], within=each)
-    found = ledger.unsettled_generations(account, ["shop"])
-    assert {each.scope for each in found} == {scope, Scope(account, "shop", None)}
-    assert all([each.scope for each in standings] == [record.scope] for record, standings in found.items())
-    assert len(ledger.unsettled_generations(account, ["shop", "other"])) == 3
-    assert ledger.unsettled_generations(account, []) == {}
+    found = ledger.unconfirmed_generations(account, ["shop"])
+    assert {each.ref for each in found} == {ref, PartitionRef(account, "shop", None)}
+    assert all([each.ref for each in submissions] == [record.ref] for record, submissions in found.items())
+    assert len(ledger.unconfirmed_generations(account, ["shop", "other"])) == 3
+    assert ledger.unconfirmed_generations(account, []) == {}
 
 
 def test_a_collecting_run_is_asked_for_by_one_sensor_only(
-    plan: Plan, ledger: Ledger, ledger_url: str, unsettled: Callable[[], list[GenerationRecord]]
+    plan: Plan, ledger: Ledger, ledger_url: str, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     plan(["https://a.example/"])
-    [record] = unsettled()
+    [record] = unconfirmed()
     barrier, won = threading.Barrier(6), list[list[GenerationRecord]]()
 
     def ask(number: int) -> None:
@@ -118,57 +122,57 @@ def test_a_collecting_run_is_asked_for_by_one_sensor_only(
     for thread in threads:
         thread.join()
     assert sorted(won) == [[]] * 5 + [[record]]
-    [now] = unsettled()
+    [now] = unconfirmed()
     assert (now.collect_attempts, now.collect_after is None) == (1, False)
 
 
 def test_what_was_asked_for_meanwhile_is_not_confirmed(
-    plan: Plan, ledger: Ledger, scope: Scope, unsettled: Callable[[], list[GenerationRecord]]
+    plan: Plan, ledger: Ledger, ref: PartitionRef, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     plan(["https://a.example/"])
-    ledger.completed(scope, 1)
-    [seen] = unsettled()
+    ledger.mark_completed(ref, 1)
+    [seen] = unconfirmed()
     assert ledger.collect_requested([seen], "key", again_after=a_minute)
     ledger.collect_confirmed([seen])
-    [now] = unsettled()
+    [now] = unconfirmed()
     assert (now.collect_key, now.collect_attempts) == ("key", 1)
     ledger.collect_confirmed([now])
-    assert unsettled() == []
+    assert unconfirmed() == []
 
 
 def test_completing_keeps_the_run_key_and_confirming_forgets_the_attempts(
-    plan: Plan, ledger: Ledger, scope: Scope, unsettled: Callable[[], list[GenerationRecord]]
+    plan: Plan, ledger: Ledger, ref: PartitionRef, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     plan(["https://a.example/"])
     for attempt in range(3):
-        assert ledger.collect_requested(unsettled(), f"key-{attempt}", again_after=a_minute)
-    ledger.completed(scope, 1)
-    [complete] = unsettled()
+        assert ledger.collect_requested(unconfirmed(), f"key-{attempt}", again_after=a_minute)
+    ledger.mark_completed(ref, 1)
+    [complete] = unconfirmed()
     assert (complete.collect_key, complete.collect_attempts) == ("key-2", 3)
     ledger.collect_confirmed([complete])
-    ledger.completed(scope, 1)
-    [again] = unsettled()
+    ledger.mark_completed(ref, 1)
+    [again] = unconfirmed()
     assert (again.collect_attempts, again.collect_after) == (0, None)
 
 
 def test_many_are_asked_for_together_each_by_its_own_attempts_and_without_those_of_others(
-    plan: Plan, ledger: Ledger, account: str, unsettled: Callable[[], list[GenerationRecord]], changes: list[str],
+    plan: Plan, ledger: Ledger, account: str, unconfirmed: Callable[[], list[GenerationRecord]], changes: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(ledger_module, "_AT_ONCE", 5)
-    scopes = [Scope(account, "shop", f"p{number:02}") for number in range(13)]
-    for each in scopes:
+    refs = [PartitionRef(account, "shop", f"p{number:02}") for number in range(13)]
+    for each in refs:
         plan(["https://a.example/"], within=each)
-    again = unsettled()[:3]
+    again = unconfirmed()[:3]
     assert ledger.collect_requested(again, "first", again_after=a_minute) == again
-    seen = unsettled()
+    seen = unconfirmed()
     others = [seen[2], seen[7]]
     assert ledger.collect_requested(others, "other", again_after=a_minute) == others
     changes.clear()
     won = ledger.collect_requested(seen, "key", again_after=lambda attempts: timedelta(hours=attempts))
     assert len(changes) == 3, "those that were asked for once, and ten others by five"
-    assert [each.scope for each in won] == [each for each in scopes if each not in {scopes[2], scopes[7]}]
-    now = unsettled()
+    assert [each.ref for each in won] == [each for each in refs if each not in {refs[2], refs[7]}]
+    now = unconfirmed()
     assert [each.collect_key for each in now] == ["other" if number in {2, 7} else "key" for number in range(13)]
     assert [each.collect_attempts for each in now] == [2, 2, 2] + [1] * 10
     first, other = now[0].collect_after, now[3].collect_after
@@ -177,17 +181,17 @@ def test_many_are_asked_for_together_each_by_its_own_attempts_and_without_those_
     assert first - other == timedelta(hours=1)
 
 
-def test_a_generation_that_nobody_planned_cannot_be_asked_for(ledger: Ledger, scope: Scope) -> None:
-    record = GenerationRecord(scope, 7, None, None, 0, None)
+def test_a_generation_that_nobody_planned_cannot_be_asked_for(ledger: Ledger, ref: PartitionRef) -> None:
+    record = GenerationRecord(ref, 7, None, None, 0, None)
     assert ledger.collect_requested([record], "key", again_after=a_minute) == []
-    ledger.completed(scope, 7)
+    ledger.mark_completed(ref, 7)
     ledger.collect_confirmed([record])
 
 
 def test_every_batch_of_a_retried_generation_stands_beside_it(plan: Plan, ledger: Ledger, account: str) -> None:
     [planned] = plan(["https://a.example/", "https://b.example/"])
     claimed: Any = ledger.claim(planned, run_id="run", fingerprint="f")
-    finished = ledger.finished(ledger.submitted(claimed, "job", ["t", "u"]))
-    ledger.collected(finished, credits_used=1, succeeded=1, again=finished.entries[:1])
-    [standings] = ledger.unsettled_generations(account, ["shop"]).values()
-    assert [(each.batch, each.state) for each in standings] == [(0, State.COLLECTED), (1, State.PLANNED)]
+    finished = ledger.mark_finished(ledger.mark_submitted(claimed, "job", ["t", "u"]))
+    ledger.mark_collected(finished, credits_used=1, succeeded=1, again=finished.entries[:1])
+    [submissions] = ledger.unconfirmed_generations(account, ["shop"]).values()
+    assert [(each.batch, each.state) for each in submissions] == [(0, State.COLLECTED), (1, State.PLANNED)]

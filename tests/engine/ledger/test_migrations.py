@@ -20,13 +20,13 @@ from scrapedo_dagster.engine.errors import LedgerSchemaError
 from scrapedo_dagster.engine.ledger import migrate as migrate_module
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.migrations.names import VERSION_TABLE
-from scrapedo_dagster.engine.ledger.records import Scope, Submission
+from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.ledger.tables import metadata
 from scrapedo_dagster.engine.targets.target import Entry
 
 WRITTEN_BY_0001 = Path(__file__).with_name("ledger_0001.sql")
-SCOPE = Scope("0123456789abcdef0123456789abcdef", "shop", "mon")
+REF = PartitionRef("0123456789abcdef0123456789abcdef", "shop", "mon")
 
 LATER = '''
 """What a later release might do: a new table, a column that is filled in, an index, a constraint made anew."""
@@ -82,10 +82,10 @@ def test_a_difference_between_migrations_and_tables_would_be_seen(ledger: Ledger
 
 def test_rows_that_0001_wrote_are_read_as_they_were(database: Path) -> None:
     ledger = Ledger(f"sqlite:///{database}")
-    collected, submitted, uncertain, again = ledger.submissions(SCOPE, 1)
-    assert collected == Submission(
+    collected, submitted, uncertain, again = ledger.submissions_with_targets(REF, 1)
+    assert collected == SubmissionWithTargets(
         id=1,
-        scope=SCOPE,
+        ref=REF,
         generation=1,
         batch=0,
         attempt=0,
@@ -111,9 +111,9 @@ def test_rows_that_0001_wrote_are_read_as_they_were(database: Path) -> None:
     assert submitted.entries[1].rejected
     assert (uncertain.state, uncertain.reason) == (State.UNCERTAIN, "the answer was lost")
     assert (again.batch, again.attempt, again.entries) == (3, 1, collected.entries[1:])
-    [empty] = ledger.submissions(Scope(SCOPE.account, "shop", None), 7)
+    [empty] = ledger.submissions_with_targets(PartitionRef(REF.account, "shop", None), 7)
     assert empty.entries == ()
-    assert ledger.finished(submitted).state == State.FINISHED
+    assert ledger.mark_finished(submitted).state == State.FINISHED
 
 
 def test_the_text_of_0001_is_what_0001_makes(database: Path, ledger: Ledger) -> None:

@@ -18,24 +18,24 @@ import sqlalchemy as sa
 
 from scrapedo_dagster.engine.errors import IllegalTransitionError, LedgerError, LostClaimError
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, Submission, account_of
-from scrapedo_dagster.engine.ledger.states import FOLLOWERS, OPEN, UNSENT, State
+from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
+from scrapedo_dagster.engine.ledger.states import OPEN, TRANSITIONS, UNSENT, State
 from scrapedo_dagster.engine.ledger.tables import submissions as table
-from scrapedo_dagster.engine.targets.target import Entry, Target, entries_of
+from scrapedo_dagster.engine.targets.target import Entry, Target, validated_entries
 
-Transition = Callable[[Ledger, Submission], "Submission | None"]
+Transition = Callable[[Ledger, SubmissionWithTargets], SubmissionWithTargets | None]
 
-TRANSITIONS: dict[str, tuple[State, Transition]] = {
+NAMED: dict[str, tuple[State, Transition]] = {
     "claim": (State.SUBMITTING, lambda ledger, each: ledger.claim(each, run_id="r", fingerprint="f")),
     "renew": (State.SUBMITTING, lambda ledger, each: ledger.renew(each)),
     "release": (State.PLANNED, lambda ledger, each: ledger.release(each, "why")),
-    "uncertain": (State.UNCERTAIN, lambda ledger, each: ledger.uncertain(each, "why")),
-    "submitted": (State.SUBMITTED, lambda ledger, each: ledger.submitted(each, "job-new", ["t1"])),
-    "finished": (State.FINISHED, lambda ledger, each: ledger.finished(each)),
-    "expired": (State.EXPIRED, lambda ledger, each: ledger.expired(each, "why")),
-    "canceled": (State.CANCELED, lambda ledger, each: ledger.canceled(each, "why")),
-    "resumed": (State.FINISHED, lambda ledger, each: ledger.resumed(each, each.entries)),
-    "collected": (State.COLLECTED, lambda ledger, each: ledger.collected(each, credits_used=3, succeeded=2)),
+    "uncertain": (State.UNCERTAIN, lambda ledger, each: ledger.mark_uncertain(each, "why")),
+    "submitted": (State.SUBMITTED, lambda ledger, each: ledger.mark_submitted(each, "job-new", ["t1"])),
+    "finished": (State.FINISHED, lambda ledger, each: ledger.mark_finished(each)),
+    "expired": (State.EXPIRED, lambda ledger, each: ledger.mark_expired(each, "why")),
+    "canceled": (State.CANCELED, lambda ledger, each: ledger.mark_canceled(each, "why")),
+    "resumed": (State.FINISHED, lambda ledger, each: ledger.resume(each, each.entries)),
+    "collected": (State.COLLECTED, lambda ledger, each: ledger.mark_collected(each, credits_used=3, succeeded=2)),
 }
 
 HOW_TO_GET_TO: dict[State, tuple[str, ...]] = {
@@ -52,18 +52,20 @@ HOW_TO_GET_TO: dict[State, tuple[str, ...]] = {
 }
 
 
-def row(ledger: Ledger, submission: Submission) -> dict[str, Any]:
+def row(ledger: Ledger, submission: SubmissionWithTargets) -> dict[str, Any]:
     """The row as the database has it."""
     with ledger.engine.connect() as connection:
         return dict(connection.execute(sa.select(table).where(table.c.id == submission.id)).mappings().one())
 
 
 @pytest.fixture
-def in_state(ledger: Ledger, plan: Callable[..., list[Submission]]) -> Callable[[State], Submission]:
-    def in_state(state: State) -> Submission:
+def in_state(
+    ledger: Ledger, plan: Callable[..., list[SubmissionWithTargets]]
+) -> Callable[[State], SubmissionWithTargets]:
+    def in_state(state: State) -> SubmissionWithTargets:
         [submission] = plan(["https://a.example/"])
         for name in HOW_TO_GET_TO[state]:
-            moved = TRANSITIONS[name][1](ledger, submission)
+            moved = NAMED[name][1](ledger, submission)
             assert moved is not None
             submission = moved
         if state == State.FAILED:
@@ -76,27 +78,25 @@ def in_state(ledger: Ledger, plan: Callable[..., list[Submission]]) -> Callable[
     return in_state
 
 
-# Narrower than FOLLOWERS: a claim is made once and renewed by who has it; a batch with targets has to be sent.
+# Narrower than TRANSITIONS: a claim is made once and renewed by who has it; a batch with targets has to be sent.
 ONLY_FROM = {
     "claim": {State.PLANNED},
     "renew": {State.SUBMITTING},
     "finished": {State.SUBMITTED},
     "resumed": {State.CANCELED},
 }
-ALL = [(state, name) for state in State for name in TRANSITIONS]
+ALL = [(state, name) for state in State for name in NAMED]
 LEGAL = [
-    (state, name)
-    for state, name in ALL
-    if TRANSITIONS[name][0] in FOLLOWERS[state] and state in ONLY_FROM.get(name, State)
+    (state, name) for state, name in ALL if NAMED[name][0] in TRANSITIONS[state] and state in ONLY_FROM.get(name, State)
 ]
 
 
 @pytest.mark.parametrize(("state", "name"), LEGAL)
 def test_legal_transition_is_recorded_as_it_is_returned(
-    ledger: Ledger, in_state: Callable[[State], Submission], state: State, name: str
+    ledger: Ledger, in_state: Callable[[State], SubmissionWithTargets], state: State, name: str
 ) -> None:
     before = in_state(state)
-    to, transition = TRANSITIONS[name]
+    to, transition = NAMED[name]
     moved = transition(ledger, before)
     assert moved is not None
     assert moved.state == to
@@ -105,34 +105,34 @@ def test_legal_transition_is_recorded_as_it_is_returned(
 
 @pytest.mark.parametrize(("state", "name"), [pair for pair in ALL if pair not in LEGAL])
 def test_illegal_transition_raises_and_changes_nothing(
-    ledger: Ledger, in_state: Callable[[State], Submission], state: State, name: str
+    ledger: Ledger, in_state: Callable[[State], SubmissionWithTargets], state: State, name: str
 ) -> None:
     submission = in_state(state)
     before = row(ledger, submission)
     with pytest.raises(IllegalTransitionError, match=f"{submission.id} of shop, partition 'mon' cannot go from"):
-        TRANSITIONS[name][1](ledger, submission)
+        NAMED[name][1](ledger, submission)
     assert row(ledger, submission) == before
 
 
 def test_what_is_paid_for_is_never_planned_again() -> None:
-    """The table of FOLLOWERS itself: nothing leads from a known job back to one that would be sent."""
+    """The table of TRANSITIONS itself: nothing leads from a known job back to one that would be sent."""
     sendable = {State.PLANNED, State.SUBMITTING}
     reached = {State.SUBMITTED}
-    while more := {to for state in reached for to in FOLLOWERS[state]} - reached:
+    while more := {to for state in reached for to in TRANSITIONS[state]} - reached:
         reached |= more
     assert not reached & (sendable | {State.UNCERTAIN})
-    assert set(FOLLOWERS) == set(State)
+    assert set(TRANSITIONS) == set(State)
     assert {State.COLLECTED, State.CANCELED, State.FAILED} == set(State) - OPEN
-    assert FOLLOWERS[State.CANCELED] == {State.FINISHED}, "what was not done of it becomes another batch"
-    assert all(not FOLLOWERS[state] for state in set(State) - OPEN - {State.CANCELED})
+    assert TRANSITIONS[State.CANCELED] == {State.FINISHED}, "what was not done of it becomes another batch"
+    assert all(not TRANSITIONS[state] for state in set(State) - OPEN - {State.CANCELED})
     assert UNSENT < OPEN
 
 
 @pytest.mark.parametrize(("state", "name"), [(state, name) for state, name in LEGAL if name != "claim"])
 def test_stale_submission_loses(
-    ledger: Ledger, in_state: Callable[[State], Submission], state: State, name: str
+    ledger: Ledger, in_state: Callable[[State], SubmissionWithTargets], state: State, name: str
 ) -> None:
-    _, transition = TRANSITIONS[name]
+    _, transition = NAMED[name]
     stale = in_state(state)
     assert transition(ledger, stale) is not None
     after = row(ledger, stale)
@@ -142,20 +142,20 @@ def test_stale_submission_loses(
 
 
 def test_claim_that_was_lost_and_won_by_another_is_not_mine_again(
-    ledger: Ledger, in_state: Callable[[State], Submission]
+    ledger: Ledger, in_state: Callable[[State], SubmissionWithTargets]
 ) -> None:
     mine = in_state(State.SUBMITTING)
     theirs = ledger.claim(ledger.release(mine, "it looked dead"), run_id="other", fingerprint="f")
     assert theirs is not None
     with pytest.raises(LostClaimError):
-        ledger.submitted(mine, "job", [])
+        ledger.mark_submitted(mine, "job", [])
     with pytest.raises(LostClaimError):
         ledger.renew(mine)
     assert ledger.get(mine.id) == theirs
 
 
 def test_claim_that_was_renewed_cannot_be_released_by_whoever_saw_it_before(
-    ledger: Ledger, in_state: Callable[[State], Submission]
+    ledger: Ledger, in_state: Callable[[State], SubmissionWithTargets]
 ) -> None:
     seen = in_state(State.SUBMITTING)
     renewed = ledger.renew(seen)
@@ -164,38 +164,42 @@ def test_claim_that_was_renewed_cannot_be_released_by_whoever_saw_it_before(
     assert ledger.get(seen.id) == renewed
 
 
-def test_second_claim_gets_nothing(ledger: Ledger, in_state: Callable[[State], Submission]) -> None:
+def test_second_claim_gets_nothing(ledger: Ledger, in_state: Callable[[State], SubmissionWithTargets]) -> None:
     planned = in_state(State.PLANNED)
     mine = ledger.claim(planned, run_id="mine", fingerprint="f")
     assert ledger.claim(planned, run_id="theirs", fingerprint="f") is None
     assert ledger.get(planned.id) == mine
 
 
-def test_batch_without_targets_is_finished_as_it_is(ledger: Ledger, plan: Callable[..., list[Submission]]) -> None:
+def test_batch_without_targets_is_finished_as_it_is(
+    ledger: Ledger, plan: Callable[..., list[SubmissionWithTargets]]
+) -> None:
     [submission] = plan([])
-    assert ledger.finished(submission).state == State.FINISHED
+    assert ledger.mark_finished(submission).state == State.FINISHED
 
 
-def test_generation_is_planned_once(ledger: Ledger, scope: Scope, plan: Callable[..., list[Submission]]) -> None:
+def test_generation_is_planned_once(
+    ledger: Ledger, ref: PartitionRef, plan: Callable[..., list[SubmissionWithTargets]]
+) -> None:
     planned = plan(["https://a.example/"], ["https://b.example/"])
-    other = [entries_of(["https://c.example/"], "raise")] * 3
-    assert not ledger.plan(scope, 1, other, fingerprint="x", run_id="other")
-    assert ledger.submissions(scope, 1) == planned
-    assert ledger.generation(scope) == 1
-    assert ledger.plan(scope, 2, other, fingerprint="x", run_id="other")
-    assert ledger.generation(scope) == 2
-    assert ledger.submissions(scope, 1) == planned
+    other = [validated_entries(["https://c.example/"], "raise")] * 3
+    assert not ledger.plan(ref, 1, other, fingerprint="x", run_id="other")
+    assert ledger.submissions_with_targets(ref, 1) == planned
+    assert ledger.generation(ref) == 1
+    assert ledger.plan(ref, 2, other, fingerprint="x", run_id="other")
+    assert ledger.generation(ref) == 2
+    assert ledger.submissions_with_targets(ref, 1) == planned
 
 
 def test_all_batches_of_a_generation_are_planned_or_none(
-    ledger: Ledger, scope: Scope, plan: Callable[..., list[Submission]]
+    ledger: Ledger, ref: PartitionRef, plan: Callable[..., list[SubmissionWithTargets]]
 ) -> None:
     plan(["https://a.example/"])
     # Batch 0 of generation 2 cannot be written; what was written before it must go as well.
     with ledger.engine.begin() as connection:
         connection.execute(sa.update(table).values(generation=2, batch=1))
-    assert not ledger.plan(scope, 2, [entries_of([], "raise")] * 2, fingerprint="f", run_id=None)
-    assert [each.batch for each in ledger.submissions(scope, 2)] == [1]
+    assert not ledger.plan(ref, 2, [validated_entries([], "raise")] * 2, fingerprint="f", run_id=None)
+    assert [each.batch for each in ledger.submissions_with_targets(ref, 2)] == [1]
 
 
 def together(amount: int, work: Callable[[int], Any]) -> list[Any]:
@@ -210,7 +214,7 @@ def together(amount: int, work: Callable[[int], Any]) -> list[Any]:
         return list(pool.map(one, range(amount)))
 
 
-def test_of_many_workers_one_wins_the_claim(ledger: Ledger, plan: Callable[..., list[Submission]]) -> None:
+def test_of_many_workers_one_wins_the_claim(ledger: Ledger, plan: Callable[..., list[SubmissionWithTargets]]) -> None:
     submissions = plan(*([f"https://a.example/{number}"] for number in range(5)))
     for submission in submissions:
         won = together(8, lambda n, it=submission: ledger.claim(it, run_id=f"run {n}", fingerprint="f"))  # type: ignore[misc]
@@ -218,61 +222,61 @@ def test_of_many_workers_one_wins_the_claim(ledger: Ledger, plan: Callable[..., 
         assert ledger.get(submission.id) == winner
 
 
-def test_of_many_workers_one_plans_the_generation(ledger: Ledger, scope: Scope) -> None:
-    entries = entries_of(["https://a.example/"], "raise")
-    ledger.generation(scope)
-    planned = together(8, lambda n: ledger.plan(scope, 1, [entries] * (n + 1), fingerprint="f", run_id=f"run {n}"))
+def test_of_many_workers_one_plans_the_generation(ledger: Ledger, ref: PartitionRef) -> None:
+    entries = validated_entries(["https://a.example/"], "raise")
+    ledger.generation(ref)
+    planned = together(8, lambda n: ledger.plan(ref, 1, [entries] * (n + 1), fingerprint="f", run_id=f"run {n}"))
     assert planned.count(True) == 1
-    assert len(ledger.submissions(scope, 1)) == planned.index(True) + 1
+    assert len(ledger.submissions_with_targets(ref, 1)) == planned.index(True) + 1
 
 
-def test_a_job_is_one_submissions_only(ledger: Ledger, plan: Callable[..., list[Submission]]) -> None:
+def test_a_job_is_one_submissions_only(ledger: Ledger, plan: Callable[..., list[SubmissionWithTargets]]) -> None:
     first, second = (
         ledger.claim(each, run_id=None, fingerprint="f")
         for each in plan(["https://a.example/"], ["https://b.example/"])
     )
     assert first
     assert second
-    ledger.submitted(first, "job", [])
+    ledger.mark_submitted(first, "job", [])
     with pytest.raises(LostClaimError, match="Job job belongs to another submission"):
-        ledger.submitted(second, "job", [])
+        ledger.mark_submitted(second, "job", [])
     assert ledger.get(second.id) == second
-    assert ledger.known_jobs(first.scope.account) == {"job"}
+    assert ledger.known_jobs(first.ref.account) == {"job"}
 
 
-def test_accounts_with_equal_names_are_apart(ledger: Ledger, plan: Callable[..., list[Submission]]) -> None:
-    one, two = (Scope(account_of(token), "shop", "mon") for token in ("token one", "token two"))
+def test_accounts_with_equal_names_are_apart(ledger: Ledger, plan: Callable[..., list[SubmissionWithTargets]]) -> None:
+    one, two = (PartitionRef(account_fingerprint(token), "shop", "mon") for token in ("token one", "token two"))
     [first] = plan(["https://a.example/"], within=one)
     [second] = plan(["https://b.example/"], within=two)
     for submission in (first, second):  # job ids are the accounts' own
         claimed = ledger.claim(submission, run_id=None, fingerprint="f")
         assert claimed
-        ledger.submitted(claimed, "job", [])
-    assert [each.targets for each in ledger.submissions(one, 1)] == [("https://a.example/",)]
+        ledger.mark_submitted(claimed, "job", [])
+    assert [each.targets for each in ledger.submissions_with_targets(one, 1)] == [("https://a.example/",)]
     assert [each.id for each in ledger.find(account=two.account)] == [second.id]
     assert ledger.count(one.account, [State.SUBMITTED]) == 1
     assert len(ledger.find()) == 2
 
 
 def test_partitions_and_datasets_are_apart_whatever_they_are_called(
-    ledger: Ledger, account: str, plan: Callable[..., list[Submission]]
+    ledger: Ledger, account: str, plan: Callable[..., list[SubmissionWithTargets]]
 ) -> None:
     names = [None, "null", "", '"null"', "None", "ü", "Ü", " "]
-    scopes = [Scope(account, dataset, name) for dataset in ("shop", "Shop") for name in names]
-    for number, scope in enumerate(scopes):
-        plan([f"https://a.example/{number}"], within=scope)
-    for number, scope in enumerate(scopes):
-        [submission] = ledger.submissions(scope, 1)
-        assert submission.scope == scope
+    refs = [PartitionRef(account, dataset, name) for dataset in ("shop", "Shop") for name in names]
+    for number, ref in enumerate(refs):
+        plan([f"https://a.example/{number}"], within=ref)
+    for number, ref in enumerate(refs):
+        [submission] = ledger.submissions_with_targets(ref, 1)
+        assert submission.ref == ref
         assert submission.targets == (f"https://a.example/{number}",)
 
 
 def test_scope_reads_well_in_messages() -> None:
-    assert str(Scope("a", "shop", None)) == "shop"
-    assert str(Scope("a", "shop", "null")) == "shop, partition 'null'"
+    assert str(PartitionRef("a", "shop", None)) == "shop"
+    assert str(PartitionRef("a", "shop", "null")) == "shop, partition 'null'"
 
 
-def test_times_are_aware_and_utc(ledger: Ledger, in_state: Callable[[State], Submission]) -> None:
+def test_times_are_aware_and_utc(ledger: Ledger, in_state: Callable[[State], SubmissionWithTargets]) -> None:
     before = datetime.now(timezone.utc) - timedelta(seconds=1)
     submission = ledger.get(in_state(State.COLLECTED).id)
     times = [submission.planned_at, submission.claimed_at, submission.submitted_at, submission.finished_at]
@@ -283,7 +287,9 @@ def test_times_are_aware_and_utc(ledger: Ledger, in_state: Callable[[State], Sub
     assert before < times[0] < before + timedelta(minutes=1)
 
 
-def test_a_time_of_another_zone_is_the_same_moment(ledger: Ledger, in_state: Callable[[State], Submission]) -> None:
+def test_a_time_of_another_zone_is_the_same_moment(
+    ledger: Ledger, in_state: Callable[[State], SubmissionWithTargets]
+) -> None:
     submission = in_state(State.SUBMITTING)
     moment = datetime(2026, 1, 1, 2, 30, tzinfo=timezone(timedelta(hours=5, minutes=30)))
     with ledger.engine.begin() as connection:
@@ -294,13 +300,13 @@ def test_a_time_of_another_zone_is_the_same_moment(ledger: Ledger, in_state: Cal
     assert read.tzinfo == timezone.utc
 
 
-def test_entries_come_back_as_they_were(ledger: Ledger, scope: Scope) -> None:
-    entries = entries_of(
+def test_entries_come_back_as_they_were(ledger: Ledger, ref: PartitionRef) -> None:
+    entries = validated_entries(
         ["https://a.example/?q=ü%20", Target("https://b.example/", key="sku"), "nonsense", "https://a.example/?q=ü%20"],
         "skip",
     )
-    assert ledger.plan(scope, 1, [entries], fingerprint="f", run_id=None)
-    [submission] = ledger.submissions(scope, 1)
+    assert ledger.plan(ref, 1, [entries], fingerprint="f", run_id=None)
+    [submission] = ledger.submissions_with_targets(ref, 1)
     assert submission.entries == entries
     assert all(type(entry) is Entry for entry in submission.entries)
     assert submission.targets == ("https://a.example/?q=ü%20", "https://b.example/")
@@ -308,23 +314,25 @@ def test_entries_come_back_as_they_were(ledger: Ledger, scope: Scope) -> None:
 
 
 def test_failed_targets_are_planned_in_the_moment_the_others_are_collected(
-    ledger: Ledger, scope: Scope, in_state: Callable[[State], Submission]
+    ledger: Ledger, ref: PartitionRef, in_state: Callable[[State], SubmissionWithTargets]
 ) -> None:
     finished = in_state(State.FINISHED)
-    collected = ledger.collected(finished, credits_used=5, succeeded=1, again=finished.entries)
-    first, again = ledger.submissions(scope, 1)
+    collected = ledger.mark_collected(finished, credits_used=5, succeeded=1, again=finished.entries)
+    first, again = ledger.submissions_with_targets(ref, 1)
     assert first == collected
     assert (first.credits, first.succeeded, first.is_open) == (5, 1, False)
     assert (again.state, again.batch, again.attempt, again.entries) == (State.PLANNED, 1, 1, finished.entries)
     # Another worker that has collected the same must not plan them once more.
     with pytest.raises(LostClaimError):
-        ledger.collected(finished, credits_used=5, succeeded=1, again=finished.entries)
-    assert len(ledger.submissions(scope, 1)) == 2
+        ledger.mark_collected(finished, credits_used=5, succeeded=1, again=finished.entries)
+    assert len(ledger.submissions_with_targets(ref, 1)) == 2
 
 
-def test_find_gives_the_oldest_first(ledger: Ledger, account: str, plan: Callable[..., list[Submission]]) -> None:
-    wednesday = plan(["https://a.example/"], ["https://b.example/"], within=Scope(account, "shop", "wed"))
-    monday = plan(["https://a.example/"], within=Scope(account, "shop", "mon"))
+def test_find_gives_the_oldest_first(
+    ledger: Ledger, account: str, plan: Callable[..., list[SubmissionWithTargets]]
+) -> None:
+    wednesday = plan(["https://a.example/"], ["https://b.example/"], within=PartitionRef(account, "shop", "wed"))
+    monday = plan(["https://a.example/"], within=PartitionRef(account, "shop", "mon"))
     assert ledger.find(states=[State.PLANNED]) == [*wednesday, *monday]
     assert ledger.find(states=[]) == []
     assert ledger.find(account="nobody") == []
@@ -336,13 +344,13 @@ def test_a_submission_that_is_not_there_is_named(ledger: Ledger) -> None:
 
 
 def test_the_token_is_not_stored(
-    ledger: Ledger, token: str, in_state: Callable[[State], Submission], tmp_path: Path
+    ledger: Ledger, token: str, in_state: Callable[[State], SubmissionWithTargets], tmp_path: Path
 ) -> None:
     submission = in_state(State.COLLECTED)
-    assert submission.scope.account == account_of(token)
+    assert submission.ref.account == account_fingerprint(token)
     ledger.close()
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert [path for path in files if submission.scope.account.encode() in path.read_bytes()]
+    assert [path for path in files if submission.ref.account.encode() in path.read_bytes()]
     assert not [path for path in files if token.encode() in path.read_bytes()]
 
 
@@ -356,14 +364,16 @@ def test_nothing_is_touched_before_the_first_use(tmp_path: Path) -> None:
     assert not (tmp_path / "a").exists()
 
 
-def test_it_can_be_used_again_after_it_was_closed(ledger: Ledger, plan: Callable[..., list[Submission]]) -> None:
+def test_it_can_be_used_again_after_it_was_closed(
+    ledger: Ledger, plan: Callable[..., list[SubmissionWithTargets]]
+) -> None:
     planned = plan(["https://a.example/"])
     ledger.close()
     assert ledger.find() == planned
 
 
 def test_a_claim_is_on_disk_before_anything_is_sent(
-    ledger: Ledger, ledger_url: str, plan: Callable[..., list[Submission]]
+    ledger: Ledger, ledger_url: str, plan: Callable[..., list[SubmissionWithTargets]]
 ) -> None:
     [submission] = plan(["https://a.example/"])
     ledger.claim(submission, run_id=None, fingerprint="f")
@@ -377,12 +387,14 @@ def test_a_claim_is_on_disk_before_anything_is_sent(
 def test_threads_that_share_it_lose_nothing(ledger: Ledger, account: str) -> None:
     def work(number: int) -> None:
         for step in range(5):
-            scope = Scope(account, f"dataset {number}", str(step))
-            assert ledger.plan(scope, 1, [entries_of(["https://a.example/"], "raise")], fingerprint="f", run_id=None)
-            [submission] = ledger.submissions(scope, 1)
+            ref = PartitionRef(account, f"dataset {number}", str(step))
+            assert ledger.plan(
+                ref, 1, [validated_entries(["https://a.example/"], "raise")], fingerprint="f", run_id=None
+            )
+            [submission] = ledger.submissions_with_targets(ref, 1)
             claimed = ledger.claim(submission, run_id=None, fingerprint="f")
             assert claimed
-            ledger.submitted(claimed, f"job {number} {step}", [])
+            ledger.mark_submitted(claimed, f"job {number} {step}", [])
 
     together(6, work)
     assert len(ledger.known_jobs(account)) == 30
@@ -391,16 +403,16 @@ def test_threads_that_share_it_lose_nothing(ledger: Ledger, account: str) -> Non
 CLAIMER = """
 import sys
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.ledger.records import PartitionRef
+from scrapedo_dagster.engine.targets.target import validated_entries
 
 ledger = Ledger(sys.argv[1])
-scope = Scope("account", "shop", None)
+ref = PartitionRef("account", "shop", None)
 print("ready", flush=True)
 sys.stdin.readline()
-batches = [entries_of([f"https://a.example/{n}"], "raise") for n in range(20)]
-ledger.plan(scope, 1, batches, fingerprint="f", run_id=None)
-unclaimed = [each for each in ledger.submissions(scope, 1) if each.state.value == "planned"]
+batches = [validated_entries([f"https://a.example/{n}"], "raise") for n in range(20)]
+ledger.plan(ref, 1, batches, fingerprint="f", run_id=None)
+unclaimed = [each for each in ledger.submissions_with_targets(ref, 1) if each.state.value == "planned"]
 won = [each.batch for each in unclaimed if ledger.claim(each, run_id=None, fingerprint="f")]
 print(*won)
 """
@@ -425,7 +437,7 @@ def test_processes_that_create_and_use_it_at_the_same_time_win_each_claim_once(l
     assert sorted(int(batch) for each in won for batch in each.split()) == list(range(20))
 
 
-def test_a_submission_is_what_was_seen_and_does_not_change(plan: Callable[..., list[Submission]]) -> None:
+def test_a_submission_is_what_was_seen_and_does_not_change(plan: Callable[..., list[SubmissionWithTargets]]) -> None:
     [submission] = plan(["https://a.example/"])
     assert replace(submission) == submission
     with pytest.raises(AttributeError):

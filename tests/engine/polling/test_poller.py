@@ -13,26 +13,28 @@ from scrapedo_dagster.api.errors import AuthenticationError, ScrapeDoError
 from scrapedo_dagster.api.requests import JobRequest
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.polling.poller import refresh
+from scrapedo_dagster.engine.polling.poller import poll_jobs
 
 Urls = Callable[..., list[str]]
-Submit = Callable[..., list[Submission]]
+Submit = Callable[..., list[SubmissionWithTargets]]
 LINGER = {"kind": "linger", "status": "pending", "match": "*/products/2*"}
 
 
 @pytest.fixture
-def submitted(ledger: Ledger, client: ScrapeDoAsyncAPIClient, plan: Callable[..., list[Submission]]) -> Submit:
+def submitted(
+    ledger: Ledger, client: ScrapeDoAsyncAPIClient, plan: Callable[..., list[SubmissionWithTargets]]
+) -> Submit:
     """Batches that are jobs, as a worker sees them."""
 
-    def submitted(*batches: list[str]) -> list[Submission]:
+    def submitted(*batches: list[str]) -> list[SubmissionWithTargets]:
         found = []
         for planned in plan(*batches):
             claimed = ledger.claim(planned, run_id="run", fingerprint="f")
             assert claimed
             job = client.create_job(JobRequest(targets=list(planned.targets)))
-            found.append(ledger.submitted(claimed, job.job_id, job.task_ids))
+            found.append(ledger.mark_submitted(claimed, job.job_id, job.task_ids))
         return found
 
     return submitted
@@ -57,7 +59,7 @@ def test_jobs_that_have_ended_are_finished_and_the_others_are_not(
     emulator.set_faults({"targets": [LINGER]})
     submissions = submitted(urls(1), urls(2), urls(3, 2), *([url] for url in urls(*range(30, 30 + others))))
     ended(1 + others)
-    changed = refresh(ledger, client, submissions)
+    changed = poll_jobs(ledger, client, submissions)
     assert [each.id for each in changed] == [each.id for each in (submissions[0], *submissions[3:])]
     assert {ledger.get(each.id).state for each in changed} == {State.FINISHED}
     assert [ledger.get(each.id).state for each in submissions[1:3]] == [State.SUBMITTED] * 2
@@ -66,7 +68,7 @@ def test_jobs_that_have_ended_are_finished_and_the_others_are_not(
 def test_few_jobs_are_asked_for_one_by_one(
     submitted: Submit, ledger: Ledger, client: ScrapeDoAsyncAPIClient, emulator: Emulator, urls: Urls
 ) -> None:
-    refresh(ledger, client, submitted(*([url] for url in urls(*range(1, 9)))))
+    poll_jobs(ledger, client, submitted(*([url] for url in urls(*range(1, 9)))))
     assert emulator.requests()["get_job"] == 8
     assert emulator.requests().get("list_jobs", 0) == 0
 
@@ -83,7 +85,7 @@ def test_many_jobs_cost_a_request_a_hundred(
     submissions = submitted(*([url] for url in urls(*range(1, 116))))
     ended(115)
     changes.clear()
-    assert len(refresh(ledger, client, submissions)) == 115
+    assert len(poll_jobs(ledger, client, submissions)) == 115
     assert len(changes) == 1
     assert emulator.requests()["list_jobs"] == 2
     assert emulator.requests().get("get_job", 0) == 0
@@ -95,7 +97,7 @@ def test_jobs_that_the_listing_by_time_leaves_out_are_asked_for(
     """A service that hides when running jobs began lists none of them by time."""
     emulator.set_faults({"wire": {"times_before_end": "hidden"}, "targets": [{"kind": "linger", "status": "pending"}]})
     submissions = submitted(*([url] for url in urls(*range(1, 12))))
-    assert refresh(ledger, client, submissions) == []
+    assert poll_jobs(ledger, client, submissions) == []
     assert emulator.requests()["get_job"] == 11
     assert {each.state for each in ledger.find()} == {State.SUBMITTED}
 
@@ -115,7 +117,7 @@ def test_an_unknown_status_has_not_ended(
     emulator.set_faults({"jobs": [{"end_status": status}]})
     submissions = submitted(*([url] for url in urls(*range(1, 1 + amount))))
     eventually(lambda: all(job.status == status for job in emulator.jobs()))
-    assert refresh(ledger, client, submissions) == []
+    assert poll_jobs(ledger, client, submissions) == []
     assert {each.state for each in ledger.find()} == {State.SUBMITTED}
 
 
@@ -132,7 +134,7 @@ def test_each_end_is_an_end(
     emulator.set_faults({"jobs": [{"end_status": status}]})
     submissions = submitted(urls(1))
     eventually(lambda: emulator.jobs()[0].status == status)
-    [changed] = refresh(ledger, client, submissions)
+    [changed] = poll_jobs(ledger, client, submissions)
     assert changed.state == State.FINISHED
 
 
@@ -148,7 +150,7 @@ def test_jobs_that_the_service_no_longer_has_are_expired_and_say_why(
     submissions = submitted(*([url] for url in urls(*range(1, 1 + amount))))
     emulator.advance(timedelta(days=3, seconds=1))
     ledger.ahead = timedelta(days=3, seconds=1)
-    changed = refresh(ledger, client, submissions)
+    changed = poll_jobs(ledger, client, submissions)
     assert {each.state for each in changed} == {State.EXPIRED}
     assert len(changed) == amount
     assert all("404" in (each.reason or "") and (each.job_id or "") in (each.reason or "") for each in changed)
@@ -160,9 +162,9 @@ def test_a_new_job_that_cannot_be_found_yet_is_not_taken_for_expired(
     """What was just written can be read a moment later; to conclude that it has expired would lose it."""
     submissions = submitted(urls(1))
     emulator.set_faults({"calls": [{"endpoint": "get_job", "kind": "status", "status": 404}]})
-    assert refresh(ledger, client, submissions) == []
+    assert poll_jobs(ledger, client, submissions) == []
     ledger.ahead = timedelta(minutes=1)
-    [changed] = refresh(ledger, client, submissions)
+    [changed] = poll_jobs(ledger, client, submissions)
     assert changed.state == State.EXPIRED
 
 
@@ -184,7 +186,7 @@ def test_passing_faults_are_passed_over(
         {"kind": "truncate"},
     ]
     emulator.set_faults({"calls": [{"endpoint": "*", "times": 1, **kind} for kind in kinds]})
-    assert len(refresh(ledger, client, submissions)) == amount
+    assert len(poll_jobs(ledger, client, submissions)) == amount
 
 
 @pytest.mark.parametrize(
@@ -205,7 +207,7 @@ def test_faults_that_stay_conclude_nothing(
     ended(amount)
     emulator.set_faults({"calls": [{"endpoint": "*", **fault}]})
     with pytest.raises(ScrapeDoError):
-        refresh(ledger, client, submissions)
+        poll_jobs(ledger, client, submissions)
     assert {each.state for each in ledger.find()} == {State.SUBMITTED}
 
 
@@ -221,7 +223,7 @@ def test_what_was_learned_before_and_after_a_fault_is_recorded(
     ended(3)
     emulator.set_faults({"calls": [{"endpoint": "get_job", "kind": "drop", "match": "*/products/2"}]})
     with pytest.raises(ScrapeDoError):
-        refresh(ledger, client, submissions)
+        poll_jobs(ledger, client, submissions)
     assert [ledger.get(each.id).state for each in submissions] == [State.FINISHED, State.SUBMITTED, State.FINISHED]
 
 
@@ -238,7 +240,7 @@ def test_what_was_learned_before_the_service_refuses_is_recorded(
     refusal = {"endpoint": "get_job", "kind": "status", "status": 401, "match": "*/products/2"}
     emulator.set_faults({"calls": [refusal]})
     with pytest.raises(AuthenticationError):
-        refresh(ledger, client, submissions)
+        poll_jobs(ledger, client, submissions)
     assert [ledger.get(each.id).state for each in submissions] == [State.FINISHED, State.SUBMITTED, State.SUBMITTED]
 
 
@@ -251,8 +253,8 @@ def test_what_another_worker_has_recorded_is_no_error(
 ) -> None:
     submissions = submitted(urls(1), urls(2))
     ended(2)
-    ledger.finished(submissions[0])
-    assert [each.id for each in refresh(ledger, client, submissions)] == [submissions[1].id]
+    ledger.mark_finished(submissions[0])
+    assert [each.id for each in poll_jobs(ledger, client, submissions)] == [submissions[1].id]
 
 
 def test_progress_is_told_of_each_job_that_was_asked_for(
@@ -265,10 +267,10 @@ def test_progress_is_told_of_each_job_that_was_asked_for(
     submissions = submitted(urls(1, 2), urls(3))
     ended(2)
     told: list[tuple[int, int]] = []
-    refresh(ledger, client, submissions, on_ended=lambda each, amount: told.append((each.id, amount)))
+    poll_jobs(ledger, client, submissions, on_ended=lambda each, amount: told.append((each.id, amount)))
     assert told == [(submissions[0].id, 2), (submissions[1].id, 1)]
 
 
 def test_without_jobs_nobody_is_asked(ledger: Ledger, client: ScrapeDoAsyncAPIClient, emulator: Emulator) -> None:
-    assert refresh(ledger, client, []) == []
+    assert poll_jobs(ledger, client, []) == []
     assert emulator.requests() == {}

@@ -10,10 +10,10 @@ from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.errors import GenerationConflictError
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope
+from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 
 Urls = Callable[..., list[str]]
 MakeSubmitter = Callable[..., Submitter]
@@ -22,7 +22,7 @@ MINE = ScrapeOptions(headers={"Authorization": "mine"})
 
 
 def submit(worker: Submitter, urls: list[str], *, reuse_open_jobs: bool = True) -> int:
-    generation = worker.begin(entries_of(urls, "raise"), reuse_open_jobs=reuse_open_jobs).number
+    generation = worker.begin(validated_entries(urls, "raise"), reuse_open_jobs=reuse_open_jobs).number
     worker.submit(generation)
     return generation
 
@@ -31,7 +31,7 @@ def test_options_for_other_targets_do_not_reach_those_that_are_left(
     submitter: MakeSubmitter, emulator: Emulator, urls: Urls, ledger: Ledger
 ) -> None:
     died = submitter(batch_size=1)
-    died.begin(entries_of(urls(1, 2), "raise"))
+    died.begin(validated_entries(urls(1, 2), "raise"))
     died.advance(ledger.find()[:1])
     before = ledger.find()
     with pytest.raises(GenerationConflictError, match=r"1 of 2 batches of generation 1 were not sent yet.*jobs cancel"):
@@ -44,12 +44,12 @@ def test_options_for_other_targets_do_not_reach_those_that_are_left(
 
 
 def test_where_nothing_was_sent_the_new_list_takes_its_place(
-    submitter: MakeSubmitter, emulator: Emulator, urls: Urls, ledger: Ledger, scope: Scope
+    submitter: MakeSubmitter, emulator: Emulator, urls: Urls, ledger: Ledger, ref: PartitionRef
 ) -> None:
-    submitter().begin(entries_of(urls(1, 2), "raise"))
+    submitter().begin(validated_entries(urls(1, 2), "raise"))
     assert submit(submitter(options=MINE), urls(3)) == 2
     assert [job.targets for job in emulator.jobs()] == [tuple(urls(3))]
-    [given_up] = ledger.submissions(scope, 1)
+    [given_up] = ledger.submissions_with_targets(ref, 1)
     assert (given_up.state, given_up.reason) == (State.CANCELED, "generation 2 was begun in its place")
 
 
@@ -62,13 +62,13 @@ def test_a_run_goes_on_with_its_own_also_where_open_jobs_are_not_to_be_reused(
 
 
 def test_open_jobs_that_are_not_to_be_reused_are_canceled(
-    submitter: MakeSubmitter, emulator: Emulator, urls: Urls, ledger: Ledger, scope: Scope
+    submitter: MakeSubmitter, emulator: Emulator, urls: Urls, ledger: Ledger, ref: PartitionRef
 ) -> None:
     emulator.set_faults({"targets": [{"kind": "linger"}]})
     submit(submitter(), urls(1, 2))
     assert submit(submitter(), urls(1, 2), reuse_open_jobs=False) == 2
     assert [job.canceled for job in emulator.jobs()] == [True, False]
-    assert [each.state for each in ledger.submissions(scope, 1)] == [State.CANCELED]
+    assert [each.state for each in ledger.submissions_with_targets(ref, 1)] == [State.CANCELED]
     said = submitter.said[-1]  # type: ignore[attr-defined]
     assert "1 batches of generation 1 were given up." in said
 

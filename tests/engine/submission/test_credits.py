@@ -12,12 +12,12 @@ import pytest
 from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.errors import NotEnoughCreditsError
-from scrapedo_dagster.engine.ledger.records import Scope
-from scrapedo_dagster.engine.submission import credits as purse_module
-from scrapedo_dagster.engine.submission.credits import Purse
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.ledger.records import PartitionRef
+from scrapedo_dagster.engine.submission import credits as credits_module
+from scrapedo_dagster.engine.submission.credits import CreditBalance
+from scrapedo_dagster.engine.targets.target import validated_entries
 
-TARGETS = entries_of(["https://a.example/", "https://b.example/"], "raise")
+TARGETS = validated_entries(["https://a.example/", "https://b.example/"], "raise")
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ def emulator(token: str) -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def begin(submitter: Callable[..., Any], scope: Scope) -> Callable[[str], int]:
-    """Plan a partition of two targets, as all partitions of a step: with one purse."""
-    purse = Purse()
-    return lambda key: submitter(scope=replace(scope, partition=key), purse=purse).begin(TARGETS).number
+def begin(submitter: Callable[..., Any], ref: PartitionRef) -> Callable[[str], int]:
+    """Plan a partition of two targets, as all partitions of a step: with one balance."""
+    balance = CreditBalance()
+    return lambda key: submitter(ref=replace(ref, partition=key), balance=balance).begin(TARGETS).number
 
 
 def asked(emulator: Emulator) -> int:
@@ -49,11 +49,13 @@ def test_partitions_are_planned_by_one_answer_until_it_is_used_up(
 def test_what_is_lacking_is_asked_for_again_before_it_is_refused(
     emulator: Emulator, client: ScrapeDoAsyncAPIClient, submitter: Callable[..., Any]
 ) -> None:
-    purse = Purse(left=1, asked_at=time.monotonic())
-    assert purse.set_aside(2, client) == 5
-    assert (asked(emulator), purse.left) == (1, 3)
+    balance = CreditBalance(left=1, asked_at=time.monotonic())
+    assert balance.reserve(2, client) == 5
+    assert (asked(emulator), balance.left) == (1, 3)
     with pytest.raises(NotEnoughCreditsError, match="the account has 5"):
-        submitter(purse=purse).begin(entries_of([f"https://a.example/{number}" for number in range(6)], "raise"))
+        submitter(balance=balance).begin(
+            validated_entries([f"https://a.example/{number}" for number in range(6)], "raise")
+        )
     assert asked(emulator) == 2
 
 
@@ -61,11 +63,11 @@ def test_an_answer_is_trusted_for_a_short_time(
     begin: Callable[[str], int], emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begin("a")
-    monkeypatch.setattr(purse_module, "_TRUSTED_FOR", -1.0)
+    monkeypatch.setattr(credits_module, "_TRUSTED_FOR", -1.0)
     begin("b")
     assert asked(emulator) == 2
 
 
 def test_without_targets_nobody_is_asked(client: ScrapeDoAsyncAPIClient, emulator: Emulator) -> None:
-    assert Purse().set_aside(0, client) is None
+    assert CreditBalance().reserve(0, client) is None
     assert asked(emulator) == 0

@@ -23,22 +23,22 @@ from scrapedo_dagster.api.retry import RetryPolicy
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.errors import LostClaimError
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope, Submission
+from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.submission.reconcile import Patience, settle
+from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy, reconcile
 
 Urls = Callable[..., list[str]]
-Plan = Callable[..., list[Submission]]
-Settle = Callable[..., "Submission | None"]
+Plan = Callable[..., list[SubmissionWithTargets]]
+Settle = Callable[..., SubmissionWithTargets | None]
 
-NOW = Patience(settle_after=timedelta(0))
+NOW = ClaimPolicy(absent_after=timedelta(0))
 
 
 @pytest.fixture
-def lose(ledger: Ledger, client: ScrapeDoAsyncAPIClient, emulator: Emulator) -> Callable[..., Submission]:
+def lose(ledger: Ledger, client: ScrapeDoAsyncAPIClient, emulator: Emulator) -> Callable[..., SubmissionWithTargets]:
     """Submit a planned submission so that its answer is lost; by default the job is there."""
 
-    def lose(submission: Submission, *, arrives: bool = True) -> Submission:
+    def lose(submission: SubmissionWithTargets, *, arrives: bool = True) -> SubmissionWithTargets:
         wire = emulator.faults.wire
         drop = {"endpoint": "create_job", "kind": "drop", "when": "after" if arrives else "before", "times": 1}
         claimed = ledger.claim(submission, run_id="run", fingerprint="f")
@@ -47,14 +47,14 @@ def lose(ledger: Ledger, client: ScrapeDoAsyncAPIClient, emulator: Emulator) -> 
         with pytest.raises(SubmissionUncertainError):
             client.create_job(JobRequest(targets=list(submission.targets)), retry=RetryPolicy(attempts=1))
         emulator.set_faults({"wire": wire.model_dump()})
-        return ledger.uncertain(claimed, "lost")
+        return ledger.mark_uncertain(claimed, "lost")
 
     return lose
 
 
 @pytest.fixture
-def settled(ledger: Ledger, client: ScrapeDoAsyncAPIClient) -> Settle:
-    return lambda submission, patience=NOW: settle(ledger, client, submission, patience)
+def reconciled(ledger: Ledger, client: ScrapeDoAsyncAPIClient) -> Settle:
+    return lambda submission, claim_policy=NOW: reconcile(ledger, client, submission, claim_policy)
 
 
 def foreign(client: ScrapeDoAsyncAPIClient, *urls: str) -> str:
@@ -63,10 +63,10 @@ def foreign(client: ScrapeDoAsyncAPIClient, *urls: str) -> str:
 
 
 def test_the_lost_job_is_adopted(
-    plan: Plan, lose: Callable[..., Submission], settled: Settle, urls: Urls, emulator: Emulator
+    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Settle, urls: Urls, emulator: Emulator
 ) -> None:
     [planned] = plan(urls(1, 2, 3))
-    adopted = settled(lose(planned))
+    adopted = reconciled(lose(planned))
     [job] = emulator.jobs()
     assert adopted is not None
     assert (adopted.state, adopted.job_id, set(adopted.task_ids)) == (State.SUBMITTED, job.job_id, set(job.task_ids))
@@ -74,21 +74,21 @@ def test_the_lost_job_is_adopted(
 
 
 def test_a_list_that_is_too_long_for_the_time_says_nothing(
-    plan: Plan, lose: Callable[..., Submission], ledger: Ledger, client: ScrapeDoAsyncAPIClient, urls: Urls
+    plan: Plan, lose: Callable[..., SubmissionWithTargets], ledger: Ledger, client: ScrapeDoAsyncAPIClient, urls: Urls
 ) -> None:
     lost = lose(plan(urls(1, 2, 3))[0], arrives=False)
     foreign(client, *urls(4))
-    assert settle(ledger, client, lost, NOW, deadline=time.monotonic()) is None
+    assert reconcile(ledger, client, lost, NOW, deadline=time.monotonic()) is None
     assert ledger.get(lost.id).state == State.UNCERTAIN
-    settled = settle(ledger, client, lost, NOW, deadline=time.monotonic() + 60)
-    assert settled is not None
-    assert settled.state == State.PLANNED
+    reconciled = reconcile(ledger, client, lost, NOW, deadline=time.monotonic() + 60)
+    assert reconciled is not None
+    assert reconciled.state == State.PLANNED
 
 
 def test_the_lost_job_is_found_among_others_of_the_account(
     plan: Plan,
-    lose: Callable[..., Submission],
-    settled: Settle,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Settle,
     urls: Urls,
     emulator: Emulator,
     client: ScrapeDoAsyncAPIClient,
@@ -100,64 +100,73 @@ def test_the_lost_job_is_found_among_others_of_the_account(
     lost = lose(planned)
     for other in others[3:]:
         foreign(client, *other)
-    adopted = settled(lost)
+    adopted = reconciled(lost)
     assert adopted is not None
     assert adopted.job_id == emulator.jobs()[3].job_id
 
 
 def test_what_never_arrived_is_planned_again(
-    plan: Plan, lose: Callable[..., Submission], settled: Settle, urls: Urls, client: ScrapeDoAsyncAPIClient
+    plan: Plan,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Settle,
+    urls: Urls,
+    client: ScrapeDoAsyncAPIClient,
 ) -> None:
     [planned] = plan(urls(1, 2))
     foreign(client, *urls(1, 3))
-    again = settled(lose(planned, arrives=False))
+    again = reconciled(lose(planned, arrives=False))
     assert again is not None
     assert (again.state, again.claim, again.job_id) == (State.PLANNED, None, None)
     assert "did not arrive" in (again.reason or "")
 
 
 def test_two_batches_with_the_same_targets_settle_to_two_jobs(
-    plan: Plan, lose: Callable[..., Submission], settled: Settle, urls: Urls, emulator: Emulator, account: str
+    plan: Plan,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Settle,
+    urls: Urls,
+    emulator: Emulator,
+    account: str,
 ) -> None:
-    [one] = plan(urls(1, 2), within=Scope(account, "one", None))
-    [two] = plan(urls(2, 1), within=Scope(account, "two", None))
+    [one] = plan(urls(1, 2), within=PartitionRef(account, "one", None))
+    [two] = plan(urls(2, 1), within=PartitionRef(account, "two", None))
     lost = [lose(one), lose(two)]
-    adopted = [settled(each) for each in lost]
+    adopted = [reconciled(each) for each in lost]
     assert {each.job_id for each in adopted if each} == {job.job_id for job in emulator.jobs()}
     assert len(emulator.jobs()) == 2
 
 
 def test_of_two_batches_with_the_same_targets_and_one_job_one_is_planned_again(
-    plan: Plan, lose: Callable[..., Submission], settled: Settle, urls: Urls, account: str
+    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Settle, urls: Urls, account: str
 ) -> None:
-    [one] = plan(urls(1, 2), within=Scope(account, "one", None))
-    [two] = plan(urls(1, 2), within=Scope(account, "two", None))
+    [one] = plan(urls(1, 2), within=PartitionRef(account, "one", None))
+    [two] = plan(urls(1, 2), within=PartitionRef(account, "two", None))
     lost = [lose(one, arrives=False), lose(two)]
-    assert sorted(each.state.value for each in map(settled, lost) if each) == ["planned", "submitted"]
+    assert sorted(each.state.value for each in map(reconciled, lost) if each) == ["planned", "submitted"]
 
 
 @pytest.mark.parametrize("state", ["submitted", "finished", "collected", "canceled", "expired"])
 def test_a_job_of_the_ledger_is_never_adopted_again(
     plan: Plan,
-    lose: Callable[..., Submission],
-    settled: Settle,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Settle,
     urls: Urls,
     ledger: Ledger,
     emulator: Emulator,
     state: str,
 ) -> None:
     [first] = plan(urls(1))
-    known = settled(lose(first))
+    known = reconciled(lose(first))
     assert known is not None
     if state in {"finished", "collected"}:
-        known = ledger.finished(known)
+        known = ledger.mark_finished(known)
     if state == "collected":
-        ledger.collected(known, credits_used=1, succeeded=1)
+        ledger.mark_collected(known, credits_used=1, succeeded=1)
     if state in {"canceled", "expired"}:
-        getattr(ledger, state)(known, "why")
+        getattr(ledger, f"mark_{state}")(known, "why")
     [second] = plan(urls(1), generation=2)
     asked = emulator.requests()["get_job"]
-    again = settled(lose(second, arrives=False))
+    again = reconciled(lose(second, arrives=False))
     assert again is not None
     assert again.state == State.PLANNED
     assert emulator.requests()["get_job"] == asked, "what the ledger knows need not be asked for"
@@ -165,7 +174,7 @@ def test_a_job_of_the_ledger_is_never_adopted_again(
 
 def test_a_job_that_is_recorded_while_we_look_is_not_adopted(
     plan: Plan,
-    lose: Callable[..., Submission],
+    lose: Callable[..., SubmissionWithTargets],
     urls: Urls,
     ledger: Ledger,
     account: str,
@@ -173,22 +182,22 @@ def test_a_job_that_is_recorded_while_we_look_is_not_adopted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Its answer came late: the other submission with these targets gets it between our listing and our adoption."""
-    mine, theirs = (plan(urls(1), within=Scope(account, name, None))[0] for name in ("mine", "theirs"))
+    mine, theirs = (plan(urls(1), within=PartitionRef(account, name, None))[0] for name in ("mine", "theirs"))
     lost = lose(mine, arrives=False)
     claimed = ledger.claim(theirs, run_id="other", fingerprint="f")
     assert claimed
-    other = ledger.uncertain(claimed, "lost")
+    other = ledger.mark_uncertain(claimed, "lost")
     job_id = foreign(client, *urls(1))
     get_job = client.get_job
 
     def answer_comes_meanwhile(wanted: str) -> Any:
         job = get_job(wanted)
         if ledger.get(other.id).state == State.UNCERTAIN:
-            ledger.submitted(other, job_id, [])
+            ledger.mark_submitted(other, job_id, [])
         return job
 
     monkeypatch.setattr(client, "get_job", answer_comes_meanwhile)
-    again = settle(ledger, client, lost, NOW)
+    again = reconcile(ledger, client, lost, NOW)
     assert again is not None
     assert again.state == State.PLANNED
     assert ledger.get(other.id).job_id == job_id
@@ -196,41 +205,41 @@ def test_a_job_that_is_recorded_while_we_look_is_not_adopted(
 
 def test_a_job_of_a_batch_that_is_just_being_sent_is_left_to_it(
     plan: Plan,
-    lose: Callable[..., Submission],
-    settled: Settle,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Settle,
     urls: Urls,
     ledger: Any,
     account: str,
     client: ScrapeDoAsyncAPIClient,
 ) -> None:
     """The answer is on its way to a living worker; its batch may have other options than ours."""
-    mine, theirs = (plan(urls(1), within=Scope(account, name, None))[0] for name in ("mine", "theirs"))
+    mine, theirs = (plan(urls(1), within=PartitionRef(account, name, None))[0] for name in ("mine", "theirs"))
     lost = lose(mine, arrives=False)
     sending = ledger.claim(theirs, run_id="other", fingerprint="f")
     job_id = foreign(client, *urls(1))
-    assert settled(lost) is None
-    assert ledger.submitted(sending, job_id, []).job_id == job_id
-    again = settled(lost)
+    assert reconciled(lost) is None
+    assert ledger.mark_submitted(sending, job_id, []).job_id == job_id
+    again = reconciled(lost)
     assert again is not None
     assert again.state == State.PLANNED
 
 
 def test_a_batch_whose_worker_died_while_it_was_sent_blocks_nobody(
-    plan: Plan, lose: Callable[..., Submission], settled: Settle, urls: Urls, ledger: Any, account: str
+    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Settle, urls: Urls, ledger: Any, account: str
 ) -> None:
-    mine, theirs = (plan(urls(1), within=Scope(account, name, None))[0] for name in ("mine", "theirs"))
+    mine, theirs = (plan(urls(1), within=PartitionRef(account, name, None))[0] for name in ("mine", "theirs"))
     lost = lose(mine)
     ledger.claim(theirs, run_id="dead", fingerprint="f")
     ledger.ahead = NOW.lease + timedelta(seconds=1)
-    adopted = settled(lost)
+    adopted = reconciled(lost)
     assert adopted is not None
     assert adopted.state == State.SUBMITTED
 
 
 def test_a_job_from_before_the_claim_is_not_adopted(
     plan: Plan,
-    lose: Callable[..., Submission],
-    settled: Settle,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Settle,
     urls: Urls,
     client: ScrapeDoAsyncAPIClient,
     ledger: Any,
@@ -244,18 +253,18 @@ def test_a_job_from_before_the_claim_is_not_adopted(
     ledger.ahead = later
     monkeypatch.setattr(client, "get_server_time", lambda: (server_time() or datetime.max) + later)
     [planned] = plan(urls(1))
-    again = settled(lose(planned, arrives=False))
+    again = reconciled(lose(planned, arrives=False))
     assert again is not None
     assert again.state == State.PLANNED
 
 
 @pytest.mark.parametrize("skew", [timedelta(hours=-5), timedelta(minutes=-3), timedelta(minutes=3), timedelta(hours=5)])
 def test_the_lost_job_is_found_however_wrong_our_clock_is(
-    plan: Plan, lose: Callable[..., Submission], settled: Settle, urls: Urls, ledger: Any, skew: timedelta
+    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Settle, urls: Urls, ledger: Any, skew: timedelta
 ) -> None:
     ledger.ahead = skew
     [planned] = plan(urls(1, 2))
-    adopted = settled(lose(planned))
+    adopted = reconciled(lose(planned))
     assert adopted is not None
     assert adopted.state == State.SUBMITTED
 
@@ -263,8 +272,8 @@ def test_the_lost_job_is_found_however_wrong_our_clock_is(
 @pytest.mark.parametrize("skew", [timedelta(minutes=-30), timedelta(minutes=30)])
 def test_a_service_that_does_not_tell_its_time_is_given_more_room(
     plan: Plan,
-    lose: Callable[..., Submission],
-    settled: Settle,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Settle,
     urls: Urls,
     client: ScrapeDoAsyncAPIClient,
     ledger: Any,
@@ -274,7 +283,7 @@ def test_a_service_that_does_not_tell_its_time_is_given_more_room(
     monkeypatch.setattr(client, "get_server_time", lambda: None)
     ledger.ahead = skew
     [planned] = plan(urls(1, 2))
-    adopted = settled(lose(planned))
+    adopted = reconciled(lose(planned))
     assert adopted is not None
     assert adopted.state == State.SUBMITTED
 
@@ -291,8 +300,8 @@ WIRES: list[dict[str, Any]] = [
 @pytest.mark.parametrize("wire", WIRES)
 def test_the_lost_job_is_found_however_the_service_writes_its_answers(
     plan: Plan,
-    lose: Callable[..., Submission],
-    settled: Settle,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Settle,
     urls: Urls,
     emulator: Emulator,
     eventually: Callable[..., Any],
@@ -307,15 +316,15 @@ def test_the_lost_job_is_found_however_the_service_writes_its_answers(
     emulator.set_faults({"wire": wire, "targets": linger})
     if ended:
         eventually(lambda: emulator.jobs()[0].status == "success")
-    adopted = settled(lost)
+    adopted = reconciled(lost)
     assert adopted is not None
     assert adopted.job_id == emulator.jobs()[0].job_id
 
 
 def test_a_job_that_does_not_tell_its_tasks_is_asked_for_them(
     plan: Plan,
-    lose: Callable[..., Submission],
-    settled: Settle,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Settle,
     urls: Urls,
     emulator: Emulator,
     client: ScrapeDoAsyncAPIClient,
@@ -326,38 +335,43 @@ def test_a_job_that_does_not_tell_its_tasks_is_asked_for_them(
     monkeypatch.setattr(client, "get_job", lambda job_id: get_job(job_id).model_copy(update={"tasks": ()}))
     [planned] = plan(urls(1, 2))
     foreign(client, *urls(1, 3))
-    adopted = settled(lose(planned))
+    adopted = reconciled(lose(planned))
     assert adopted is not None
     assert adopted.job_id == emulator.jobs()[1].job_id
 
 
 def test_nothing_is_concluded_before_the_request_had_time_to_arrive(
-    plan: Plan, lose: Callable[..., Submission], settled: Settle, urls: Urls, ledger: Any, emulator: Emulator
+    plan: Plan,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Settle,
+    urls: Urls,
+    ledger: Any,
+    emulator: Emulator,
 ) -> None:
-    patience = Patience(settle_after=timedelta(seconds=60))
+    claim_policy = ClaimPolicy(absent_after=timedelta(seconds=60))
     [planned] = plan(urls(1))
     lost = lose(planned, arrives=False)
     ledger.ahead = timedelta(seconds=50)
-    assert settled(lost, patience) is None
+    assert reconciled(lost, claim_policy) is None
     assert ledger.get(lost.id) == lost
     ledger.ahead = timedelta(seconds=61)
-    again = settled(lost, patience)
+    again = reconciled(lost, claim_policy)
     assert again is not None
     assert again.state == State.PLANNED
 
 
 def test_a_job_that_is_there_is_adopted_at_once(
-    plan: Plan, lose: Callable[..., Submission], settled: Settle, urls: Urls
+    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Settle, urls: Urls
 ) -> None:
     [planned] = plan(urls(1))
-    adopted = settled(lose(planned), Patience(settle_after=timedelta(hours=1)))
+    adopted = reconciled(lose(planned), ClaimPolicy(absent_after=timedelta(hours=1)))
     assert adopted is not None
     assert adopted.state == State.SUBMITTED
 
 
 def test_what_arrives_while_we_look_is_not_concluded_away(
     plan: Plan,
-    lose: Callable[..., Submission],
+    lose: Callable[..., SubmissionWithTargets],
     urls: Urls,
     ledger: Any,
     client: ScrapeDoAsyncAPIClient,
@@ -373,13 +387,13 @@ def test_what_arrives_while_we_look_is_not_concluded_away(
         return iter_jobs(query)
 
     monkeypatch.setattr(client, "iter_jobs", slowly)
-    assert settle(ledger, client, lost, Patience(settle_after=timedelta(seconds=60))) is None
+    assert reconcile(ledger, client, lost, ClaimPolicy(absent_after=timedelta(seconds=60))) is None
 
 
 @pytest.mark.parametrize("arrives", [True, False])
 def test_an_incomplete_listing_concludes_nothing(
     plan: Plan,
-    lose: Callable[..., Submission],
+    lose: Callable[..., SubmissionWithTargets],
     urls: Urls,
     ledger: Ledger,
     client: ScrapeDoAsyncAPIClient,
@@ -397,7 +411,7 @@ def test_an_incomplete_listing_concludes_nothing(
 
     monkeypatch.setattr(client, "list_jobs", without_the_newest)
     with pytest.raises(IncompleteListingError):
-        settle(ledger, client, lost, NOW)
+        reconcile(ledger, client, lost, NOW)
     assert ledger.get(lost.id) == lost
 
 
@@ -413,8 +427,8 @@ def test_an_incomplete_listing_concludes_nothing(
 @pytest.mark.parametrize("endpoint", ["list_jobs", "get_job", "me"])
 def test_a_service_that_cannot_be_asked_concludes_nothing(
     plan: Plan,
-    lose: Callable[..., Submission],
-    settled: Settle,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Settle,
     urls: Urls,
     ledger: Ledger,
     emulator: Emulator,
@@ -428,18 +442,18 @@ def test_a_service_that_cannot_be_asked_concludes_nothing(
     if endpoint == "me" and fault.get("status") == 200:
         return  # an answer whose body is not read; its Date header is what is wanted
     with pytest.raises(error):
-        settled(lost)
+        reconciled(lost)
     assert ledger.get(lost.id) == lost
     emulator.set_faults({})
-    adopted = settled(lost)
+    adopted = reconciled(lost)
     assert adopted is not None
     assert adopted.state == State.SUBMITTED
 
 
 def test_a_job_that_expires_while_we_look_is_no_error(
     plan: Plan,
-    lose: Callable[..., Submission],
-    settled: Settle,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Settle,
     urls: Urls,
     emulator: Emulator,
     client: ScrapeDoAsyncAPIClient,
@@ -448,15 +462,15 @@ def test_a_job_that_expires_while_we_look_is_no_error(
     foreign(client, *urls(2))
     lost = lose(planned)
     emulator.set_faults({"calls": [{"endpoint": "get_job", "kind": "status", "status": 404, "times": 1}]})
-    adopted = settled(lost)
+    adopted = reconciled(lost)
     assert adopted is not None
     assert adopted.job_id == emulator.jobs()[1].job_id
 
 
 def test_the_lost_job_is_found_on_later_pages(
     plan: Plan,
-    lose: Callable[..., Submission],
-    settled: Settle,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Settle,
     urls: Urls,
     emulator: Emulator,
     client: ScrapeDoAsyncAPIClient,
@@ -465,27 +479,27 @@ def test_the_lost_job_is_found_on_later_pages(
     lost = lose(planned)
     for _ in range(105):  # newer jobs are listed first, 100 a page
         foreign(client, *urls(3))
-    adopted = settled(lost)
+    adopted = reconciled(lost)
     assert adopted is not None
     assert adopted.job_id == emulator.jobs()[0].job_id
     assert emulator.requests()["get_job"] == 1, "jobs of another size need not be asked for"
 
 
 def test_of_two_workers_that_settle_it_one_does(
-    plan: Plan, lose: Callable[..., Submission], settled: Settle, urls: Urls
+    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Settle, urls: Urls
 ) -> None:
     [planned] = plan(urls(1))
     lost = lose(planned)
-    assert settled(lost) is not None
+    assert reconciled(lost) is not None
     with pytest.raises(LostClaimError):
-        settled(lost)
+        reconciled(lost)
 
 
 @pytest.mark.parametrize(
-    ("request_timeout", "lease", "settle_after"), [(10, 180, 180), (30, 180, 180), (300, 1800, 1800)]
+    ("request_timeout", "lease", "absent_after"), [(10, 180, 180), (30, 180, 180), (300, 1800, 1800)]
 )
 def test_patience_grows_with_the_time_that_a_request_may_take(
-    request_timeout: float, lease: float, settle_after: float
+    request_timeout: float, lease: float, absent_after: float
 ) -> None:
-    patience = Patience.with_requests_of(request_timeout)
-    assert (patience.lease.total_seconds(), patience.settle_after.total_seconds()) == (lease, settle_after)
+    claim_policy = ClaimPolicy.for_request_timeout(request_timeout)
+    assert (claim_policy.lease.total_seconds(), claim_policy.absent_after.total_seconds()) == (lease, absent_after)

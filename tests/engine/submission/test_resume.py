@@ -15,32 +15,33 @@ from scrapedo_dagster.api.errors import ServerError
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.collection.coordinator import Homecoming
+from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
 from scrapedo_dagster.engine.collection.tables import Tables
 from scrapedo_dagster.engine.errors import NotEnoughCreditsError, NothingSubmittedError
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import RETENTION, Scope, Submission
+from scrapedo_dagster.engine.ledger.records import RETENTION, PartitionRef, SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.submission.cancel import cancel_all, open_submissions
-from scrapedo_dagster.engine.submission.reconcile import Patience
+from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Limits, Submitter
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 
 Urls = Callable[..., list[str]]
 MakeSubmitter = Callable[..., Submitter]
+Canceled = Callable[..., list[SubmissionWithTargets]]
 
 DONE, SLOW = (1, 2, 3), (4, 5)
 
 
 @pytest.fixture
 def entries(urls: Urls) -> Any:
-    return entries_of([*urls(*DONE, *SLOW), "nonsense", *urls(5)], "skip")
+    return validated_entries([*urls(*DONE, *SLOW), "nonsense", *urls(5)], "skip")
 
 
 @pytest.fixture
-def cancel(ledger: Ledger, client: ScrapeDoAsyncAPIClient, scope: Scope) -> Callable[[], None]:
+def cancel(ledger: Ledger, client: ScrapeDoAsyncAPIClient, ref: PartitionRef) -> Callable[[], None]:
     def cancel() -> None:
-        cancel_all(ledger, client, open_submissions(ledger, [scope]), reason="a person", seconds=20)
+        cancel_all(ledger, client, open_submissions(ledger, [ref]), reason="a person", seconds=20)
 
     return cancel
 
@@ -52,17 +53,17 @@ def canceled(
     entries: Any,
     cancel: Callable[[], None],
     eventually: Callable[..., Any],
-) -> Callable[..., list[Submission]]:
+) -> Canceled:
     """A generation whose jobs are canceled when the targets of DONE have ended, and those of SLOW have not."""
 
-    def canceled(**settings: Any) -> list[Submission]:
+    def canceled(**settings: Any) -> list[SubmissionWithTargets]:
         emulator.set_faults({"targets": [{"match": f"*products/{n}", "kind": "linger"} for n in SLOW]})
         worker = submitter(**settings)
         worker.submit(worker.begin(entries).number)
         eventually(lambda: sum(count.charged for count in emulator.targets().values()) == len(DONE))
         cancel()
         emulator.set_faults({})
-        return worker.ledger.submissions(worker.scope, 1)
+        return worker.ledger.submissions_with_targets(worker.ref, 1)
 
     return canceled
 
@@ -80,7 +81,7 @@ def go_on(
         worker = submitter(**settings)
         generation = worker.begin(entries).number
         worker.submit(generation)
-        Homecoming(worker, async_client, tables).bring(generation, job_timeout=timedelta(seconds=20))
+        PartitionCollector(worker, async_client, tables).wait_and_collect(generation, job_timeout=timedelta(seconds=20))
         return generation
 
     return go_on
@@ -94,7 +95,7 @@ def times(emulator: Emulator, urls: Urls) -> dict[int, int]:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 1000])
 def test_what_had_ended_is_kept_and_only_the_rest_is_submitted_again(
-    canceled: Callable[..., list[Submission]], go_on: Callable[..., int], emulator: Emulator, urls: Urls,
+    canceled: Canceled, go_on: Callable[..., int], emulator: Emulator, urls: Urls,
     tables: Tables, entries: Any, batch_size: int,
 ) -> None:  # fmt: skip
     before = canceled(batch_size=batch_size)
@@ -121,20 +122,20 @@ def test_what_was_never_sent_is_sent_once(
 
 def test_a_batch_that_has_nothing_left_to_do_is_not_submitted_again(
     submitter: MakeSubmitter, go_on: Callable[..., int], emulator: Emulator, ledger: Ledger, urls: Urls, entries: Any,
-    scope: Scope, eventually: Callable[..., Any],
+    ref: PartitionRef, eventually: Callable[..., Any],
 ) -> None:  # fmt: skip
     """The ledger says canceled, and the service was faster."""
     worker = submitter()
     [submission] = worker.submit(worker.begin(entries).number)
     eventually(lambda: emulator.jobs()[0].status == "success")
-    ledger.canceled(submission, "a person")
+    ledger.mark_canceled(submission, "a person")
     go_on()
     assert set(times(emulator, urls).values()) == {1}
-    assert [each.batch for each in ledger.submissions(scope, 1)] == [0]
+    assert [each.batch for each in ledger.submissions_with_targets(ref, 1)] == [0]
 
 
 def test_canceled_twice_it_still_comes_home(
-    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, emulator: Emulator, urls: Urls, entries: Any,
+    canceled: Canceled, submitter: MakeSubmitter, emulator: Emulator, urls: Urls, entries: Any,
     cancel: Callable[[], None], go_on: Callable[..., int], tables: Tables,
 ) -> None:  # fmt: skip
     canceled()
@@ -149,7 +150,7 @@ def test_canceled_twice_it_still_comes_home(
 
 
 def test_other_targets_or_options_are_another_work(
-    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, entries: Any, urls: Urls
+    canceled: Canceled, submitter: MakeSubmitter, entries: Any, urls: Urls
 ) -> None:
     canceled()
     assert submitter(options=ScrapeOptions(device="mobile")).begin(entries).number == 2
@@ -157,17 +158,15 @@ def test_other_targets_or_options_are_another_work(
     assert "generation 1 was canceled, and is not continued, since it was submitted with other options" in said
 
 
-def test_other_targets_are_submitted_anew(
-    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, urls: Urls
-) -> None:
+def test_other_targets_are_submitted_anew(canceled: Canceled, submitter: MakeSubmitter, urls: Urls) -> None:
     canceled()
-    assert submitter().begin(entries_of(urls(1, 2), "raise")).number == 2
+    assert submitter().begin(validated_entries(urls(1, 2), "raise")).number == 2
     said = submitter.said[-1]  # type: ignore[attr-defined]
     assert "not continued, since it has other targets than are listed now" in said
 
 
 def test_after_three_days_all_targets_are_submitted_anew(
-    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, ledger: Any, entries: Any
+    canceled: Canceled, submitter: MakeSubmitter, ledger: Any, entries: Any
 ) -> None:
     canceled()
     ledger.ahead = RETENTION
@@ -176,14 +175,14 @@ def test_after_three_days_all_targets_are_submitted_anew(
 
 
 def test_it_is_not_continued_where_that_is_not_wanted(
-    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, entries: Any
+    canceled: Canceled, submitter: MakeSubmitter, entries: Any
 ) -> None:
     canceled()
     assert submitter().begin(entries, reuse_open_jobs=False).number == 2
 
 
 def test_a_job_that_the_service_has_forgotten_is_submitted_again(
-    canceled: Callable[..., list[Submission]], go_on: Callable[..., int], emulator: Emulator, urls: Urls
+    canceled: Canceled, go_on: Callable[..., int], emulator: Emulator, urls: Urls
 ) -> None:
     canceled()
     emulator.advance(RETENTION + timedelta(hours=1))
@@ -192,13 +191,17 @@ def test_a_job_that_the_service_has_forgotten_is_submitted_again(
 
 
 def test_the_rest_is_guarded_like_a_new_generation(
-    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, ledger: Ledger, entries: Any, scope: Scope
+    canceled: Canceled,
+    submitter: MakeSubmitter,
+    ledger: Ledger,
+    entries: Any,
+    ref: PartitionRef,
 ) -> None:
     canceled()
     poor = submitter(limits=Limits(max_credits=len(SLOW) - 1))
     with pytest.raises(NotEnoughCreditsError, match="2 targets of shop, partition 'mon' cost about 2 credits"):
         poor.begin(entries)
-    assert {each.state for each in ledger.submissions(scope, 1)} == {State.CANCELED}
+    assert {each.state for each in ledger.submissions_with_targets(ref, 1)} == {State.CANCELED}
     assert submitter(limits=Limits(max_credits=len(SLOW))).begin(entries).continued
 
 
@@ -224,37 +227,37 @@ class Lagging:
 
 
 def test_a_status_that_lags_is_waited_for(
-    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, client: ScrapeDoAsyncAPIClient, entries: Any,
-    emulator: Emulator, urls: Urls, patience: Patience,
+    canceled: Canceled, submitter: MakeSubmitter, client: ScrapeDoAsyncAPIClient, entries: Any,
+    emulator: Emulator, urls: Urls, claim_policy: ClaimPolicy,
 ) -> None:  # fmt: skip
     canceled()
     lagging = Lagging(client, times=3)
-    patient = Patience(lease=patience.lease, settle_after=timedelta(minutes=3), pause=0.01)
-    worker = submitter(client=lagging, patience=patient)
+    patient = ClaimPolicy(lease=claim_policy.lease, absent_after=timedelta(minutes=3), pause=0.01)
+    worker = submitter(client=lagging, claim_policy=patient)
     worker.submit(worker.begin(entries).number)
     assert lagging.times < 0
     assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
 
 
 def test_a_status_that_never_comes_is_not_waited_for_for_ever(
-    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, client: ScrapeDoAsyncAPIClient, entries: Any,
+    canceled: Canceled, submitter: MakeSubmitter, client: ScrapeDoAsyncAPIClient, entries: Any,
     emulator: Emulator, urls: Urls,
 ) -> None:  # fmt: skip
     canceled()
-    worker = submitter(client=Lagging(client, times=float("inf")))  # of no patience
+    worker = submitter(client=Lagging(client, times=float("inf")))  # of no claim_policy
     worker.submit(worker.begin(entries).number)
     assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
 
 
 def test_while_the_service_cannot_be_asked_it_stays_canceled(
-    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, emulator: Emulator, ledger: Ledger,
-    entries: Any, scope: Scope, go_on: Callable[..., int], urls: Urls,
+    canceled: Canceled, submitter: MakeSubmitter, emulator: Emulator, ledger: Ledger,
+    entries: Any, ref: PartitionRef, go_on: Callable[..., int], urls: Urls,
 ) -> None:  # fmt: skip
     canceled()
     emulator.set_faults({"calls": [{"endpoint": "get_job", "kind": "status", "status": 500}]})
     with pytest.raises(ServerError):
         submitter().begin(entries)
-    assert {each.state for each in ledger.submissions(scope, 1)} == {State.CANCELED}
+    assert {each.state for each in ledger.submissions_with_targets(ref, 1)} == {State.CANCELED}
     emulator.set_faults({})
     go_on()
     assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
@@ -267,9 +270,9 @@ class Killed(BaseException):
 @contextmanager
 def killed_at(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> Iterator[None]:
     """Death at the so many-th of the batches that are gone on with: before or after its transaction."""
-    resumed, calls = ledger.resumed, iter(range(100))
+    resumed, calls = ledger.resume, iter(range(100))
 
-    def dying(submission: Submission, again: Any) -> Submission:
+    def dying(submission: SubmissionWithTargets, again: Any) -> SubmissionWithTargets:
         dies = next(calls) == number
         if dies and not after:
             raise Killed
@@ -279,14 +282,14 @@ def killed_at(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, number: int, *, a
         return moved
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "resumed", dying)
+        patch.setattr(ledger, "resume", dying)
         yield
 
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("number", [0, 1])
 def test_whoever_dies_while_it_is_gone_on_with_pays_nothing_twice(
-    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, ledger: Ledger, entries: Any, urls: Urls,
+    canceled: Canceled, submitter: MakeSubmitter, ledger: Ledger, entries: Any, urls: Urls,
     go_on: Callable[..., int], emulator: Emulator, tables: Tables, monkeypatch: pytest.MonkeyPatch, number: int,
     after: bool,
 ) -> None:  # fmt: skip
@@ -299,23 +302,23 @@ def test_whoever_dies_while_it_is_gone_on_with_pays_nothing_twice(
 
 
 def test_until_all_of_it_is_gone_on_with_nobody_else_touches_it(
-    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, ledger: Ledger, entries: Any, account: str,
+    canceled: Canceled, submitter: MakeSubmitter, ledger: Ledger, entries: Any, account: str,
     tables: Tables, async_client: Any, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     canceled(batch_size=4)
     with killed_at(ledger, monkeypatch, 0, after=True), pytest.raises(Killed):
         submitter(run_id="another run").begin(entries)
-    assert ledger.unsettled_generations(account, ["shop"]) == {}
+    assert ledger.unconfirmed_generations(account, ["shop"]) == {}
     with pytest.raises(NothingSubmittedError, match="materialise its jobs again to go on with what was not done"):
-        Homecoming(submitter(), async_client, tables).bring(1, job_timeout=timedelta(0))
+        PartitionCollector(submitter(), async_client, tables).wait_and_collect(1, job_timeout=timedelta(0))
     submitter(run_id="another run").begin(entries)
-    [batches] = ledger.unsettled_generations(account, ["shop"]).values()
+    [batches] = ledger.unconfirmed_generations(account, ["shop"]).values()
     # Else the sensor would cancel it once more, as what a terminated run has left.
     assert {each.run_id for each in batches} == {"another run"}
 
 
 def test_two_workers_that_go_on_with_it_submit_the_rest_once(
-    canceled: Callable[..., list[Submission]], submitter: MakeSubmitter, emulator: Emulator, entries: Any, urls: Urls,
+    canceled: Canceled, submitter: MakeSubmitter, emulator: Emulator, entries: Any, urls: Urls,
     go_on: Callable[..., int],
 ) -> None:  # fmt: skip
     canceled(batch_size=4)

@@ -5,21 +5,21 @@ from datetime import timedelta
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.collection.coordinator import Homecoming
+from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
 from scrapedo_dagster.engine.collection.tables import Tables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import Scope
+from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 
 Client = Callable[..., AsyncScrapeDoAsyncAPIClient]
 
 
 def materialize(submitter: Submitter, client: Client, tables: Tables, urls: list[str]) -> bool:
     """Submit and collect everything, as a run does; whether it went on with an earlier generation."""
-    generation = submitter.begin(entries_of(urls, "raise"), above=tables.newest_generation())
+    generation = submitter.begin(validated_entries(urls, "raise"), above=tables.newest_generation())
     submitter.submit(generation.number)
-    Homecoming(submitter, client, tables).bring(generation.number, job_timeout=timedelta(seconds=30))
+    PartitionCollector(submitter, client, tables).wait_and_collect(generation.number, job_timeout=timedelta(seconds=30))
     return generation.continued
 
 
@@ -44,23 +44,23 @@ def test_a_run_that_goes_on_with_anothers_generation_may_be_retried_too(
     tables: Tables,
     emulator: Emulator,
     ledger: Ledger,
-    scope: Scope,
+    ref: PartitionRef,
     urls: Callable[..., list[str]],
 ) -> None:
     targets = urls(1, 2)
     died = submitter(run_id="died")
-    died.submit(died.begin(entries_of(targets, "raise")).number)
+    died.submit(died.begin(validated_entries(targets, "raise")).number)
     for _ in range(2):
         assert materialize(submitter(run_id="went on"), async_client, tables, targets)
     assert len(emulator.jobs()) == 1
-    assert {each.run_id for each in ledger.submissions(scope, 1)} == {"went on"}
+    assert {each.run_id for each in ledger.submissions_with_targets(ref, 1)} == {"went on"}
 
 
 def test_an_empty_list_does_not_stand_in_the_way_of_a_mended_one(
     submitter: Callable[..., Submitter], emulator: Emulator, urls: Callable[..., list[str]]
 ) -> None:
     empty = submitter()
-    empty.submit(empty.begin(entries_of([], "raise")).number)
+    empty.submit(empty.begin(validated_entries([], "raise")).number)
     mended = submitter()
-    mended.submit(mended.begin(entries_of(urls(1, 2), "raise")).number)
+    mended.submit(mended.begin(validated_entries(urls(1, 2), "raise")).number)
     assert [job.targets for job in emulator.jobs()] == [tuple(urls(1, 2))]

@@ -14,12 +14,12 @@ from scrapedo_dagster.api.requests import JobRequest, ScrapeOptions
 from scrapedo_dagster.api.responses import JobCreationResponse
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.errors import NeverArrivesError
-from scrapedo_dagster.engine.ledger.records import RETENTION, Scope, Submission
+from scrapedo_dagster.engine.ledger.records import RETENTION, PartitionRef, SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.submission import submitter as submit_module
-from scrapedo_dagster.engine.submission.reconcile import Patience, settle
+from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy, reconcile
 from scrapedo_dagster.engine.submission.submitter import Limits, Submitter
-from scrapedo_dagster.engine.targets.target import entries_of
+from scrapedo_dagster.engine.targets.target import validated_entries
 
 Urls = Callable[..., list[str]]
 MakeSubmitter = Callable[..., Submitter]
@@ -30,8 +30,8 @@ def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(submit_module, "_BACKOFF", type(submit_module._BACKOFF)(initial=0.001, maximum=0.01))
 
 
-def submit(submitter: Submitter, urls: list[str]) -> list[Submission]:
-    return submitter.submit(submitter.begin(entries_of(urls, "skip")).number)
+def submit(submitter: Submitter, urls: list[str]) -> list[SubmissionWithTargets]:
+    return submitter.submit(submitter.begin(validated_entries(urls, "skip")).number)
 
 
 def once_each(emulator: Emulator, urls: list[str]) -> bool:
@@ -99,7 +99,7 @@ def test_a_service_that_asks_to_wait_for_longer_than_a_claim_lasts_is_not_waited
 def test_a_service_that_is_not_there_leaves_the_plan(submitter: MakeSubmitter, urls: Urls, ledger: Any) -> None:
     with ScrapeDoAsyncAPIClient("t", base_url="http://127.0.0.1:1") as nowhere:
         worker = submitter(client=nowhere)
-        ledger.plan(worker.scope, 1, [entries_of(urls(1), "raise")], fingerprint="f", run_id=None)
+        ledger.plan(worker.ref, 1, [validated_entries(urls(1), "raise")], fingerprint="f", run_id=None)
         with pytest.raises(APIConnectionError):
             worker.submit(1)
     assert [each.state for each in ledger.find()] == [State.PLANNED]
@@ -142,10 +142,10 @@ def test_answer_that_comes_after_the_job_was_adopted_is_no_second_job(
     emulator: Emulator,
     urls: Urls,
     ledger: Any,
-    patience: Any,
+    claim_policy: Any,
 ) -> None:
     def adopted_by_another_worker(_job_id: str) -> None:
-        assert settle(ledger, client, ledger.find()[0], patience)
+        assert reconcile(ledger, client, ledger.find()[0], claim_policy)
 
     [submission] = submit(late_submitter(adopted_by_another_worker), urls(1))
     [job] = emulator.jobs()
@@ -194,19 +194,19 @@ def test_answer_whose_job_another_batch_has_adopted_leaves_it_the_job(
     emulator: Emulator,
     urls: Urls,
     ledger: Any,
-    plan: Callable[..., list[Submission]],
+    plan: Callable[..., list[SubmissionWithTargets]],
     account: str,
-    patience: Any,
+    claim_policy: Any,
 ) -> None:
     """Both have the same targets, and the answer came after the lease: each gets a job, and none is canceled."""
     emulator.set_faults({"targets": [{"kind": "linger", "status": "pending"}]})  # else it would be too late to cancel
-    [other] = plan(urls(1), within=Scope(account, "other", None))
-    other = ledger.uncertain(ledger.claim(other, run_id="dead", fingerprint="f"), "lost")
+    [other] = plan(urls(1), within=PartitionRef(account, "other", None))
+    other = ledger.mark_uncertain(ledger.claim(other, run_id="dead", fingerprint="f"), "lost")
 
     def adopted_for_the_other(_job_id: str) -> None:
         if ledger.get(other.id).state == State.UNCERTAIN:
-            ledger.ahead += patience.lease + timedelta(seconds=1)
-            assert settle(ledger, client, other, patience)
+            ledger.ahead += claim_policy.lease + timedelta(seconds=1)
+            assert reconcile(ledger, client, other, claim_policy)
 
     [mine] = submit(late_submitter(adopted_for_the_other), urls(1))
     first, second = emulator.jobs()
@@ -224,7 +224,7 @@ def test_an_open_generation_is_continued_with_its_own_targets(submitter: Any, em
 
 
 def test_a_new_generation_is_above_the_files(submitter: MakeSubmitter, urls: Urls) -> None:
-    assert submitter().begin(entries_of(urls(1), "raise"), above=7).number == 8
+    assert submitter().begin(validated_entries(urls(1), "raise"), above=7).number == 8
 
 
 def test_who_waits_for_a_turn_says_so_once(submitter: MakeSubmitter, emulator: Emulator, urls: Urls) -> None:
@@ -252,8 +252,8 @@ def test_a_service_that_never_gets_what_it_is_sent_holds_no_run_for_ever(
 def test_who_has_no_turn_asks_for_each_open_job_once(submitter: MakeSubmitter, emulator: Emulator, urls: Urls) -> None:
     emulator.set_faults({"targets": [{"kind": "linger"}]})
     worker = submitter(batch_size=1, limits=Limits(max_open_jobs=2))
-    worker.begin(entries_of(urls(*range(1, 12)), "raise"))
-    assert worker.advance(worker.ledger.submissions(worker.scope, 1))
+    worker.begin(validated_entries(urls(*range(1, 12)), "raise"))
+    assert worker.advance(worker.ledger.submissions_with_targets(worker.ref, 1))
     assert len(emulator.jobs()) == 2
     assert emulator.requests().get("get_job", 0) == 2
 
@@ -262,10 +262,10 @@ def test_results_expire_by_the_claim_however_late_the_job_was_adopted(
     submitter: MakeSubmitter, emulator: Emulator, urls: Urls, ledger: Any
 ) -> None:
     emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "drop", "when": "after", "times": 1}]})
-    worker = submitter(patience=Patience(settle_after=timedelta(minutes=10)))
-    worker.begin(entries_of(urls(1), "raise"))
+    worker = submitter(claim_policy=ClaimPolicy(absent_after=timedelta(minutes=10)))
+    worker.begin(validated_entries(urls(1), "raise"))
     worker.advance(ledger.find())
     [lost] = ledger.find()
     ledger.ahead = timedelta(days=2)
-    adopted = ledger.submitted(lost, emulator.jobs()[0].job_id, [])
+    adopted = ledger.mark_submitted(lost, emulator.jobs()[0].job_id, [])
     assert adopted.expires_at == lost.claimed_at + RETENTION
