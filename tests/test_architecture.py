@@ -37,7 +37,7 @@ ROOMS = [
     ["engine.ledger"],
     ["engine.targets"],
     ["engine.storage"],
-    ["engine.threads"],
+    ["engine.threads", "engine.clock"],
     ["engine.errors"],
     ["engine"],
     ["api"],
