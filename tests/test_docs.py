@@ -27,6 +27,7 @@ EXECUTED_ELSEWHERE = {
     "ops": "tests/test_ops.py",
     "performance": "tests/test_benchmarks.py",
     "webhooks": "tests/webhooks",
+    "architecture": "tests/test_architecture.py",
     "reference": "generated",
 }
 
