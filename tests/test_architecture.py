@@ -42,7 +42,7 @@ ROOMS = [
     ["engine"],
     ["api"],
     ["emulator"],
-    ["_lazy", "_version"],
+    ["text", "_lazy", "_version"],
 ]
 """The rooms of the package, from top to bottom. A file imports only from its own row's room, and from rows below."""
 

@@ -141,7 +141,7 @@ class TestComplaints:
         pq.write_table(pa.table({"url": [A.url] * 99_999 + [None] * 12}), tmp_path / "urls.parquet")
         said = complaint(TargetsFile(str(tmp_path / "urls.parquet")))
         rows = ", ".join(str(row) for row in range(100_000, 100_010))
-        assert f"column 'url' in {rows} and 2 more" in said
+        assert f"column 'url' in {rows}, and 2 more" in said
 
     @pytest.mark.parametrize(
         ("name", "content", "reason"),

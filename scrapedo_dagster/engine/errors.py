@@ -30,8 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-MAX_LISTED = 10
-"""Items that one message lists."""
+from scrapedo_dagster.text import join_limited, partition_label
 
 
 class EngineError(Exception):
@@ -102,11 +101,10 @@ class InvalidTargetsError(EngineError, ValueError):
     """
 
     def __init__(self, amount: int, reasons: dict[int, str]) -> None:
-        listed = "; ".join(f"[{position}] {reason}" for position, reason in list(reasons.items())[:MAX_LISTED])
-        more = f"; and {len(reasons) - MAX_LISTED} more" if len(reasons) > MAX_LISTED else ""
+        listed = join_limited((f"[{position}] {reason}" for position, reason in reasons.items()), separator="; ")
         super().__init__(
             f"{len(reasons)} of {amount} targets are no URLs that Scrape.do can fetch, so nothing was submitted and "
-            f"nothing charged. Correct or leave out, by position: {listed}{more}"
+            f"nothing charged. Correct or leave out, by position: {listed}"
         )
         self.reasons = reasons
 
@@ -127,17 +125,10 @@ class MissingPartitionsError(ParquetStoreError):
     """
 
     def __init__(self, table: str, reasons: Mapping[str | None, str]) -> None:
-        shown = list(reasons.items())[:MAX_LISTED]
-        listed = "; ".join(f"{partition_label(partition)}: {reason}" for partition, reason in shown)
-        more = f"; and {len(reasons) - MAX_LISTED} more partitions" if len(reasons) > MAX_LISTED else ""
-        super().__init__(f"cannot read {table}: {listed}{more}")
+        partitions = (f"{partition_label(partition)}: {reason}" for partition, reason in reasons.items())
+        super().__init__(f"cannot read {table}: {join_limited(partitions, separator='; ')}")
         self.reasons = dict(reasons)
 
 
 class WebhookError(EngineError, ValueError):
     """A webhook's URL or secret cannot be used. The message never holds the secret."""
-
-
-def partition_label(partition: str | None) -> str:
-    """How a message names a partition; None is the only one of an unpartitioned dataset."""
-    return "unpartitioned data" if partition is None else f"partition {str(partition)!r}"

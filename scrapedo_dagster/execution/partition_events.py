@@ -11,8 +11,8 @@ from types import TracebackType
 import dagster as dg
 
 from scrapedo_dagster.execution.metadata import Metadata
+from scrapedo_dagster.text import join_limited
 
-_SHOWN = 10  # partitions that one message lists
 _ASKED_AT_ONCE = 500  # partitions whose events are read by one query
 
 
@@ -100,11 +100,10 @@ class PartitionEvents:
                 self._context.log_event(each)
 
     def _told(self) -> str:
-        listed = "; ".join(f"{key!r}: {_worded(problem)}" for key, problem in list(self._problems.items())[:_SHOWN])
-        more = f"; and {len(self._problems) - _SHOWN} more" if len(self._problems) > _SHOWN else ""
+        problems = (f"{key!r}: {_worded(problem)}" for key, problem in self._problems.items())
         return (
             f"{len(self._problems)} of {len(self._partitions)} partitions failed; the others are materialized. "
-            f"Materialize again those that failed: {listed}{more}"
+            f"Materialize again those that failed: {join_limited(problems, separator='; ')}"
         )
 
 

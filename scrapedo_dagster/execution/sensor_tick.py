@@ -25,8 +25,9 @@ from scrapedo_dagster.engine.submission.cancel import CancelResult, cancel_all
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy, reconcile
 from scrapedo_dagster.execution.partition_events import reported_generations
 from scrapedo_dagster.execution.run_activity import Runs
-from scrapedo_dagster.partitions.ranges import named, ranges_of, run_request
+from scrapedo_dagster.partitions.ranges import ranges_of, run_request
 from scrapedo_dagster.resource import ScrapeDoResource
+from scrapedo_dagster.text import partitions_label
 
 _BUDGET = 20.0  # seconds of a tick: Dagster ends one after 60, with a message that misleads
 _REQUEST_TIMEOUT = 5.0  # seconds
@@ -206,7 +207,7 @@ class CompletionTick:
 
     def _log_exhausted_attempts(self, dataset: Dataset, given_up: Due) -> None:
         if given_up:
-            which = named(given_up) if len(given_up) > 1 else _listed([*given_up])
+            which = partitions_label(given_up)
             self.context.log.error(
                 f"{dataset.name}: {ATTEMPTS} runs to collect {which} have failed, and no more are launched before the "
                 f"last day. Look at the last one, and materialise {dataset.tasks_key.to_user_string()!r} and "
@@ -231,8 +232,8 @@ class CompletionTick:
             ranges = ranges_of(keys, dataset.partitions_def, self.context.instance) if keys else []
         if gone := due.keys() - {key for each in ranges for key in each}:
             self.context.log.error(
-                f"{dataset.name}: what was submitted for {named(gone)} cannot be collected, since the dataset has no "
-                "such partition any more. Add it again before its results expire."
+                f"{dataset.name}: what was submitted for {partitions_label(gone)} cannot be collected: the dataset "
+                "has no such partition. Add it again before its results expire."
             )
         return ranges
 

@@ -29,8 +29,8 @@ from scrapedo_dagster.execution.session import StepSession, step_session
 from scrapedo_dagster.execution.termination import StepContext, cancels_when_terminated
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.partitions.context import partitions_of
-from scrapedo_dagster.partitions.ranges import named
 from scrapedo_dagster.resource import ScrapeDoResource
+from scrapedo_dagster.text import partitions_label
 
 _LINE_EVERY = 5.0  # seconds between two lines of the log about partitions
 
@@ -71,7 +71,7 @@ def submit_step(
 def warn_of_no_targets(context: StepContext, dataset: Dataset, partitions: Sequence[str | None]) -> None:
     """Say which partitions have an empty list, which may be right, or a mistake of what lists them."""
     if partitions:
-        where = dataset.name if partitions[0] is None else f"{dataset.name}, {named(partitions)}"
+        where = dataset.name if partitions[0] is None else f"{dataset.name}, {partitions_label(partitions)}"
         context.log.warning(
             f"{where}: no targets were listed. Collecting them ends well and leaves no rows, also where there are "
             "some now. If that is a mistake, correct what lists the targets, and submit again."
@@ -246,6 +246,6 @@ class _Total:
             self.with_failures.append(partition)
 
     def __str__(self) -> str:
-        of_which = f" of {named(self.home)}" if len(self.home) > 1 else ""
-        failed = f"; some failed of {named(self.with_failures)}" if of_which and self.with_failures else ""
+        of_which = f" of {partitions_label(self.home)}" if len(self.home) > 1 else ""
+        failed = f"; some failed of {partitions_label(self.with_failures)}" if of_which and self.with_failures else ""
         return f"{self.succeeded} of {self.targets} targets{of_which} succeeded, {self.credits} credits{failed}."

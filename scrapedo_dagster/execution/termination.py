@@ -13,6 +13,7 @@ import dagster as dg
 from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.submission.cancel import Cancellation, CancelResult, cancel_all, open_submissions
 from scrapedo_dagster.resource import ScrapeDoResource
+from scrapedo_dagster.text import join_limited
 
 StepContext: TypeAlias = dg.AssetExecutionContext | dg.OpExecutionContext
 
@@ -20,7 +21,6 @@ _INTERRUPTS = (dg.DagsterExecutionInterruptedError, KeyboardInterrupt)
 CANCELING_SECONDS = 4.0
 """For canceling: Kubernetes kills 30 s after its signal, other platforms after 10."""
 
-_SHOWN = 10  # jobs that one message lists
 _PARENT_TAG = "dagster/parent_run_id"
 _RETRY_TAG = "dagster/retry_number"
 
@@ -114,10 +114,10 @@ def _told(outcomes: list[Cancellation]) -> str:
     )
     if not left:
         return told
-    listed = "; ".join(
+    submissions = (
         f"submission {each.submission.id} ({each.submission.ref}, job {each.submission.job_id or 'unknown'}): "
         f"{each.reason}"
-        for each in left[:_SHOWN]
+        for each in left
     )
-    more = f"; and {len(left) - _SHOWN} more" if len(left) > _SHOWN else ""
-    return f"{told} {len(left)} could not be canceled and may go on: {listed}{more}. {_BY_HAND}"
+    listed = join_limited(submissions, separator="; ")
+    return f"{told} {len(left)} could not be canceled and may go on: {listed}. {_BY_HAND}"

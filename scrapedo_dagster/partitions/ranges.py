@@ -5,8 +5,6 @@ from itertools import groupby, product
 
 import dagster as dg
 
-_SHOWN = 5  # partitions that a message lists
-
 
 def ranges_of(
     partitions: set[str], partitions_def: dg.PartitionsDefinition, instance: dg.DagsterInstance
@@ -116,9 +114,3 @@ def partitions_of_run(
     if start is None or end is None:
         return [run.tags.get("dagster/partition")]
     return [*keys_between(start, end, partitions_def, instance)]
-
-
-def named(partitions: Collection[str | None]) -> str:
-    """How many they are, and the first few of them."""
-    listed = ", ".join(repr(key) for key in sorted(partitions, key=str)[:_SHOWN])
-    return f"{len(partitions)} partitions ({listed}{', ...' if len(partitions) > _SHOWN else ''})"

@@ -37,13 +37,13 @@ from scrapedo_dagster.engine.ledger.states import UNSENT, State
 from scrapedo_dagster.engine.polling.poller import JobPoller
 from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.threads import run_async_uninterrupted
+from scrapedo_dagster.text import join_limited
 
 _POLL = Backoff(initial=1.0, maximum=30.0, multiplier=1.5)
 _PASSING = (APIConnectionError, IncompleteListingError, RateLimitError, ServerError, UnparsableResponseError)
 _DONE = frozenset({State.COLLECTED})
 _READY = frozenset({State.FINISHED, State.EXPIRED})
 _MOST_BATCHES = 16
-_SHOWN = 3  # jobs that one message lists
 _TARGETS_TOGETHER = 5000
 
 
@@ -355,10 +355,10 @@ def _too_late(waiting: Sequence[Submission], job_timeout: timedelta) -> JobDeadl
             "the account were open, or another run was at it. Materialise its tasks and contents again later: that "
             "submits them."
         )
-    jobs = ", ".join(each.job_id or "" for each in waiting[:_SHOWN])
+    jobs = join_limited((each.job_id for each in waiting), limit=3)
     return JobDeadlineError(
-        f"{len(waiting)} jobs of {first.ref} have not ended within {job_timeout}, and go on ({jobs}"
-        f"{', ...' if len(waiting) > _SHOWN else ''}). Once they have ended, the completion sensor has them collected; "
+        f"{len(waiting)} jobs of {first.ref} have not ended within {job_timeout}, and go on ({jobs}). "
+        "Once they have ended, the completion sensor has them collected; "
         "or materialise its tasks and contents again, to wait for them."
     )
 

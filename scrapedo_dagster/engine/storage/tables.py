@@ -28,17 +28,17 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from pyarrow import fs
 
-from scrapedo_dagster.engine.errors import MissingPartitionsError, ParquetStoreError, partition_label
+from scrapedo_dagster.engine.errors import MissingPartitionsError, ParquetStoreError
 from scrapedo_dagster.engine.storage.atomic_files import atomic_file, remove_stale_temporaries, safe_name
 from scrapedo_dagster.engine.storage.location import Location
 from scrapedo_dagster.engine.storage.row_groups import PartWriter, part_writer
+from scrapedo_dagster.text import partition_label
 
 PARTITION_COLUMN = "partition"
 
 _MARKER = "_generation.json"
 _PART_NAME = re.compile(r"part-(\d{5,})-(\d{5,})\.parquet")
 _CONCURRENT_READS = 16
-_SHOWN = 10  # missing partitions that one message lists
 
 
 @dataclass(frozen=True)

@@ -17,13 +17,12 @@ from scrapedo_dagster.engine.errors import TargetSourceError
 from scrapedo_dagster.engine.storage.location import Location
 from scrapedo_dagster.engine.storage.tables import PARTITION_COLUMN
 from scrapedo_dagster.engine.targets.target import Target
+from scrapedo_dagster.text import join_limited
 
 if TYPE_CHECKING:
     import pandas as pd
 
 FileFormat: TypeAlias = Literal["csv", "parquet", "text"]
-
-_SHOWN = 10  # rows, columns or partitions that one message lists
 
 
 @dataclass(frozen=True)
@@ -184,5 +183,4 @@ def _no_such_column(columns: Columns, there: list[str], what: str) -> TargetSour
 
 def shortened(values: Sequence[Any]) -> str:
     """A list as a message tells it: the first ten of it."""
-    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
-    return ", ".join(str(value) if isinstance(value, int) else repr(str(value)) for value in values[:_SHOWN]) + more
+    return join_limited(value if isinstance(value, int) else repr(str(value)) for value in values)

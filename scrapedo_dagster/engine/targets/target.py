@@ -9,8 +9,6 @@ from typing import Literal, TypeAlias
 from scrapedo_dagster.api.requests import check_target
 from scrapedo_dagster.engine.errors import InvalidTargetsError
 
-_SHOWN = 10  # invalid targets that one message lists
-
 
 @dataclass(frozen=True)
 class Target:
