@@ -21,12 +21,13 @@ ScrapeDoError
 └── TaskCanceledError             the task ended as `canceled`
 ```
 
-Every error about a job carries its id as `job_id`. No error holds the API token.
+Every error about a job carries its id as `job_id`. No error holds the API token. `transient` and
+`may_concern_one_resource` say what a caller can do about an error, so that nobody lists classes.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 
 class ScrapeDoError(Exception):
@@ -34,7 +35,12 @@ class ScrapeDoError(Exception):
 
     Attributes:
         job_id: the Scrape.do job this is about, where one is known.
+        transient: whether the same request may succeed later, without any change.
+        may_concern_one_resource: whether the service may fail for this job or task, and answer for all others.
     """
+
+    transient: ClassVar[bool] = False
+    may_concern_one_resource: ClassVar[bool] = False
 
     def __init__(self, message: str, *, job_id: str | None = None) -> None:
         super().__init__(message)
@@ -54,6 +60,9 @@ def _rebuild(cls: type[ScrapeDoError], args: tuple[Any, ...], state: dict[str, A
 
 class APIConnectionError(ScrapeDoError):
     """The service could not be reached, or did not answer in time, also after the retries."""
+
+    transient = True
+    may_concern_one_resource = True
 
 
 class APIStatusError(ScrapeDoError):
@@ -97,6 +106,8 @@ class RateLimitError(APIStatusError):
         retry_after: seconds the service asked to wait, or None where it did not say.
     """
 
+    transient = True
+
     def __init__(
         self,
         message: str,
@@ -113,13 +124,21 @@ class RateLimitError(APIStatusError):
 class ServerError(APIStatusError):
     """5xx: an incident at the service or at a gateway before it."""
 
+    transient = True
+    may_concern_one_resource = True
+
 
 class UnparsableResponseError(ScrapeDoError):
     """A success whose body is not the JSON that this endpoint answers with."""
 
+    transient = True
+    may_concern_one_resource = True
+
 
 class IncompleteListingError(ScrapeDoError):
     """A listing ended before it gave all the jobs it had announced."""
+
+    transient = True
 
 
 class SubmissionUncertainError(ScrapeDoError):

@@ -17,15 +17,7 @@ import httpx
 from pydantic import BaseModel, ValidationError
 
 from scrapedo_dagster.api import failures
-from scrapedo_dagster.api.errors import (
-    APIConnectionError,
-    JobTimeoutError,
-    NotAcceptableError,
-    RateLimitError,
-    ScrapeDoError,
-    ServerError,
-    UnparsableResponseError,
-)
+from scrapedo_dagster.api.errors import JobTimeoutError, NotAcceptableError, ScrapeDoError
 from scrapedo_dagster.api.matching import match_tasks
 from scrapedo_dagster.api.requests import JobRequest, JobsQuery
 from scrapedo_dagster.api.responses import (
@@ -43,9 +35,6 @@ from scrapedo_dagster.api.steps import Call, Operation, Sleep, Together
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
-
-
-_PASSING = (APIConnectionError, RateLimitError, ServerError, UnparsableResponseError)
 
 
 class Operations:
@@ -107,7 +96,9 @@ class Operations:
             pause = backoff.pause(attempt)
             try:
                 job = yield from self.get_job(job_id, retry=once)
-            except _PASSING as error:
+            except ScrapeDoError as error:
+                if not error.transient:
+                    raise
                 # An incident at the service says nothing about the job: only the deadline ends the wait.
                 pause = max(pause, getattr(error, "retry_after", None) or 0.0)
                 problem = error

@@ -29,12 +29,19 @@ Errors of the service are those of `scrapedo_dagster.api.errors`. No message hol
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from scrapedo_dagster.text import join_limited, partition_label
 
 
 class EngineError(Exception):
-    """Base of every error of the engine."""
+    """Base of every error of the engine.
+
+    Attributes:
+        transient: whether a retry may succeed. False only where a person must change something first.
+    """
+
+    transient: ClassVar[bool] = True
 
 
 class LedgerError(EngineError):
@@ -56,9 +63,13 @@ class AlreadyCollectedError(LostClaimError):
 class LedgerUrlError(LedgerError, ValueError):
     """The text is not a SQLAlchemy URL. The message does not repeat it: it may hold a password."""
 
+    transient = False
+
 
 class LedgerSchemaError(LedgerError):
     """The database's schema cannot be upgraded to that of this release."""
+
+    transient = False
 
 
 class SubmissionError(EngineError):
@@ -68,9 +79,13 @@ class SubmissionError(EngineError):
 class NotEnoughCreditsError(SubmissionError):
     """The targets cost more than the account has, or than `max_credits` allows. Nothing was submitted."""
 
+    transient = False
+
 
 class GenerationConflictError(SubmissionError):
     """The unsent batches of an open generation would be sent with options for other targets."""
+
+    transient = False
 
 
 class NeverArrivesError(SubmissionError):
@@ -88,6 +103,8 @@ class JobDeadlineError(CollectionError):
 class NothingSubmittedError(CollectionError):
     """There is nothing to collect: the partition was never submitted, or was canceled."""
 
+    transient = False
+
 
 class JobNotEndedError(CollectionError):
     """A job that counted as ended is still running."""
@@ -99,6 +116,8 @@ class InvalidTargetsError(EngineError, ValueError):
     Attributes:
         reasons: for each invalid target its position in the list, from 0, and what is wrong with it.
     """
+
+    transient = False
 
     def __init__(self, amount: int, reasons: dict[int, str]) -> None:
         listed = join_limited((f"[{position}] {reason}" for position, reason in reasons.items()), separator="; ")
@@ -132,3 +151,5 @@ class MissingPartitionsError(ParquetStoreError):
 
 class WebhookError(EngineError, ValueError):
     """A webhook's URL or secret cannot be used. The message never holds the secret."""
+
+    transient = False

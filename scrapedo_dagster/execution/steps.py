@@ -11,12 +11,7 @@ import dagster as dg
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.collection.coordinator import PartitionCollector, collect_generations
 from scrapedo_dagster.engine.collection.progress import Progress
-from scrapedo_dagster.engine.errors import (
-    GenerationConflictError,
-    InvalidTargetsError,
-    NotEnoughCreditsError,
-    NothingSubmittedError,
-)
+from scrapedo_dagster.engine.errors import EngineError, InvalidTargetsError
 from scrapedo_dagster.engine.inbox.reader import prune_inbox
 from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.storage.summary import Summary, summarize
@@ -118,7 +113,9 @@ def begin_partition(
     """
     try:
         generation = session.begin(partition, entries)
-    except (NotEnoughCreditsError, GenerationConflictError) as error:
+    except EngineError as error:
+        if error.transient:
+            raise
         raise dg.Failure(str(error), allow_retries=False) from error
     begun.add(session.ref(partition))
     return generation
@@ -206,7 +203,7 @@ def collect_partitions(
 
 def _as_failure(problem: Exception) -> Exception:
     """A problem that no retry would mend is said to be one."""
-    if not isinstance(problem, NothingSubmittedError):
+    if not isinstance(problem, EngineError) or problem.transient:
         return problem
     failure = dg.Failure(str(problem), allow_retries=False)
     failure.__cause__ = problem

@@ -81,6 +81,25 @@ def test_every_error_is_in_one_tree_and_in_these_tests() -> None:
     assert classes == {type(error) for error in ONE_OF_EACH}
 
 
+def test_transient_errors_are_those_of_an_incident() -> None:
+    assert {type(error) for error in ONE_OF_EACH if error.transient} == {
+        APIConnectionError,
+        IncompleteListingError,
+        RateLimitError,
+        ServerError,
+        UnparsableResponseError,
+    }
+
+
+def test_errors_that_may_concern_one_resource_are_those_of_a_single_answer() -> None:
+    """A rate limit and a cut listing are about the whole service."""
+    assert {type(error) for error in ONE_OF_EACH if error.may_concern_one_resource} == {
+        APIConnectionError,
+        ServerError,
+        UnparsableResponseError,
+    }
+
+
 @pytest.mark.parametrize("error", ONE_OF_EACH, ids=lambda error: type(error).__name__)
 def test_error_survives_being_pickled_and_copied(error: ScrapeDoError) -> None:
     for again in (pickle.loads(pickle.dumps(error)), copy.copy(error), copy.deepcopy(error)):

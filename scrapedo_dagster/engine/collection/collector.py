@@ -18,14 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
-from scrapedo_dagster.api.errors import (
-    APIConnectionError,
-    GoneError,
-    NotFoundError,
-    ScrapeDoError,
-    ServerError,
-    UnparsableResponseError,
-)
+from scrapedo_dagster.api.errors import GoneError, NotFoundError, ScrapeDoError
 from scrapedo_dagster.api.matching import match_tasks
 from scrapedo_dagster.api.responses import TaskDetails
 from scrapedo_dagster.api.retry import Backoff
@@ -42,7 +35,6 @@ from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.targets.target import Batch, Entry
 from scrapedo_dagster.engine.threads import start_in_thread
 
-_UNREADABLE = (APIConnectionError, ServerError, UnparsableResponseError)
 _MOST_CREDITS = 2**31 - 1  # that the ledger holds; the service may say anything
 _LATE = timedelta(days=2)  # of the 3 days that results are kept
 _TASKS_END_WITHIN = 30.0  # seconds after the job; how the service orders the two is not documented
@@ -315,8 +307,8 @@ class _Job:
             return without_result(job_id, task_id, "expired", str(error))
         except GoneError as error:
             return without_result(job_id, task_id, "gone", str(error))
-        except _UNREADABLE as error:
-            if not self.is_late:
+        except ScrapeDoError as error:
+            if not error.may_concern_one_resource or not self.is_late:
                 raise
             self.unreadable.append(error)
             return without_result(job_id, task_id, "unreadable", str(error))

@@ -13,13 +13,7 @@ from datetime import timedelta
 from functools import cached_property, partial
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
-from scrapedo_dagster.api.errors import (
-    APIConnectionError,
-    IncompleteListingError,
-    RateLimitError,
-    ServerError,
-    UnparsableResponseError,
-)
+from scrapedo_dagster.api.errors import ScrapeDoError, ServerError, UnparsableResponseError
 from scrapedo_dagster.api.retry import Backoff
 from scrapedo_dagster.engine.collection.collector import collect
 from scrapedo_dagster.engine.collection.memory_budget import MemoryBudget
@@ -40,7 +34,6 @@ from scrapedo_dagster.engine.threads import run_async_uninterrupted
 from scrapedo_dagster.text import join_limited
 
 _POLL = Backoff(initial=1.0, maximum=30.0, multiplier=1.5)
-_PASSING = (APIConnectionError, IncompleteListingError, RateLimitError, ServerError, UnparsableResponseError)
 _DONE = frozenset({State.COLLECTED})
 _READY = frozenset({State.FINISHED, State.EXPIRED})
 _MOST_BATCHES = 16
@@ -366,5 +359,7 @@ def _too_late(waiting: Sequence[Submission], job_timeout: timedelta) -> JobDeadl
 def _poll_waiting(poller: JobPoller, waiting: Sequence[Submission], report: ProgressReporter) -> bool:
     try:
         return bool(poller.poll(waiting, on_ended=report.tasks_ended))
-    except _PASSING:
+    except ScrapeDoError as error:
+        if not error.transient:
+            raise
         return False  # an incident at the service says nothing about the jobs: only the deadline ends the wait

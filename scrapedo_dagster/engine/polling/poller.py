@@ -12,14 +12,7 @@ from typing import TypeAlias
 from sqlalchemy.exc import SQLAlchemyError
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
-from scrapedo_dagster.api.errors import (
-    APIConnectionError,
-    IncompleteListingError,
-    NotFoundError,
-    ScrapeDoError,
-    ServerError,
-    UnparsableResponseError,
-)
+from scrapedo_dagster.api.errors import IncompleteListingError, NotFoundError, ScrapeDoError
 from scrapedo_dagster.api.requests import JobsQuery
 from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.engine.errors import LostClaimError
@@ -30,7 +23,6 @@ from scrapedo_dagster.engine.ledger.records import Submission
 
 _FEW = 8  # jobs that are asked for one by one
 _MARGIN = timedelta(hours=1)  # between our clock and the service's
-_PERHAPS_OF_ONE_JOB = (APIConnectionError, ServerError, UnparsableResponseError)
 _MOST_PROBLEMS = 3  # jobs that cannot be asked for before it must be the service that cannot be asked
 _NEW = timedelta(seconds=10)  # a job may not be there to be read in the moment after it was made
 _SILENT = timedelta(minutes=2)  # between two polls of a job of which nothing was delivered
@@ -166,15 +158,15 @@ def poll_jobs(
                 if submission.submitted_at is None or ledger.now() - submission.submitted_at >= _NEW:
                     expired += _expired(ledger, submission, str(error))
                 continue
-            except _PERHAPS_OF_ONE_JOB as error:
+            except ScrapeDoError as error:
+                if not error.may_concern_one_resource:
+                    problems.insert(0, error)
+                    break
                 on_polled(submission)
                 problems.append(error)
                 if len(problems) == _MOST_PROBLEMS:
                     break
                 continue
-            except ScrapeDoError as error:
-                problems.insert(0, error)
-                break
             on_ended(submission, sum(task.is_terminal for task in job.tasks))
         on_polled(submission)
         if job.is_terminal:
