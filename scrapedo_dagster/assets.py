@@ -15,7 +15,7 @@ from scrapedo_dagster.checks import build_checks
 from scrapedo_dagster.dataset import Dataset, ScrapeDoDataset, check_name
 from scrapedo_dagster.engine.targets.target import Target, validated_entries
 from scrapedo_dagster.io_manager import ParquetResource
-from scrapedo_dagster.partitions.context import context_of
+from scrapedo_dagster.partitions.contexts import context_of
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.schedules import build_schedules
 from scrapedo_dagster.sensors import dataset_sensor

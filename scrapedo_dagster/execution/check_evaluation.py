@@ -11,7 +11,7 @@ import dagster as dg
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.execution.metadata import markdown
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
-from scrapedo_dagster.partitions.ranges import partitions_of_run
+from scrapedo_dagster.partitions.keys import partitions_of_run
 from scrapedo_dagster.resource import ScrapeDoResource
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ import dagster as dg
 
 from scrapedo_dagster.dataset import COLLECTS_TAG, DATASET_TAG, Dataset
 from scrapedo_dagster.execution.termination import was_terminated
-from scrapedo_dagster.partitions.ranges import partitions_of_run
+from scrapedo_dagster.partitions.keys import partitions_of_run
 
 _FINISHED = {dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED}
 

@@ -23,7 +23,7 @@ from scrapedo_dagster.execution.partition_events import PartitionEvents
 from scrapedo_dagster.execution.session import StepSession, step_session
 from scrapedo_dagster.execution.termination import StepContext, cancels_when_terminated
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
-from scrapedo_dagster.partitions.context import partitions_of
+from scrapedo_dagster.partitions.keys import partitions_of_step
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.text import partitions_label
 
@@ -40,7 +40,7 @@ def submit_step(
     targets: Callable[[str | None], Iterable[str | Target]],
 ) -> Results:
     """Submit every partition of the step. `targets` lists those of one partition."""
-    partitions = partitions_of(context)
+    partitions = partitions_of_step(context)
     # Not entered: what was submitted is canceled if a person terminates the run, and does not stand.
     truth = PartitionEvents(context, [dataset.jobs_key], partitions)
     log = _sparingly(context.log.info, len(partitions))
@@ -142,7 +142,7 @@ def collect_step(
     collector: CollectorFactory = StepSession.collector,
 ) -> Results:
     """Bring every partition of the step home, waiting for its jobs where they have not ended."""
-    partitions = partitions_of(context)
+    partitions = partitions_of_step(context)
     evaluate = partial(evaluations, dataset, scrape_do=scrape_do, storage=storage)
     truth = PartitionEvents(context, [dataset.tasks_key, dataset.contents_key], partitions, evaluate)
     with (

@@ -1,1 +1,1 @@
-"""Partition keys, ranges of them, and contexts of single partitions."""
+"""Partition keys, ranges of them, and the context of one partition in a run of many."""

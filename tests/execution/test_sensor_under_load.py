@@ -155,7 +155,7 @@ def plant(ledger: Ledger, service: Service, token: str) -> Plant:
             claimed = planted.claim(submission, run_id=run, fingerprint="f")
             assert claimed is not None
             ids.append(f"job-{partition}-{submission.batch}")
-            planted.submitted(claimed, ids[-1], ["t"])
+            planted.mark_submitted(claimed, ids[-1], ["t"])
         planted.close()
         service.jobs |= dict.fromkeys(ids, status)
         return ids
