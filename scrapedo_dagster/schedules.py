@@ -1,4 +1,4 @@
-"""A schedule of a dataset from one argument."""
+"""The schedule of a dataset, from one argument."""
 
 from typing import Any
 
@@ -8,21 +8,27 @@ from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.partitions.ranges import ranges_of, run_request
 
 
-def build_schedules(job: Any, dataset: Dataset, schedule: bool | str) -> tuple[Any, ...]:
-    """The schedules of a dataset: none or one, which is stopped until somebody starts it, since it costs credits.
+def build_schedules(job: Any, dataset: Dataset, schedule: bool | str, timezone: str | None = None) -> tuple[Any, ...]:
+    """Build the schedules of a dataset: none, or one that is stopped by default, since it costs credits.
 
     Args:
-        job: the one that submits.
+        job: the job that submits.
         dataset: the dataset.
         schedule: True for the cadence of the partitions' time windows, or a cron expression.
+        timezone: of the cron expression, such as `Europe/Berlin`. UTC by default.
 
     Raises:
-        dg.DagsterInvalidDefinitionError: the argument does not fit the partitions definition.
+        dg.DagsterInvalidDefinitionError: an argument does not fit the partitions definition.
     """
+    windows = _time_window_dimensions(dataset.partitions_def)
+    where = f"scrape_do_assets(name={dataset.name!r}, schedule={schedule!r})"
+    if timezone is not None and (isinstance(schedule, bool) or windows):
+        raise dg.DagsterInvalidDefinitionError(
+            f"{where}: the time zone {timezone!r} needs a cron expression. Partitions with time windows have the "
+            "`timezone` of their definition."
+        )
     if schedule is False:
         return ()
-    windows = _windows_of(dataset.partitions_def)
-    where = f"scrape_do_assets(name={dataset.name!r}, schedule={schedule!r})"
     if schedule is True and not windows:
         raise dg.DagsterInvalidDefinitionError(
             f"{where}: only partitions with time windows have a cadence of their own. Give a cron expression, such as "
@@ -41,17 +47,21 @@ def build_schedules(job: Any, dataset: Dataset, schedule: bool | str) -> tuple[A
     name = f"{dataset.submit_job_name}_schedule"
     if schedule is True:
         return (dg.build_schedule_from_partitioned_job(job, name=name),)
+    cron: dict[str, Any] = {"cron_schedule": str(schedule), "execution_timezone": timezone}
     if dataset.partitions_def is None:
-        return (dg.ScheduleDefinition(name=name, job=job, cron_schedule=str(schedule)),)
-    return (_of_all_partitions(name, job, str(schedule), dataset, dataset.partitions_def),)
+        return (dg.ScheduleDefinition(name=name, job=job, **cron),)
+    return (_schedule_of_all_partitions(name, job, cron, dataset, dataset.partitions_def),)
 
 
-def _of_all_partitions(
-    name: str, job: Any, cron_schedule: str, dataset: Dataset, partitions_def: dg.PartitionsDefinition
+def _schedule_of_all_partitions(
+    name: str, job: Any, cron: dict[str, Any], dataset: Dataset, partitions_def: dg.PartitionsDefinition
 ) -> dg.ScheduleDefinition:
-    """Dagster's own makes a run of each partition, and none of dynamic ones."""
+    """Build a schedule that requests few runs of many partitions.
 
-    @dg.schedule(name=name, job=job, cron_schedule=cron_schedule)
+    `dg.build_schedule_from_partitioned_job` requests a run for each static partition, and none for dynamic ones.
+    """
+
+    @dg.schedule(name=name, job=job, **cron)
     def all_partitions(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest]:
         keys = partitions_def.get_partition_keys(dynamic_partitions_store=context.instance)
         return [
@@ -62,8 +72,8 @@ def _of_all_partitions(
     return all_partitions
 
 
-def _windows_of(partitions_def: dg.PartitionsDefinition | None) -> int:
-    """How many dimensions have time windows."""
+def _time_window_dimensions(partitions_def: dg.PartitionsDefinition | None) -> int:
+    """Count the dimensions with time windows."""
     if isinstance(partitions_def, dg.MultiPartitionsDefinition):
-        return sum(_windows_of(each.partitions_def) for each in partitions_def.partitions_defs)
+        return sum(_time_window_dimensions(each.partitions_def) for each in partitions_def.partitions_defs)
     return isinstance(partitions_def, dg.TimeWindowPartitionsDefinition)

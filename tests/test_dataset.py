@@ -20,6 +20,7 @@ from scrapedo_dagster import (
     scrape_do_assets,
 )
 from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.schedules import build_schedules
 
 days = dg.DailyPartitionsDefinition(start_date="2026-01-01")
 sites = dg.StaticPartitionsDefinition(["x", "y"])
@@ -225,6 +226,25 @@ def test_a_schedule_that_does_not_fit_is_refused_at_definition(
 ) -> None:
     with pytest.raises(dg.DagsterInvalidDefinitionError, match=message):
         shop(partitions_def=partitions_def, schedule=schedule)
+
+
+def test_a_cron_expression_has_a_time_zone() -> None:
+    for partitions_def in (None, sites, dynamic):
+        dataset = shop(partitions_def=partitions_def).dataset
+        job = dg.define_asset_job(dataset.submit_job_name)
+        [schedule] = build_schedules(job, dataset, "0 6 * * *", timezone="Europe/Berlin")
+        assert schedule.execution_timezone == "Europe/Berlin"
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match="Nowhere/Else"):
+        build_schedules(job, dataset, "0 6 * * *", timezone="Nowhere/Else")
+
+
+@pytest.mark.parametrize(("partitions_def", "schedule"), [(None, False), (days, True), (days, "0 6 * * *")])
+def test_a_time_zone_without_a_cron_expression_is_refused(
+    partitions_def: dg.PartitionsDefinition | None, schedule: bool | str
+) -> None:
+    dataset = shop(partitions_def=partitions_def).dataset
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match="'Europe/Berlin' needs a cron expression"):
+        build_schedules(dg.define_asset_job("submit"), dataset, schedule, timezone="Europe/Berlin")
 
 
 # --- errors at definition
