@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, ValidationError, create_model, model_val
 from typing_extensions import Self
 
 from scrapedo_dagster.api import RenderOptions, ScrapeOptions
-from scrapedo_dagster.api.models import RequestModel
+from scrapedo_dagster.api.request_model import RequestModel
 from scrapedo_dagster.dataset import check_name
 from scrapedo_dagster.targets import TargetsFile
 

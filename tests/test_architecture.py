@@ -159,7 +159,7 @@ def test_lower_parts_work_without_dagster(part: str) -> None:
 def test_imports_are_found_in_every_form() -> None:
     """The two tests above would pass in silence if they read nothing."""
     found = {name for path in modules_of("api") for _, name in imports_of(path)}
-    assert {"httpx", "json", "scrapedo_dagster.api.errors.ScrapeDoError", "scrapedo_dagster.api.failures"} <= found
+    assert {"httpx", "json", "scrapedo_dagster.api.errors.ScrapeDoError"} <= found
 
 
 @pytest.fixture

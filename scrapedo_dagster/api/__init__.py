@@ -1,4 +1,4 @@
-"""The Scrape.do Async API: requests, responses, errors and two clients. Usable without Dagster.
+"""Clients, requests, responses and errors of the Scrape.do Async API. Usable without Dagster.
 
 ```python
 from scrapedo_dagster.api import JobRequest, ScrapeDoAsyncAPIClient
@@ -13,7 +13,7 @@ with ScrapeDoAsyncAPIClient() as client:  # the token is read from SCRAPE_DO_API
 from typing import TYPE_CHECKING
 
 from scrapedo_dagster._lazy import lazy_names
-from scrapedo_dagster.api.actions import (
+from scrapedo_dagster.api.browser_actions import (
     BrowserAction,
     ClickAction,
     CustomAction,
@@ -119,7 +119,7 @@ __all__ = [
     "WebhookPayload",
 ]
 
-# On first use: options can be written down without an HTTP library.
+# Imported on first use: options can be declared without loading an HTTP library.
 __getattr__ = lazy_names(
     __name__,
     {
@@ -146,5 +146,5 @@ __getattr__ = lazy_names(
 
 
 def __dir__() -> list[str]:
-    """The public names, loaded or not."""
+    """List the public names, loaded or not."""
     return __all__

@@ -1,7 +1,7 @@
-"""The two clients of the Async API: `ScrapeDoAsyncAPIClient` blocks, `AsyncScrapeDoAsyncAPIClient` awaits.
+"""Clients of the Async API: the blocking `ScrapeDoAsyncAPIClient` and the asyncio `AsyncScrapeDoAsyncAPIClient`.
 
-"Async API" is the name of Scrape.do's service that works on jobs; it says nothing about asyncio. Both clients drive
-the operations of `scrapedo_dagster.api.operations` and have the same methods, parameters and errors.
+"Async API" is Scrape.do's name for the service that runs jobs; it is unrelated to asyncio. Both clients execute the
+operations of `scrapedo_dagster.api.operations` and have the same methods, parameters and errors.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -21,10 +21,12 @@ import httpx
 from typing_extensions import Self
 
 from scrapedo_dagster._version import __version__
-from scrapedo_dagster.api.concurrency import AdaptiveConcurrency
+from scrapedo_dagster.api.adaptive_concurrency import AdaptiveConcurrency
+from scrapedo_dagster.api.commands import Call, Operation, Sleep
 from scrapedo_dagster.api.errors import ScrapeDoError
 from scrapedo_dagster.api.headers import Admit
-from scrapedo_dagster.api.operations import Listing, Operations
+from scrapedo_dagster.api.job_listing import JobListing
+from scrapedo_dagster.api.operations import Operations
 from scrapedo_dagster.api.requests import DEFAULT_BASE_URL, JobRequest, JobsQuery, check_target
 from scrapedo_dagster.api.responses import (
     CancelJobResponse,
@@ -36,23 +38,28 @@ from scrapedo_dagster.api.responses import (
     UserInformation,
 )
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
-from scrapedo_dagster.api.steps import Call, Operation, Sleep, Together
-from scrapedo_dagster.api.transport import DEFAULT_TIMEOUT, AsyncSender, Sender, async_sender, connections
+from scrapedo_dagster.api.transport import (
+    DEFAULT_TIMEOUT,
+    AsyncTransport,
+    HttpxTransport,
+    async_transport,
+    connection_limits,
+)
 
 T = TypeVar("T")
 OnPoll = Callable[[JobDetails], None]
 
-TOKEN_VARIABLE = "SCRAPE_DO_API_KEY"  # noqa: S105 - the variable's name
+TOKEN_VARIABLE = "SCRAPE_DO_API_KEY"  # noqa: S105 - name of the variable
 WAIT_TIMEOUT = timedelta(hours=1)
 WAIT_BACKOFF = Backoff(initial=1.0, maximum=30.0, multiplier=1.5)
 MAX_CONCURRENCY = 64
 
 
 class _Client:
-    """What both clients are made of. Nothing connects before the first call."""
+    """Common base of both clients. Connects on the first call."""
 
-    _build: ClassVar[Callable[..., Any]]
-    _http: Any
+    _build_transport: ClassVar[Callable[..., Any]]
+    _transport: Any
 
     def __init__(
         self,
@@ -65,33 +72,33 @@ class _Client:
         max_concurrency: int = MAX_CONCURRENCY,
         transport: httpx.BaseTransport | httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        """A client of one account.
+        """Create a client of one account.
 
         Args:
-            api_token: the Scrape.do token; without one, the environment variable SCRAPE_DO_API_KEY.
-            base_url: the service, or an emulator of it.
-            timeout: seconds, or an `httpx.Timeout`, for each request.
-            retry: how often requests that are safe to repeat are repeated.
-            limits: connections at most, and how many are kept alive; by default `max_concurrency` of both.
-            max_concurrency: tasks that are fetched at once, at least 1. The asyncio client takes fewer while the
-                service answers 429 or not in time.
-            transport: another httpx transport, sync or async as the client is.
+            api_token: Scrape.do API token; by default the environment variable SCRAPE_DO_API_KEY.
+            base_url: URL of the service, or of an emulator.
+            timeout: timeout of each request in seconds, or an `httpx.Timeout`.
+            retry: how requests are retried that are safe to repeat.
+            limits: maximum number of connections and of idle connections; both default to `max_concurrency`.
+            max_concurrency: how many tasks are fetched at once, at least 1. The asyncio client fetches fewer while the
+                service responds with 429 or too slowly.
+            transport: httpx transport to use instead; sync or async, as the client is.
 
         Raises:
-            ValueError: there is no token, or the token or the base URL cannot be one, or max_concurrency is below 1.
+            ValueError: the token is missing or invalid, the base URL is invalid, or `max_concurrency` is below 1.
         """
         if max_concurrency < 1:
-            # Found only when the tasks are fetched, it would cost a job.
-            raise ValueError(f"max_concurrency={max_concurrency}: at least 1 task has to be fetched at once")
-        token = _usable_token(api_token if api_token is not None else os.environ.get(TOKEN_VARIABLE))
-        self.base_url = _usable_base_url(base_url)
+            # Without this check the error would appear only after a job was paid for.
+            raise ValueError(f"max_concurrency={max_concurrency}: must be at least 1")
+        token = _check_token(api_token if api_token is not None else os.environ.get(TOKEN_VARIABLE))
+        self.base_url = _check_base_url(base_url)
         self.max_concurrency = max_concurrency
         self._operations = Operations(base_url=self.base_url, token=token, retry=retry or RetryPolicy())
-        self._http = self._build(
+        self._transport = self._build_transport(
             base_url=self.base_url,
             token=token,
             timeout=timeout,
-            limits=limits or connections(max_concurrency),
+            limits=limits or connection_limits(max_concurrency),
             transport=transport,
             user_agent=f"scrapedo-dagster/{__version__}",
         )
@@ -101,7 +108,7 @@ class _Client:
 
 
 class ScrapeDoAsyncAPIClient(_Client):
-    """The blocking client. Safe to share between threads; close it, or use it in a `with` statement.
+    """Blocking client. Safe to share between threads. Close it, or use it in a `with` statement.
 
     ```python
     with ScrapeDoAsyncAPIClient() as client:  # the token is read from SCRAPE_DO_API_KEY
@@ -109,8 +116,8 @@ class ScrapeDoAsyncAPIClient(_Client):
     ```
     """
 
-    _build = Sender
-    _http: Sender
+    _build_transport = HttpxTransport
+    _transport: HttpxTransport
 
     def __enter__(self) -> Self:
         return self
@@ -122,57 +129,57 @@ class ScrapeDoAsyncAPIClient(_Client):
 
     def close(self) -> None:
         """Close all connections."""
-        self._http.close()
+        self._transport.close()
 
     def create_job(self, request: JobRequest, *, retry: RetryPolicy | None = None) -> JobCreationResponse:
-        """Submit a job: this is what costs credits. It is sent again only if it provably did not arrive.
+        """Submit a job, which costs credits. It is resent only if it provably did not arrive.
 
         Args:
             request: the job.
-            retry: another policy than the client's.
+            retry: retry policy; by default that of the client.
 
         Raises:
-            SubmissionUncertainError: the answer is lost; the job may exist. Settle this by listing the jobs.
-            APIConnectionError, RateLimitError: the job was not submitted, also not by the retries.
-            APIStatusError: the service refused the job, see its subclasses.
+            SubmissionUncertainError: the response is lost; the job may exist. List the jobs to find out.
+            APIConnectionError, RateLimitError: the job was not submitted, even after retries.
+            APIStatusError: the service rejected the job; see its subclasses.
         """
         return self._run(self._operations.create_job(request, retry=retry))
 
     def get_job(self, job_id: str) -> JobDetails:
-        """A job with its tasks' ids, URLs and statuses.
+        """Return a job with the ids, URLs and statuses of its tasks.
 
         Raises:
-            NotFoundError: no such job in this account, or its three days are over.
-            ScrapeDoError: see the tree in `scrapedo_dagster.api.errors`.
+            NotFoundError: the account has no such job, or its retention of three days is over.
+            ScrapeDoError: other failures; see `scrapedo_dagster.api.errors`.
         """
         return self._run(self._operations.get_job(job_id))
 
     def get_task(self, job_id: str, task_id: str) -> TaskDetails:
-        """A task with its result. An unfinished task comes with a status that is not terminal, and no content.
+        """Return a task with its result. An unfinished task has a status that is not terminal, and no content.
 
         Raises:
-            NotFoundError: no such task, or its three days are over.
-            GoneError: this content is lost for good.
-            ScrapeDoError: see the tree in `scrapedo_dagster.api.errors`.
+            NotFoundError: no such task, or its retention of three days is over.
+            GoneError: the content is no longer available.
+            ScrapeDoError: other failures; see `scrapedo_dagster.api.errors`.
         """
         return self._run(self._operations.get_task(job_id, task_id))
 
     def list_jobs(self, query: JobsQuery | None = None) -> JobsListResponse:
-        """One page of the account's jobs, by default the first 100."""
+        """Return one page of the jobs of the account, by default the first 100."""
         return self._run(self._operations.list_jobs(query or JobsQuery()))
 
     def iter_jobs(self, query: JobsQuery | None = None) -> Iterator[JobDetails]:
-        """All jobs that the query matches, from all pages, each once.
+        """Yield all jobs that match the query, from all pages, each once.
 
         Raises:
-            IncompleteListingError: the listing ended before it gave all the jobs it had announced.
+            IncompleteListingError: the listing ended before it returned all jobs that it announced.
         """
-        listing = Listing(query or JobsQuery())
+        listing = JobListing(query or JobsQuery())
         while not listing.done:
             yield from listing.accept(self.list_jobs(listing.query))
 
     def cancel_job(self, job_id: str) -> CancelJobResponse:
-        """Cancel a job. Tasks that are finished keep their results. A job that is canceled already is no error.
+        """Cancel a job. Finished tasks keep their results. Canceling a canceled job is not an error.
 
         Raises:
             NotAcceptableError: the job has finished.
@@ -181,11 +188,11 @@ class ScrapeDoAsyncAPIClient(_Client):
         return self._run(self._operations.cancel_job(job_id))
 
     def get_user_info(self) -> UserInformation:
-        """The account's concurrency, active jobs and credits."""
+        """Return concurrency, active jobs and credits of the account."""
         return self._run(self._operations.get_user_info())
 
     def get_server_time(self) -> datetime | None:
-        """The service's clock, to the second, from the Date header of GET /me; None if it sends none."""
+        """Return the time of the service in seconds precision, from the Date header of GET /me; None without one."""
         return self._run(self._operations.get_server_time())
 
     def wait_for_job(
@@ -196,20 +203,20 @@ class ScrapeDoAsyncAPIClient(_Client):
         backoff: Backoff = WAIT_BACKOFF,
         on_poll: OnPoll | None = None,
     ) -> JobDetails:
-        """Poll until the job is success, error or canceled, and return it, whichever it is.
+        """Poll until the job is success, error or canceled, and return it.
 
-        Incidents at the service do not end the wait; only the job's own end or the deadline does.
+        Transient errors of the service do not end the wait.
 
         Args:
-            job_id: the job.
-            timeout: a timedelta, or seconds, after which the wait (not the job) is given up. A poll that is under
-                way then is not broken off.
-            backoff: the pauses between polls.
-            on_poll: called with the job after each successful poll.
+            job_id: id of the job.
+            timeout: how long to wait, as a timedelta or in seconds. A poll in progress at the deadline is completed;
+                the job itself is not canceled.
+            backoff: pauses between polls.
+            on_poll: callback that receives the job after each successful poll.
 
         Raises:
-            JobTimeoutError: the deadline came first. The job goes on.
-            AuthenticationError, NotFoundError: waiting longer would not help.
+            JobTimeoutError: the job has not ended within `timeout`. The job continues.
+            AuthenticationError, NotFoundError: the job cannot be polled.
         """
         wait = self._operations.wait_for_job(job_id, timeout=_seconds(timeout), backoff=backoff, on_poll=on_poll)
         return self._run(wait)
@@ -222,11 +229,11 @@ class ScrapeDoAsyncAPIClient(_Client):
         backoff: Backoff = WAIT_BACKOFF,
         on_poll: OnPoll | None = None,
     ) -> JobResult:
-        """Submit a job, wait for its end and fetch its tasks, several at once.
+        """Submit a job, wait until it ends and fetch its tasks concurrently.
 
-        The result holds every task that could be fetched, in the order of the targets, also where the job ended as
-        error or canceled; `raise_for_status()` on it is your choice. Parameters and errors: `create_job` and
-        `wait_for_job`.
+        The result has every task that could be fetched, in the order of the targets, even if the job ended with
+        `error` or `canceled`: call `raise_for_status()` on it to raise an error. Parameters and errors are those of
+        `create_job` and `wait_for_job`.
         """
         operation = self._operations.submit_and_wait(
             request, timeout=_seconds(timeout), backoff=backoff, on_poll=on_poll
@@ -237,22 +244,22 @@ class ScrapeDoAsyncAPIClient(_Client):
         reply: Any = None
         while True:
             try:
-                step = operation.send(reply)
+                command = operation.send(reply)
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
-            if isinstance(step, Call):
-                reply = self._http.send(step)
-            elif isinstance(step, Sleep):
-                time.sleep(step.seconds)
+            if isinstance(command, Call):
+                reply = self._transport.send(command)
+            elif isinstance(command, Sleep):
+                time.sleep(command.seconds)
             else:
-                reply = self._run_together(step)
+                reply = self._run_concurrently(command.operations)
 
-    def _run_together(self, step: Together) -> list[Any]:
+    def _run_concurrently(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         pool = ThreadPoolExecutor(max_workers=self.max_concurrency, thread_name_prefix="scrapedo")
         try:
-            return list(pool.map(self._run_or_error, step.operations))
+            return list(pool.map(self._run_or_error, operations))
         finally:
-            # An interrupt must not wait for the hundreds of tasks that are still queued.
+            # Ctrl-C must not wait for hundreds of queued operations.
             pool.shutdown(cancel_futures=True)
 
     def _run_or_error(self, operation: Operation[Any]) -> Any:
@@ -263,7 +270,7 @@ class ScrapeDoAsyncAPIClient(_Client):
 
 
 class AsyncScrapeDoAsyncAPIClient(_Client):
-    """The asyncio client: the same methods, parameters and errors as `ScrapeDoAsyncAPIClient`, to be awaited.
+    """Asyncio client with the same methods, parameters and errors as `ScrapeDoAsyncAPIClient`.
 
     ```python
     async with AsyncScrapeDoAsyncAPIClient() as client:
@@ -271,12 +278,12 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
     ```
     """
 
-    _build = staticmethod(async_sender)
-    _http: AsyncSender
+    _build_transport = staticmethod(async_transport)
+    _transport: AsyncTransport
 
     @cached_property
     def concurrency(self) -> AdaptiveConcurrency:
-        """How many tasks are fetched at once, as the service bears it."""
+        """Limit of concurrent requests, which adapts to how busy the service is."""
         return AdaptiveConcurrency(self.max_concurrency)
 
     async def __aenter__(self) -> Self:
@@ -289,7 +296,7 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._http.aclose()
+        await self._transport.aclose()
 
     async def create_job(self, request: JobRequest, *, retry: RetryPolicy | None = None) -> JobCreationResponse:
         """See `ScrapeDoAsyncAPIClient.create_job`."""
@@ -303,10 +310,10 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
         """See `ScrapeDoAsyncAPIClient.get_task`.
 
         Args:
-            job_id: its job.
-            task_id: the task.
-            admit: awaited before the body of each answer is read, with its length in bytes if that is known: it may
-                wait until there is room for it.
+            job_id: id of the job.
+            task_id: id of the task.
+            admit: awaited before the body of each response is read, with its length in bytes, or None if unknown. It
+                may wait until there is memory for the body.
         """
         return await self._run(self._operations.get_task(job_id, task_id), admit)
 
@@ -316,7 +323,7 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
 
     async def iter_jobs(self, query: JobsQuery | None = None) -> AsyncIterator[JobDetails]:
         """See `ScrapeDoAsyncAPIClient.iter_jobs`."""
-        listing = Listing(query or JobsQuery())
+        listing = JobListing(query or JobsQuery())
         while not listing.done:
             for job in listing.accept(await self.list_jobs(listing.query)):
                 yield job
@@ -363,19 +370,19 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
         reply: Any = None
         while True:
             try:
-                step = operation.send(reply)
+                command = operation.send(reply)
             except StopIteration as stop:
                 return stop.value  # type: ignore[no-any-return]
-            if isinstance(step, Call):
-                halved = self.concurrency.halved
-                reply = await self._http.send(step, admit)
-                self.concurrency.heard(reply, halved=halved)
-            elif isinstance(step, Sleep):
-                await asyncio.sleep(step.seconds)
+            if isinstance(command, Call):
+                halvings = self.concurrency.halvings
+                reply = await self._transport.send(command, admit)
+                self.concurrency.record_outcome(reply, halvings=halvings)
+            elif isinstance(command, Sleep):
+                await asyncio.sleep(command.seconds)
             else:
-                reply = await self._run_together(step)
+                reply = await self._run_concurrently(command.operations)
 
-    async def _run_together(self, step: Together) -> list[Any]:
+    async def _run_concurrently(self, operations: Sequence[Operation[Any]]) -> list[Any]:
         async def run_or_error(operation: Operation[Any]) -> Any:
             async with self.concurrency:
                 try:
@@ -383,22 +390,22 @@ class AsyncScrapeDoAsyncAPIClient(_Client):
                 except ScrapeDoError as error:
                     return error
 
-        return await asyncio.gather(*(run_or_error(operation) for operation in step.operations))
+        return await asyncio.gather(*(run_or_error(operation) for operation in operations))
 
 
-def _usable_token(token: str | None) -> str:
+def _check_token(token: str | None) -> str:
     if not token:
         raise ValueError(f"No Scrape.do API token: pass api_token, or set the environment variable {TOKEN_VARIABLE}.")
     if not token.isascii() or not token.isprintable() or " " in token:
-        # Without the check, the HTTP library would repeat the token in its own error.
+        # Without this check the HTTP library would raise an error that contains the token.
         raise ValueError(
-            "The Scrape.do API token contains white space or characters that no token has: copy it again from the "
-            "Scrape.do dashboard (a trailing newline from a secret file is the usual cause)."
+            "The Scrape.do API token contains white space or invalid characters: copy it again from the Scrape.do "
+            "dashboard. The usual cause is a trailing newline in a secret file."
         )
     return token
 
 
-def _usable_base_url(base_url: str) -> str:
+def _check_base_url(base_url: str) -> str:
     if "@" in base_url:
         raise ValueError("base_url must not contain a user name or password: it appears in logs and errors.")
     try:
@@ -406,10 +413,10 @@ def _usable_base_url(base_url: str) -> str:
     except ValueError as error:
         raise ValueError(f"base_url: {error}. The service is at {DEFAULT_BASE_URL}.") from None
     if parts.query or parts.fragment:
-        raise ValueError(f"base_url={base_url!r} has a query or a fragment, and paths are added to its end.")
+        raise ValueError(f"base_url={base_url!r} has a query or a fragment: remove it, since the client appends paths.")
     address = base_url.rstrip("/?#")
     if address.endswith("/api/v1"):
-        raise ValueError(f"base_url={base_url!r} ends in /api/v1, which the client adds: leave it out.")
+        raise ValueError(f"base_url={base_url!r} ends in /api/v1: remove it, since the client appends it.")
     return address
 
 

@@ -1,9 +1,9 @@
-"""Everything that can go wrong with the Scrape.do Async API, as one tree.
+"""Errors of the Scrape.do Async API.
 
 ```
 ScrapeDoError
-├── APIConnectionError            no answer: refused, reset, timed out
-├── APIStatusError                an answer that says no (status_code, detail)
+├── APIConnectionError            no response: refused, reset, timed out
+├── APIStatusError                an HTTP status that is not a success (status_code, detail)
 │   ├── BadRequestError           400
 │   ├── AuthenticationError       401
 │   ├── NotFoundError             404
@@ -11,18 +11,18 @@ ScrapeDoError
 │   ├── GoneError                 410
 │   ├── RateLimitError            429 (retry_after)
 │   └── ServerError               5xx
-├── UnparsableResponseError       an answer that could not be read
-├── IncompleteListingError        a job listing that gave fewer jobs than it announced
-├── SubmissionUncertainError      a job may or may not have been created: never just send it again
-├── JobTimeoutError               a wait reached its deadline; the job goes on
-├── JobFailedError                the job ended as `error`
-├── JobCanceledError              the job ended as `canceled`
-├── TaskFailedError               the task ended as `error`
-└── TaskCanceledError             the task ended as `canceled`
+├── UnparsableResponseError       a response that could not be read
+├── IncompleteListingError        a job listing with fewer jobs than it announced
+├── SubmissionUncertainError      a job may or may not have been created: do not resend it
+├── JobTimeoutError               a wait reached its deadline; the job continues
+├── JobFailedError                the job ended with status `error`
+├── JobCanceledError              the job ended with status `canceled`
+├── TaskFailedError               the task ended with status `error`
+└── TaskCanceledError             the task ended with status `canceled`
 ```
 
-Every error about a job carries its id as `job_id`. No error holds the API token. `transient` and
-`may_concern_one_resource` say what a caller can do about an error, so that nobody lists classes.
+Every error about a job has its id in `job_id`. No error contains the API token. `transient` and
+`may_concern_one_resource` classify errors, so that callers need no lists of classes.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from typing import Any, ClassVar
 
 
 class ScrapeDoError(Exception):
-    """Base of every error of this API layer.
+    """Base class of all errors of the API clients.
 
     Attributes:
-        job_id: the Scrape.do job this is about, where one is known.
+        job_id: id of the Scrape.do job that the error is about, if known.
         transient: whether the same request may succeed later, without any change.
-        may_concern_one_resource: whether the service may fail for this job or task, and answer for all others.
+        may_concern_one_resource: whether the service may fail for this job or task only, and work for all others.
     """
 
     transient: ClassVar[bool] = False
@@ -47,7 +47,7 @@ class ScrapeDoError(Exception):
         self.job_id = job_id
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Subclasses take other arguments than their message, which pickle's default cannot repeat.
+        # Subclasses take arguments other than the message, which the default of pickle cannot pass.
         return _rebuild, (type(self), self.args, self.__dict__)
 
 
@@ -59,18 +59,18 @@ def _rebuild(cls: type[ScrapeDoError], args: tuple[Any, ...], state: dict[str, A
 
 
 class APIConnectionError(ScrapeDoError):
-    """The service could not be reached, or did not answer in time, also after the retries."""
+    """The service could not be reached or did not respond in time, after all retries."""
 
     transient = True
     may_concern_one_resource = True
 
 
 class APIStatusError(ScrapeDoError):
-    """The service answered with an HTTP status that is not a success.
+    """The service responded with an HTTP status that is not a success.
 
     Attributes:
         status_code: the HTTP status.
-        detail: what the service said, shortened; the `Error` of its envelope where there is one.
+        detail: shortened error text of the response; the `Error` field of its JSON if there is one.
     """
 
     def __init__(self, message: str, *, status_code: int, detail: str, job_id: str | None = None) -> None:
@@ -80,7 +80,7 @@ class APIStatusError(ScrapeDoError):
 
 
 class BadRequestError(APIStatusError):
-    """400: the service does not accept the parameters."""
+    """400: the service rejected the parameters."""
 
 
 class AuthenticationError(APIStatusError):
@@ -88,22 +88,22 @@ class AuthenticationError(APIStatusError):
 
 
 class NotFoundError(APIStatusError):
-    """404: no such job or task, or its three days of retention are over."""
+    """404: no such job or task, or its retention of three days is over."""
 
 
 class NotAcceptableError(APIStatusError):
-    """406: the job is finished or canceled already, and cannot be canceled."""
+    """406: the job cannot be canceled, because it is already finished or canceled."""
 
 
 class GoneError(APIStatusError):
-    """410: the content of this task is lost for good; only a new job brings it back."""
+    """410: the content of this task is no longer available; only a new job can scrape it again."""
 
 
 class RateLimitError(APIStatusError):
     """429: too many requests.
 
     Attributes:
-        retry_after: seconds the service asked to wait, or None where it did not say.
+        retry_after: seconds to wait, as the service requested, or None if it did not.
     """
 
     transient = True
@@ -122,46 +122,46 @@ class RateLimitError(APIStatusError):
 
 
 class ServerError(APIStatusError):
-    """5xx: an incident at the service or at a gateway before it."""
+    """5xx: an incident at the service or at a gateway in front of it."""
 
     transient = True
     may_concern_one_resource = True
 
 
 class UnparsableResponseError(ScrapeDoError):
-    """A success whose body is not the JSON that this endpoint answers with."""
+    """A successful response whose body is not the expected JSON."""
 
     transient = True
     may_concern_one_resource = True
 
 
 class IncompleteListingError(ScrapeDoError):
-    """A listing ended before it gave all the jobs it had announced."""
+    """A job listing ended before it returned all jobs that it announced."""
 
     transient = True
 
 
 class SubmissionUncertainError(ScrapeDoError):
-    """A job may or may not have been created: the answer to its submission is lost or unreadable.
+    """A job may or may not have been created: the response to its submission is lost or unreadable.
 
-    Sending it again could pay twice. List the jobs since the submission and compare their targets first.
+    Resending it could be charged twice. First list the jobs created since, and compare their targets.
     """
 
 
 class JobTimeoutError(ScrapeDoError):
-    """A wait reached its deadline before the job ended. The job goes on and its results can still be fetched.
+    """A wait reached its deadline before the job ended. The job continues; its results can still be fetched.
 
     Attributes:
-        last_status: the last status seen, or None where no poll succeeded.
+        last_status: status of the last successful poll, or None if no poll succeeded.
         elapsed: seconds waited.
-        attempts: polls made.
+        attempts: number of polls.
     """
 
     def __init__(self, job_id: str, *, last_status: str | None, elapsed: float, attempts: int) -> None:
         super().__init__(
-            f"Waited {elapsed:.1f} s for job {job_id} ({attempts} polls, last status: "
-            f"{last_status or 'never seen'}) and it has not ended. It goes on at Scrape.do and keeps its results "
-            "for 3 days: wait again with its id, or cancel it.",
+            f"Job {job_id} has not ended after {elapsed:.1f} s ({attempts} polls, last status: "
+            f"{last_status or 'unknown'}). It continues at Scrape.do, which keeps its results for 3 days: "
+            "wait again with its id, or cancel it.",
             job_id=job_id,
         )
         self.last_status = last_status

@@ -1,4 +1,4 @@
-"""The headers of every request: what it accepts, who sends it, and the token."""
+"""HTTP headers: those of every request, and the length of a response body."""
 
 from __future__ import annotations
 
@@ -8,34 +8,33 @@ from typing import TypeAlias
 import httpx
 
 Admit: TypeAlias = Callable[[int | None], Awaitable[None]]
-"""Awaited before the body of an answer is read, with its length in bytes, or None where the answer does not tell."""
+"""Admission control: awaited before a response body is read, with its length in bytes, or None if unknown."""
 
-
-_TOKEN = "X-Token"  # noqa: S105 - the header's name
+TOKEN_HEADER = "X-Token"  # noqa: S105 - the header's name
 
 
 def standard_headers(user_agent: str) -> dict[str, str]:
-    """Of every request."""
+    """Return the headers of every request, except the token."""
     return {"Accept": "application/json", "Accept-Encoding": "gzip, deflate", "User-Agent": user_agent}
 
 
 class TokenAuth(httpx.Auth):
-    """Puts the token into each request on its way out, so that no client and no client's repr holds it."""
+    """Adds the token to each request as it is sent, so that it is not stored in the headers of the client."""
 
     def __init__(self, token: str) -> None:
         self._token = token
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
-        request.headers[_TOKEN] = self._token
+        request.headers[TOKEN_HEADER] = self._token
         yield request
 
     def added_to(self, headers: Mapping[str, str]) -> dict[str, str]:
-        """The headers, and the token among them."""
-        return {**headers, _TOKEN: self._token}
+        """Return the headers with the token added."""
+        return {**headers, TOKEN_HEADER: self._token}
 
 
-def length_of(headers: Mapping[str, str]) -> int | None:
-    """Of a body, in bytes, as it will be in memory; None where its headers do not tell."""
+def body_length(headers: Mapping[str, str]) -> int | None:
+    """Return the length of a response body in memory, in bytes; None if the headers do not state it."""
     if "content-encoding" in headers:
         return None
     try:

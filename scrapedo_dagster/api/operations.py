@@ -1,6 +1,6 @@
-"""Every call of the API, written once as a generator that a sync or an async client drives.
+"""API calls as generators, which the blocking and the asyncio client execute.
 
-All decisions are here; the clients only do the steps (`scrapedo_dagster.api.steps`).
+All decisions are made here; the clients only execute the commands (`scrapedo_dagster.api.commands`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from urllib.parse import quote
 import httpx
 from pydantic import BaseModel, ValidationError
 
-from scrapedo_dagster.api import failures
+from scrapedo_dagster.api.commands import Call, Operation, RunConcurrently, Sleep
+from scrapedo_dagster.api.error_messages import call_failed, submission_uncertain
 from scrapedo_dagster.api.errors import JobTimeoutError, NotAcceptableError, ScrapeDoError
-from scrapedo_dagster.api.matching import match_tasks
 from scrapedo_dagster.api.requests import JobRequest, JobsQuery
 from scrapedo_dagster.api.responses import (
     CancelJobResponse,
@@ -30,15 +30,15 @@ from scrapedo_dagster.api.responses import (
     UnavailableTask,
     UserInformation,
 )
-from scrapedo_dagster.api.retry import AttemptOutcome, Backoff, RetryPolicy, never_arrived
-from scrapedo_dagster.api.steps import Call, Operation, Sleep, Together
+from scrapedo_dagster.api.retry import AttemptOutcome, Backoff, RetryPolicy, never_processed
+from scrapedo_dagster.api.task_matching import match_tasks
 
 T = TypeVar("T")
 Model = TypeVar("Model", bound=BaseModel)
 
 
 class Operations:
-    """The calls of one account at one address. Holds no connection and no state."""
+    """API calls of one account at one base URL. Has no connection and no state."""
 
     def __init__(self, *, base_url: str, token: str, retry: RetryPolicy) -> None:
         self._base_url = base_url
@@ -66,18 +66,20 @@ class Operations:
     def cancel_job(self, job_id: str) -> Operation[CancelJobResponse]:
         try:
             return (yield from self._exchange(_about_job("DELETE", job_id), CancelJobResponse))
-        except NotAcceptableError as refusal:
-            # The answer to an earlier attempt may be lost, and its effect be the reason for this refusal.
+        except NotAcceptableError as error:
+            # An earlier attempt may have canceled the job, and its response been lost.
             job = yield from self.get_job(job_id)
             if job.canceled or job.status == "canceled":
                 return job
-            raise refusal
+            raise error
 
     def get_user_info(self) -> Operation[UserInformation]:
         return self._exchange(Call("GET", "/api/v1/me", "the account"), UserInformation)
 
     def get_server_time(self) -> Operation[datetime | None]:
-        response = yield from self._answer(Call("GET", "/api/v1/me", "the service's time"), lambda answer: answer)
+        response = yield from self._send(
+            Call("GET", "/api/v1/me", "the time of the service"), lambda response: response
+        )
         try:
             return parsedate_to_datetime(response.headers.get("date", "")).astimezone(timezone.utc)
         except ValueError:
@@ -89,17 +91,17 @@ class Operations:
         started = time.monotonic()
         last_status: str | None = None
         problem: ScrapeDoError | None = None
-        # This loop repeats by itself; retries inside it would only run past the deadline.
-        once = RetryPolicy(attempts=1)
+        # This loop retries itself; retries within a poll could exceed the deadline.
+        single_attempt = RetryPolicy(attempts=1)
         attempt = 0
         while True:
             pause = backoff.pause(attempt)
             try:
-                job = yield from self.get_job(job_id, retry=once)
+                job = yield from self.get_job(job_id, retry=single_attempt)
             except ScrapeDoError as error:
                 if not error.transient:
                     raise
-                # An incident at the service says nothing about the job: only the deadline ends the wait.
+                # The error may concern the service and not the job: only the deadline ends the wait.
                 pause = max(pause, getattr(error, "retry_after", None) or 0.0)
                 problem = error
             else:
@@ -117,14 +119,17 @@ class Operations:
     def fetch_tasks(
         self, job: JobDetails, targets: Sequence[str], *, task_ids: Sequence[str] = ()
     ) -> Operation[JobResult]:
-        """All tasks of a finished job in the order of the targets, whatever became of each.
+        """Fetch all tasks of a finished job, in the order of the targets.
 
-        `task_ids` are those known from its submission: a job that went wrong may no longer tell them.
+        Args:
+            job: the finished job.
+            targets: URLs of its targets; empty for a plugin job.
+            task_ids: task ids from its submission; a failed job may no longer list them.
         """
         urls = {**dict.fromkeys(task_ids, ""), **job.task_urls}
-        results = yield Together([self.get_task(job.job_id, task_id) for task_id in urls])
+        results = yield RunConcurrently([self.get_task(job.job_id, task_id) for task_id in urls])
         by_id = dict(zip(urls, results, strict=True))
-        # The job may not tell the URLs of its tasks; those that were fetched do.
+        # The job may list no URLs for its tasks; the fetched tasks have them.
         urls |= {task_id: urls[task_id] or task.url for task_id, task in by_id.items() if isinstance(task, TaskDetails)}
         ordered = [(task_id, by_id[task_id]) for task_id in _in_order_of(targets, urls)]
         unavailable = tuple(
@@ -148,11 +153,9 @@ class Operations:
         return (yield from self.fetch_tasks(job, request.targets or (), task_ids=created.task_ids))
 
     def _exchange(self, call: Call, model: type[Model], retry: RetryPolicy | None = None) -> Operation[Model]:
-        return self._answer(call, lambda answer: _read(model, answer.content), retry)
+        return self._send(call, lambda response: _parse(model, response.content), retry)
 
-    def _answer(
-        self, call: Call, read: Callable[[httpx.Response], T], retry: RetryPolicy | None = None
-    ) -> Operation[T]:
+    def _send(self, call: Call, read: Callable[[httpx.Response], T], retry: RetryPolicy | None = None) -> Operation[T]:
         retry = retry or self._retry
         attempt = 0
         while True:
@@ -161,28 +164,26 @@ class Operations:
             if isinstance(outcome, httpx.Response) and outcome.is_success:
                 try:
                     return read(outcome)
-                except ValidationError as error:
-                    unreadable = error
+                except ValidationError as invalid:
+                    unreadable = invalid
             pause = retry.pause_before_retry(outcome, idempotent=call.idempotent, attempt=attempt)
             attempt += 1
             if pause is None:
-                problem = failures.failure(
-                    call, outcome, attempt, unreadable, base_url=self._base_url, token=self._token
-                )
-                if call.idempotent or never_arrived(outcome):
-                    raise problem
-                raise failures.uncertain(call, problem)
+                error = call_failed(call, outcome, attempt, unreadable, base_url=self._base_url, token=self._token)
+                if call.idempotent or never_processed(outcome):
+                    raise error
+                raise submission_uncertain(call, error)
             yield Sleep(pause)
 
 
-def _read(model: type[Model], body: bytes) -> Model:
+def _parse(model: type[Model], body: bytes) -> Model:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
         if error.errors()[0]["type"] != "json_invalid":
             raise
         problem = error
-    # Bytes that are no UTF-8, or half a surrogate pair, in a page that was paid for: read it with replacements.
+    # Invalid UTF-8 or lone surrogates in a result that was paid for: replace these characters.
     try:
         lenient = json.dumps(json.loads(body.decode(errors="replace")), ensure_ascii=False)
     except (ValueError, RecursionError):
@@ -195,43 +196,9 @@ def _about_job(method: Literal["GET", "DELETE"], job_id: str) -> Call:
 
 
 def _in_order_of(targets: Sequence[str], urls: dict[str, str]) -> list[str]:
-    """The task ids in the order of the targets; those that belong to no target come last."""
+    """Return the task ids in the order of the targets, those that match no target last."""
     task_ids = list(urls)
     if not targets:
         return task_ids
     matched = [task_ids[index] for index in match_tasks(targets, list(urls.values())) if index is not None]
     return list(dict.fromkeys([*matched, *task_ids]))
-
-
-class Listing:
-    """Walks through all pages of a job listing: ask for `query`, give the page to `accept`, until `done`.
-
-    New jobs push others to later pages while we read, so a job may come twice; it is given once. A listing that
-    ends before it gave as many jobs as it announced at first is an error, never a shorter result.
-    """
-
-    def __init__(self, query: JobsQuery) -> None:
-        self.query = query.model_copy(update={"page": 1})
-        self.done = False
-        self._seen: set[str] = set()
-        self._announced: int | None = None
-
-    def accept(self, page: JobsListResponse) -> list[JobDetails]:
-        """The jobs of this page that no earlier page had.
-
-        Raises:
-            IncompleteListingError: the listing ends here and is shorter than it announced.
-        """
-        new = [job for job in page.jobs if job.job_id not in self._seen]
-        self._seen.update(job.job_id for job in new)
-        if page.total_count:
-            # A later and smaller announcement is no excuse: a job that leaves the listing while we read pulls those
-            # after it to earlier pages, and one of them may have slipped from a page to come to a page already read.
-            self._announced = self._announced or page.total_count
-        more = self.query.page < page.total_pages if page.total_pages else len(page.jobs) >= self.query.page_size
-        # A service that ignores `page` would give the same jobs for ever.
-        self.done = not new or not more
-        if self.done and len(self._seen) < (self._announced or 0):
-            raise failures.incomplete_listing(self.query.page, len(self._seen), self._announced or 0)
-        self.query = self.query.model_copy(update={"page": self.query.page + 1})
-        return new

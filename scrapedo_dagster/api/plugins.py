@@ -1,7 +1,7 @@
-"""Plugin jobs: structured results from one site, by key.
+"""Plugin requests, which return structured results from one site.
 
-New keys appear often, so any key is accepted. For the keys known to this release the required parameters are
-checked before anything is sent.
+Any plugin key is accepted, since Scrape.do adds keys often. For the keys that this release knows, the required
+parameters are checked before anything is sent.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BeforeValidator, JsonValue
 
-from scrapedo_dagster.api.models import RequestModel
+from scrapedo_dagster.api.request_model import RequestModel
 
 KnownPluginKey: TypeAlias = Literal[
     "amazon/offer-listing",
@@ -48,16 +48,16 @@ KnownPluginKey: TypeAlias = Literal[
 
 @dataclass(frozen=True)
 class _Parameters:
-    """What one entry of `Params` must hold."""
+    """Required parameters of one entry of `Params`."""
 
     required: tuple[str, ...] = ()
-    one_of: tuple[str, ...] = ()  # at least one, or with `exactly` just one
+    one_of: tuple[str, ...] = ()  # at least one of these; with `exactly`, exactly one
     exactly: bool = False
 
     def problems(self, entry: dict[str, Any]) -> Iterator[str]:
         given = {name for name, value in entry.items() if value not in (None, "")}
         if missing := [name for name in self.required if name not in given]:
-            yield f"misses {', '.join(missing)}"
+            yield f"lacks {', '.join(missing)}"
         chosen = [name for name in self.one_of if name in given]
         if self.one_of and (not chosen or (self.exactly and len(chosen) > 1)):
             amount = "exactly one" if self.exactly else "one"
@@ -104,23 +104,23 @@ _PARAMETERS: dict[str, _Parameters] = {
 }
 
 MAX_PARAMS = 1000
-"""The most `params` entries that one plugin job takes [doc]."""
+"""Maximum number of `params` entries of a plugin job, as documented by Scrape.do."""
 
 
-def _key(value: object) -> object:
-    # Checked before the union is, which would repeat every known key for both of its members.
+def _check_key(value: object) -> object:
+    # Checked before the union type, whose error would list every known key.
     if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{value!r} is not a plugin's key, such as 'google/search'")
+        raise ValueError(f"{value!r} is not a plugin key, such as 'google/search'")
     return value
 
 
 class PluginRequest(RequestModel):
-    """A plugin and 1 to 1000 sets of parameters, each of which becomes one task.
+    """A plugin with 1 to 1000 sets of parameters, each of which becomes one task.
 
     `PluginRequest(key="google/search", params=[{"q": "dagster"}])`
     """
 
-    key: Annotated[KnownPluginKey | str, BeforeValidator(_key)]
+    key: Annotated[KnownPluginKey | str, BeforeValidator(_check_key)]
     params: tuple[dict[str, JsonValue], ...]
 
     def broken_rules(self) -> Iterator[str]:

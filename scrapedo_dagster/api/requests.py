@@ -1,7 +1,7 @@
-"""What we send to the Async API, checked at construction.
+"""Request models of the Async API, validated on construction.
 
-Field names are the service's in snake_case; an option that is left out is not sent, so that the service's own
-default holds. Rules and ranges: Scrape.do's documentation of POST /api/v1/jobs.
+Field names are those of the service in snake_case. An option that is not set is not sent, so that the default of the
+service applies. Rules and ranges are those of Scrape.do's documentation of POST /api/v1/jobs.
 """
 
 from __future__ import annotations
@@ -13,30 +13,30 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, AwareDatetime, Field, field_serializer, field_validator
 
-from scrapedo_dagster.api.actions import BrowserAction
-from scrapedo_dagster.api.models import RequestModel, between
+from scrapedo_dagster.api.browser_actions import BrowserAction
 from scrapedo_dagster.api.plugins import PluginRequest
+from scrapedo_dagster.api.request_model import RequestModel, between
 
 DEFAULT_BASE_URL = "https://q.scrape.do"
-"""The service [doc]."""
+"""URL of the service."""
 
 MAX_TARGETS = 1000
-"""The most targets that one job takes [doc]."""
+"""Maximum number of targets of one job, as documented by Scrape.do."""
 
 JobStatus: TypeAlias = Literal["queuing", "queued", "pending", "rotating", "success", "error", "canceled"]
 
 
 def check_target(url: str) -> str:
-    """The URL itself, if it is an absolute http or https URL.
+    """Return the URL if it is an absolute http or https URL.
 
     Raises:
-        ValueError: it is not; the message has the URL and the reason.
+        ValueError: it is not; the message contains the URL and the reason.
     """
     if any(character.isspace() or not character.isprintable() for character in url):
         raise ValueError(f"{url!r} contains white space or control characters")
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port  # reading the port checks it
+        host, _ = parts.hostname, parts.port  # reading the port validates it
     except ValueError as error:
         raise ValueError(f"{url!r} is not a valid URL: {error}") from None
     if parts.scheme not in {"http", "https"}:
@@ -46,7 +46,7 @@ def check_target(url: str) -> str:
     return url
 
 
-Target = Annotated[str, AfterValidator(check_target)]
+TargetURL = Annotated[str, AfterValidator(check_target)]
 
 
 class RenderOptions(RequestModel):
@@ -117,7 +117,7 @@ class ScrapeOptions(RequestModel):
     transparent_response: bool | None = None
     disable_redirection: bool | None = None
     output: Literal["raw", "markdown"] | None = None
-    webhook_url: Target | None = Field(default=None, alias="WebhookURL")
+    webhook_url: TargetURL | None = Field(default=None, alias="WebhookURL")
     webhook_headers: dict[str, str] | None = Field(default=None, repr=False)
     render: RenderOptions | None = None
 
@@ -145,33 +145,33 @@ class ScrapeOptions(RequestModel):
             yield f"retry_timeout={self.retry_timeout} cannot be combined with render"
 
     def job(self, targets: Iterable[str]) -> JobRequest:
-        """These options with 1 to 1000 targets."""
+        """Return a job request with these options and 1 to 1000 targets."""
         options = {name: getattr(self, name) for name in ScrapeOptions.model_fields}
-        # A single text would become as many targets as it has letters; as it is, it is refused with a clear message.
+        # A single string must not become one target per character: JobRequest rejects it with a clear message.
         return JobRequest(targets=targets if isinstance(targets, str) else tuple(targets), **options)
 
 
 class JobRequest(ScrapeOptions):
-    """The body of POST /api/v1/jobs: exactly one of `targets` (1 to 1000 http or https URLs) and `plugin`.
+    """Body of POST /api/v1/jobs: exactly one of `targets` (1 to 1000 http or https URLs) and `plugin`.
 
-    Each target, or each entry of the plugin's params, becomes one task; duplicates too.
+    Each target, or each entry of the plugin's `params`, becomes one task, duplicates included.
     `JobRequest(targets=["https://example.com"], geo_code="us", render=RenderOptions())`
     """
 
-    targets: tuple[Target, ...] | None = None
+    targets: tuple[TargetURL, ...] | None = None
     plugin: PluginRequest | None = None
 
     @field_validator("targets")
     @classmethod
     def _amount(cls, value: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if value is not None and not 1 <= len(value) <= MAX_TARGETS:
-            raise ValueError(f"a job takes 1 to {MAX_TARGETS} targets and got {len(value)}")
+            raise ValueError(f"a job takes 1 to {MAX_TARGETS} targets (got {len(value)})")
         return value
 
     def broken_rules(self) -> Iterator[str]:
         yield from super().broken_rules()
         if (self.targets is None) == (self.plugin is None):
-            yield f"a job takes exactly one of targets and plugin, and got {'both' if self.targets else 'neither'}"
+            yield f"a job takes exactly one of targets and plugin (got {'both' if self.targets else 'neither'})"
         for position, entry in enumerate(self.plugin.params if self.plugin and self.geo_code else ()):
             if entry.get("geocode"):
                 yield (
@@ -181,10 +181,10 @@ class JobRequest(ScrapeOptions):
 
 
 class JobsQuery(RequestModel):
-    """Which jobs GET /api/v1/jobs lists: all filters are optional; times must have a time zone.
+    """Query of GET /api/v1/jobs. All filters are optional; times must have a time zone.
 
-    `page_size` 1 to 100 (the service's default is 10), `page` from 1. The service filters by whole seconds:
-    `start_from` is rounded down and `start_to` up, so that no job is left out.
+    `page_size` is 1 to 100 (the default of the service is 10), `page` starts at 1. The service filters by whole
+    seconds: `start_from` is rounded down and `start_to` up, so that no job is missed.
     """
 
     page_size: Annotated[int, between(1, 100)] = 100
@@ -199,7 +199,7 @@ class JobsQuery(RequestModel):
             yield f"start_from={self.start_from.isoformat()} is after start_to={self.start_to.isoformat()}"
 
     def to_params(self) -> dict[str, str]:
-        """The query string's keys and values: lower_snake_case, times as RFC 3339 in UTC with `T` and `Z`."""
+        """Return the query parameters: lower_snake_case names, times as RFC 3339 in UTC with `T` and `Z`."""
         values: dict[str, Any] = {name: getattr(self, name) for name in type(self).model_fields}
         if self.start_from:
             values["start_from"] = _rfc3339(self.start_from)

@@ -1,110 +1,38 @@
-"""What the Async API answers, read leniently.
+"""Response models of the Async API. They read leniently; all times are timezone-aware, in UTC.
 
-Known and tolerated everywhere: null or absent lists, maps, numbers and times; Go's zero time
-(`0001-01-01T00:00:00Z`); up to nine fraction digits; statuses and fields nobody knows; header values that
-are lists. Only an id that is missing makes an answer unreadable. All times are aware, in UTC.
+Accepted everywhere: null or absent lists, maps, numbers and times; Go's zero time (`0001-01-01T00:00:00Z`); up to nine
+fraction digits; unknown statuses and fields; header values that are lists. A response is unreadable only if an id is
+missing.
 """
 
 from __future__ import annotations
 
 import binascii
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, TypeAlias
 
 import pybase64
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from scrapedo_dagster.api.errors import ScrapeDoError
+from scrapedo_dagster.api.response_fields import (
+    AbsentIsEmpty,
+    Content,
+    Count,
+    Flag,
+    HTTPStatus,
+    OptionalCount,
+    OptionalText,
+    Status,
+    Text,
+    TextMap,
+    Time,
+    whole_number,
+)
 
 TERMINAL_STATUSES = frozenset({"success", "error", "canceled"})
-"""The statuses after which nothing changes. Any other, also one nobody knows, is not terminal."""
-
-_ANY_TIME: TypeAdapter[datetime] = TypeAdapter(datetime)
-
-_LARGEST_NUMBER = 10**12  # no true one is near it, and sums of millions of them fit into 64 bits
-
-
-def _time(value: object) -> datetime | None:
-    try:
-        time = _ANY_TIME.validate_python(value)
-        time = time.replace(tzinfo=timezone.utc) if time.tzinfo is None else time.astimezone(timezone.utc)
-    except (ValidationError, OverflowError):
-        # Null, empty or not a time. A result that was paid for is not thrown away over its clock.
-        return None
-    return None if time.year == 1 else time
-
-
-def _whole_number(value: object) -> int | None:
-    """None for what is no number, or none that can be true."""
-    try:
-        number = int(float(str(value).strip()))
-    except (ValueError, OverflowError):
-        return None
-    return number if abs(number) <= _LARGEST_NUMBER else None
-
-
-def _http_status(value: object) -> int | None:
-    number = _whole_number(value)
-    return number if number is not None and 0 < number < 1000 else None
-
-
-def _text(value: object) -> str:
-    if isinstance(value, str):
-        return value
-    if value is None:
-        return ""
-    if isinstance(value, list):
-        return ", ".join(_text(item) for item in value)
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _optional_text(value: object) -> str | None:
-    return None if value is None or value == "" else _text(value)
-
-
-def _content(value: object) -> str | None:
-    # An empty page is a result; only null and absent mean that there is none.
-    return None if value is None else _text(value)
-
-
-def _text_map(value: object) -> dict[str, str]:
-    if not isinstance(value, Mapping):
-        return {}
-    return {str(name): _text(item) for name, item in value.items()}
-
-
-def _list(value: object) -> object:
-    if value is None:
-        return []
-    return [item for item in value if item is not None] if isinstance(value, list) else value
-
-
-def _from_base64(text: str) -> bytes:
-    try:
-        return pybase64.b64decode(text, validate=True)
-    except binascii.Error:  # in lines, perhaps; looking for white space first would take longer than decoding
-        return pybase64.b64decode("".join(text.split()), validate=True)
-
-
-Time = Annotated[datetime | None, BeforeValidator(_time)]
-Count = Annotated[int, BeforeValidator(lambda value: _whole_number(value) or 0)]
-OptionalCount = Annotated[int | None, BeforeValidator(_whole_number)]
-OptionalText = Annotated[str | None, BeforeValidator(_optional_text)]
-TextMap = Annotated[dict[str, str], BeforeValidator(_text_map)]
-Flag = Annotated[bool, BeforeValidator(lambda value: value is True or str(value).lower() == "true")]
-TaskIDs = Annotated[tuple[str, ...], BeforeValidator(_list)]
+"""Statuses that never change again. All others are not terminal, unknown ones included."""
 
 
 class _Response(BaseModel):
@@ -118,21 +46,21 @@ class _Response(BaseModel):
 
 
 class _WithStatus(_Response):
-    status: Annotated[str, BeforeValidator(lambda value: _text(value).lower())] = Field(default="", alias="Status")
+    status: Status = Field(default="", alias="Status")
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the status is success, error or canceled. An unknown status is not terminal."""
+        """Whether the status is `success`, `error` or `canceled`."""
         return self.status in TERMINAL_STATUSES
 
     @property
     def is_success(self) -> bool:
-        """Whether the status is success. A job can be `success` while some of its tasks are `error`."""
+        """Whether the status is `success`. A job can be `success` while some of its tasks are `error`."""
         return self.status == "success"
 
     @property
     def is_terminal_failure(self) -> bool:
-        """Whether the status is error or canceled."""
+        """Whether the status is `error` or `canceled`."""
         return self.status in {"error", "canceled"}
 
 
@@ -142,56 +70,56 @@ class _WithTimes(_WithStatus):
 
     @property
     def duration(self) -> timedelta | None:
-        """Time from start to end, or None before both are known."""
+        """Time from start to end, or None unless both are known."""
         if self.start_time is None or self.end_time is None:
             return None
         return self.end_time - self.start_time
 
 
 class JobCreationResponse(_Response):
-    """The answer to POST /jobs: the new job and its tasks.
+    """Response of POST /jobs: the new job and its tasks.
 
-    `task_ids[i]` belonging to `targets[i]` is not promised; match by URL
-    (`scrapedo_dagster.api.matching.match_tasks`).
+    The order of `task_ids` is not guaranteed to be the order of the targets: match tasks by URL
+    (`scrapedo_dagster.api.task_matching.match_tasks`).
     """
 
     job_id: str = Field(alias="JobID", min_length=1)
-    task_ids: TaskIDs = Field(default=(), alias="TaskIDs")
+    task_ids: Annotated[tuple[str, ...], AbsentIsEmpty] = Field(default=(), alias="TaskIDs")
     message: OptionalText = Field(default=None, alias="Message")
 
 
 class UndetailedTaskResponse(_WithStatus):
-    """One task in the listing of its job: id, URL as the service echoes it, status."""
+    """A task within `JobDetails`: its id, its URL as the service reports it, its status."""
 
     task_id: str = Field(alias="TaskID", min_length=1)
-    url: Annotated[str, BeforeValidator(_text)] = Field(default="", alias="URL")
+    url: Text = Field(default="", alias="URL")
 
 
 class JobDetails(_WithTimes):
-    """A job. Listings omit `acquired_concurrency`, `limit_concurrency`, `canceled` and `tasks`: see the defaults.
+    """A job. Listings omit `acquired_concurrency`, `limit_concurrency`, `canceled` and `tasks`: these have defaults.
 
-    `limit_concurrency` 0 means no ceiling of its own.
+    `limit_concurrency` is 0 if the job has no limit of its own.
     """
 
     job_id: str = Field(alias="JobID", min_length=1)
-    task_ids: TaskIDs = Field(default=(), alias="TaskIDs")
+    task_ids: Annotated[tuple[str, ...], AbsentIsEmpty] = Field(default=(), alias="TaskIDs")
     acquired_concurrency: Count = Field(default=0, alias="AcquiredConcurrency")
     limit_concurrency: Count = Field(default=0, alias="LimitConcurrency")
     canceled: Flag = Field(default=False, alias="Canceled")
-    tasks: Annotated[tuple[UndetailedTaskResponse, ...], BeforeValidator(_list)] = Field(default=(), alias="Tasks")
+    tasks: Annotated[tuple[UndetailedTaskResponse, ...], AbsentIsEmpty] = Field(default=(), alias="Tasks")
 
     @property
     def task_urls(self) -> dict[str, str]:
-        """Every task's id with its URL as the service echoes it, or with an empty text where it tells only the id."""
+        """URL of each task by task id, as the service reports it; empty where it reports only the id."""
         urls = {task.task_id: task.url for task in self.tasks}
         return {task_id: urls.get(task_id, "") for task_id in (*self.task_ids, *urls)}
 
     def raise_for_status(self) -> None:
-        """Do nothing unless the job ended badly.
+        """Raise an error if the job failed or was canceled.
 
         Raises:
-            JobFailedError: its status is error.
-            JobCanceledError: its status is canceled.
+            JobFailedError: the status is `error`.
+            JobCanceledError: the status is `canceled`.
         """
         if self.status == "error":
             raise JobFailedError(self)
@@ -200,25 +128,26 @@ class JobDetails(_WithTimes):
 
 
 CancelJobResponse: TypeAlias = JobDetails
-"""The answer to DELETE /jobs/{jobID}: the job with `canceled` true. Its status may lag behind."""
+"""Response of DELETE /jobs/{jobID}: the job, with `canceled` true. Its status may lag behind."""
 
 
 class TaskDetails(_WithTimes):
-    """One task with its result, as GET /jobs/{jobID}/{taskID} answers and as webhooks deliver it.
+    """A task with its result: the response of GET /jobs/{jobID}/{taskID}, and the body of a webhook delivery.
 
-    `status` is the task's own, `status_code` the target's: `success` with 404 is normal, and is billed.
+    `status` is the status of the task, `status_code` the HTTP status of the target. A task with `success` and 404 is
+    normal, and is billed.
     """
 
     task_id: str = Field(alias="TaskID", min_length=1)
     job_id: str = Field(alias="JobID", min_length=1)
-    url: Annotated[str, BeforeValidator(_text)] = Field(default="", alias="URL")
+    url: Text = Field(default="", alias="URL")
     expires_at: Time = Field(default=None, alias="ExpiresAt")
     update_time: Time = Field(default=None, alias="UpdateTime")
     base64_encoded_content: Flag = Field(default=False, alias="Base64EncodedContent")
-    status_code: Annotated[int | None, BeforeValidator(_http_status)] = Field(default=None, alias="StatusCode")
+    status_code: HTTPStatus = Field(default=None, alias="StatusCode")
     response_headers: TextMap = Field(default_factory=dict, alias="ResponseHeaders")
     scrape_do_metadata: TextMap = Field(default_factory=dict, alias="Scrape.do")
-    content: Annotated[str | None, BeforeValidator(_content)] = Field(default=None, alias="Content", repr=False)
+    content: Content = Field(default=None, alias="Content", repr=False)
     error_message: OptionalText = Field(default=None, alias="ErrorMessage")
     webhook_url: OptionalText = Field(default=None, alias="WebhookURL")
     webhook_status: OptionalText = Field(default=None, alias="WebhookStatus")
@@ -227,21 +156,21 @@ class TaskDetails(_WithTimes):
 
     @property
     def is_expired(self) -> bool | None:
-        """Whether the content is past `expires_at`; None where the service gave no expiry."""
+        """Whether `expires_at` has passed; None if the service sent no expiry."""
         return None if self.expires_at is None else self.expires_at < datetime.now(timezone.utc)
 
     @property
     def credits_used(self) -> int | None:
-        """Credits this task cost, or None where the service did not say."""
-        return _whole_number(self.scrape_do_metadata.get("Credits-Used"))
+        """Credits charged for this task, or None if the service did not report them."""
+        return whole_number(self.scrape_do_metadata.get("Credits-Used"))
 
     @property
     def remaining_credits(self) -> int | None:
-        """Credits left on the account after this task, or None where the service did not say."""
-        return _whole_number(self.scrape_do_metadata.get("Remaining-Credits"))
+        """Credits left on the account after this task, or None if the service did not report them."""
+        return whole_number(self.scrape_do_metadata.get("Remaining-Credits"))
 
     def decoded_content(self) -> bytes | None:
-        """The result's bytes, or None where there is none.
+        """Return the content as bytes, or None if there is none.
 
         Raises:
             ValueError: `base64_encoded_content` is set and the content is not standard base64.
@@ -254,16 +183,16 @@ class TaskDetails(_WithTimes):
             return _from_base64(self.content)
         except ValueError as error:
             raise ValueError(
-                f"The content of task {self.task_id} of job {self.job_id} ({self.url}) is marked as base64 "
-                f"and is not: {error}."
+                f"Task {self.task_id} of job {self.job_id} ({self.url}): its content is marked as base64 but cannot be "
+                f"decoded: {error}."
             ) from None
 
     def raise_for_status(self) -> None:
-        """Do nothing unless the task ended badly.
+        """Raise an error if the task failed or was canceled.
 
         Raises:
-            TaskFailedError: its status is error.
-            TaskCanceledError: its status is canceled.
+            TaskFailedError: the status is `error`.
+            TaskCanceledError: the status is `canceled`.
         """
         if self.status == "error":
             raise TaskFailedError(self)
@@ -272,14 +201,14 @@ class TaskDetails(_WithTimes):
 
 
 WebhookPayload: TypeAlias = TaskDetails
-"""What the service POSTs to a webhook, once a task: shaped like GET /jobs/{jobID}/{taskID}."""
+"""Body of a webhook delivery, sent once for each task: the same fields as GET /jobs/{jobID}/{taskID}."""
 
 
 class UserInformation(_Response):
-    """The account, as GET /me answers.
+    """Response of GET /me: concurrency, active jobs and credits of the account.
 
-    `available_credits` is read from the live spelling `AvaliableCredits` and from the right one; None where
-    neither came, which is not the same as no credits.
+    `available_credits` is read from `AvaliableCredits` (sic), which the service sends, or from the correct spelling.
+    None means that neither was sent; it does not mean that no credits are left.
     """
 
     total_concurrency: Count = Field(default=0, alias="TotalConcurrency")
@@ -293,14 +222,14 @@ class UserInformation(_Response):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, data: Any) -> Any:
-        # Else a null under one spelling would hide the number under the other.
+        # A null under one spelling must not hide the number under the other.
         return {name: value for name, value in data.items() if value is not None} if isinstance(data, dict) else data
 
 
 class JobsListResponse(_Response):
-    """One page of GET /jobs."""
+    """Response of GET /jobs: one page of jobs."""
 
-    jobs: Annotated[tuple[JobDetails, ...], BeforeValidator(_list)] = Field(default=(), alias="Jobs")
+    jobs: Annotated[tuple[JobDetails, ...], AbsentIsEmpty] = Field(default=(), alias="Jobs")
     total_count: Count = Field(default=0, alias="TotalCount")
     page_size: Count = Field(default=0, alias="PageSize")
     page_number: Count = Field(default=0, alias="PageNumber")
@@ -309,7 +238,7 @@ class JobsListResponse(_Response):
 
 @dataclass(frozen=True)
 class UnavailableTask:
-    """A task of a finished job whose result could not be fetched, and why."""
+    """A task of a finished job whose result could not be fetched, with the error."""
 
     task_id: str
     url: str
@@ -318,12 +247,12 @@ class UnavailableTask:
 
 @dataclass(frozen=True)
 class JobResult:
-    """A finished job with its tasks, as `submit_and_wait` returns it.
+    """A finished job with its tasks: the result of `submit_and_wait`.
 
     Attributes:
-        job: the job in its terminal status, which may be error or canceled.
-        tasks: every task that could be fetched, in the order of the targets.
-        unavailable: the others (404, 410, unreadable), each with its error.
+        job: the job, in any terminal status.
+        tasks: the tasks that could be fetched, in the order of the targets.
+        unavailable: the other tasks (404, 410, unreadable), each with its error.
     """
 
     job: JobDetails
@@ -332,15 +261,16 @@ class JobResult:
 
     @property
     def is_success(self) -> bool:
-        """Whether the job and every one of its tasks succeeded and could be fetched."""
+        """Whether the job and all of its tasks succeeded and could be fetched."""
         return self.job.is_success and not self.unavailable and all(task.is_success for task in self.tasks)
 
     def raise_for_status(self) -> None:
-        """Raise the first thing that went wrong: the job's, then an unavailable task's, then a task's own.
+        """Raise the first error: of the job, then of unavailable tasks, then of failed or canceled tasks.
 
         Raises:
-            JobFailedError, JobCanceledError, TaskFailedError, TaskCanceledError: what ended badly.
-            ScrapeDoError: why a task could not be fetched.
+            JobFailedError, JobCanceledError: the job failed or was canceled.
+            ScrapeDoError: a task could not be fetched.
+            TaskFailedError, TaskCanceledError: a task failed or was canceled.
         """
         self.job.raise_for_status()
         for unavailable in self.unavailable:
@@ -350,64 +280,71 @@ class JobResult:
 
 
 class JobFailedError(ScrapeDoError):
-    """The job ended as `error`. Its finished tasks may still hold content that was paid for.
+    """The job ended with status `error`. Its finished tasks may still have content that was paid for.
 
     Attributes:
-        job: the job as it was seen last.
+        job: the job in its last known state.
     """
 
     def __init__(self, job: JobDetails) -> None:
         super().__init__(
-            f"Job {job.job_id} ended with status 'error'. Its finished tasks may still hold results: "
-            "fetch its tasks one by one before you submit it again.",
+            f"Job {job.job_id} ended with status 'error'. Its finished tasks may still have results: "
+            "fetch its tasks before you submit the targets again.",
             job_id=job.job_id,
         )
         self.job = job
 
 
 class JobCanceledError(ScrapeDoError):
-    """The job ended as `canceled`.
+    """The job ended with status `canceled`.
 
     Attributes:
-        job: the job as it was seen last.
+        job: the job in its last known state.
     """
 
     def __init__(self, job: JobDetails) -> None:
         super().__init__(
-            f"Job {job.job_id} was canceled. Tasks that had finished before keep their results; "
-            "submit the others again if you still want them.",
+            f"Job {job.job_id} was canceled. Its finished tasks keep their results; "
+            "submit the other targets again if you still need them.",
             job_id=job.job_id,
         )
         self.job = job
 
 
 class TaskFailedError(ScrapeDoError):
-    """The task ended as `error`.
+    """The task ended with status `error`.
 
     Attributes:
-        task: the task as it was seen last.
+        task: the task in its last known state.
     """
 
     def __init__(self, task: TaskDetails) -> None:
         super().__init__(
             f"Task {task.task_id} of job {task.job_id} for {task.url} ended with status 'error': "
-            f"{task.error_message or 'the service gave no reason'}. Submit this target again if you still want it.",
+            f"{task.error_message or 'the service gave no reason'}. Submit this target again if you still need it.",
             job_id=task.job_id,
         )
         self.task = task
 
 
 class TaskCanceledError(ScrapeDoError):
-    """The task ended as `canceled`.
+    """The task ended with status `canceled`.
 
     Attributes:
-        task: the task as it was seen last.
+        task: the task in its last known state.
     """
 
     def __init__(self, task: TaskDetails) -> None:
         super().__init__(
             f"Task {task.task_id} of job {task.job_id} for {task.url} was canceled. "
-            "Submit this target again if you still want it.",
+            "Submit this target again if you still need it.",
             job_id=task.job_id,
         )
         self.task = task
+
+
+def _from_base64(text: str) -> bytes:
+    try:
+        return pybase64.b64decode(text, validate=True)
+    except binascii.Error:  # perhaps split into lines; searching for white space first takes longer than decoding
+        return pybase64.b64decode("".join(text.split()), validate=True)

@@ -1,4 +1,4 @@
-"""When a request is sent again, and after how long. Decides only; sends and sleeps nothing."""
+"""Decide whether and when a request is repeated. Sends nothing and does not sleep."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from typing import TypeAlias
 import httpx
 
 AttemptOutcome: TypeAlias = httpx.Response | httpx.RequestError
-"""What sending a request brought: an answer, or none."""
+"""The response to a request, or the error that was raised instead."""
 
-_NEVER_ARRIVED = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
+_NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 
 @dataclass(frozen=True)
 class Backoff:
-    """Growing pauses in seconds: `initial * multiplier**attempt`, at most `maximum`, then 50 to 100 % of it.
+    """Exponential backoff with jitter, in seconds.
 
-    The random part keeps many clients from asking in step.
+    A pause is 50 to 100 % of `initial * multiplier**attempt`, which is limited to `maximum`.
     """
 
     initial: float = 0.5
@@ -29,28 +29,28 @@ class Backoff:
 
     def __post_init__(self) -> None:
         if self.initial < 0 or self.maximum < 0 or self.multiplier < 1:
-            raise ValueError(f"{self}: initial and maximum cannot be below 0, nor multiplier below 1")
+            raise ValueError(f"{self}: initial and maximum must be at least 0, and multiplier at least 1")
 
     def pause(self, attempt: int) -> float:
-        """Seconds to wait after attempt number `attempt`, counted from 0."""
+        """Return the seconds to wait after attempt number `attempt`, counted from 0."""
         try:
             exponential = min(self.initial * self.multiplier**attempt, self.maximum)
-        except OverflowError:  # long after it has passed the maximum
+        except OverflowError:  # far beyond the maximum
             exponential = self.maximum if self.initial else 0.0
         return exponential * random.uniform(0.5, 1.0)
 
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How often and how patiently a request is repeated, where repeating is safe.
+    """When and how often requests are retried.
 
-    GET and DELETE repeat on connection errors, 429 and 5xx. POST /jobs repeats only when it provably did not
-    arrive: no connection, or 429. There is no idempotency key, and a job submitted twice is paid twice.
+    GET and DELETE are retried after connection errors, 429 and 5xx. POST /jobs is retried only if it provably did not
+    arrive: no connection, or 429. The service has no idempotency key, and charges a job twice that is submitted twice.
 
     Attributes:
-        attempts: requests sent at most, the first included; 1 never repeats.
-        backoff: the pauses, where the service names none.
-        max_retry_after: seconds; a longer `Retry-After` is not waited for, but raised as the error it came with.
+        attempts: maximum number of requests, the first included; 1 disables retries.
+        backoff: pauses between attempts, unless the service sends `Retry-After`.
+        max_retry_after: longest `Retry-After` to wait for, in seconds; the error is raised if it is longer.
     """
 
     attempts: int = 5
@@ -59,41 +59,43 @@ class RetryPolicy:
 
     def __post_init__(self) -> None:
         if self.attempts < 1:
-            raise ValueError(f"attempts={self.attempts}: at least 1 request has to be sent")
+            raise ValueError(f"attempts={self.attempts}: must be at least 1")
 
     def pause_before_retry(self, outcome: AttemptOutcome, *, idempotent: bool, attempt: int) -> float | None:
-        """Seconds to wait before the next attempt, or None if there must be none.
+        """Return the seconds to wait before the next attempt, or None if the request must not be repeated.
 
-        `attempt` counts from 0; `outcome` is what the last attempt brought. A success is an outcome to repeat
-        after only if the caller could not read it.
+        Args:
+            outcome: outcome of the last attempt. Pass a successful response only if its body is unreadable.
+            idempotent: whether the request is safe to repeat.
+            attempt: number of the last attempt, counted from 0.
         """
         if attempt + 1 >= self.attempts or not _may_repeat(idempotent, outcome):
             return None
-        asked = retry_after(outcome) if isinstance(outcome, httpx.Response) else None
-        if asked is None:
+        requested = retry_after(outcome) if isinstance(outcome, httpx.Response) else None
+        if requested is None:
             return self.backoff.pause(attempt)
-        return asked if asked <= self.max_retry_after else None
+        return requested if requested <= self.max_retry_after else None
 
 
-def never_arrived(outcome: AttemptOutcome) -> bool:
-    """Whether the service certainly did not act on the request: not connected, or answered with a refusal.
+def never_processed(outcome: AttemptOutcome) -> bool:
+    """Return whether the service certainly did not process the request: not connected, or 4xx.
 
-    408 is a refusal by its number, but a gateway sends it for a request that may have gone through.
+    408 is excluded: gateways send it for requests that may have been processed.
     """
     if isinstance(outcome, httpx.Response):
         return 400 <= outcome.status_code < 500 and outcome.status_code != 408
-    return isinstance(outcome, _NEVER_ARRIVED)
+    return isinstance(outcome, _NOT_SENT)
 
 
 def _may_repeat(idempotent: bool, outcome: AttemptOutcome) -> bool:
     if isinstance(outcome, httpx.Response):
         repeatable = outcome.is_success or outcome.status_code >= 500
         return outcome.status_code == 429 or (idempotent and repeatable)
-    return idempotent or never_arrived(outcome)
+    return idempotent or never_processed(outcome)
 
 
 def retry_after(response: httpx.Response) -> float | None:
-    """Seconds that a `Retry-After` header asks to wait: a number or an HTTP date; None without a usable one."""
+    """Return the seconds of the `Retry-After` header, a number or an HTTP date; None without a valid one."""
     value = response.headers.get("retry-after", "").strip()
     try:
         return max(0.0, float(value))

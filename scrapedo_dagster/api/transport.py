@@ -1,4 +1,4 @@
-"""The one place that builds HTTP clients, so that limits, transport and HTTP library can be exchanged here."""
+"""Send API calls over HTTP, blocking or on asyncio."""
 
 from __future__ import annotations
 
@@ -8,24 +8,23 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from scrapedo_dagster.api.headers import _TOKEN, Admit, TokenAuth, length_of, standard_headers
+from scrapedo_dagster.api.commands import Call
+from scrapedo_dagster.api.headers import TOKEN_HEADER, Admit, TokenAuth, body_length, standard_headers
 from scrapedo_dagster.api.retry import AttemptOutcome
-from scrapedo_dagster.api.steps import Call
 
 DEFAULT_TIMEOUT = httpx.Timeout(30.0, connect=10.0)
-"""Seconds: 10 to connect; 30 to send, to wait for each piece of an answer, and for a free connection."""
-
+"""10 seconds to connect; 30 to send, to wait for each chunk of a response, and for a free connection."""
 
 _KEEP_ALIVE = 5.0  # seconds
 
 
-def connections(amount: int) -> httpx.Limits:
-    """So many at most, and every one kept alive: httpx keeps 20, and opens a new one for almost every request above."""
-    return httpx.Limits(max_connections=amount, max_keepalive_connections=amount, keepalive_expiry=_KEEP_ALIVE)
+def connection_limits(maximum: int) -> httpx.Limits:
+    """Allow `maximum` connections and keep all alive: by default httpx keeps only 20 idle connections."""
+    return httpx.Limits(max_connections=maximum, max_keepalive_connections=maximum, keepalive_expiry=_KEEP_ALIVE)
 
 
-class Sender:
-    """Sends calls of the API, and waits. Safe to share between threads. Redirects are answers: the token stays here."""
+class HttpxTransport:
+    """Blocking transport over httpx. Safe to share between threads. Follows no redirect, which would get the token."""
 
     def __init__(
         self,
@@ -49,7 +48,7 @@ class Sender:
         )
 
     def send(self, call: Call) -> AttemptOutcome:
-        """The answer, or the error that came instead of it, which has no token."""
+        """Return the response, or the error that was raised, without the token."""
         try:
             return self._http.request(call.method, call.path, params=call.params, json=call.json)
         except httpx.RequestError as error:
@@ -60,23 +59,23 @@ class Sender:
         self._http.close()
 
 
-class AsyncSender(Protocol):
-    """Sends calls of the API, on asyncio."""
+class AsyncTransport(Protocol):
+    """Transport on asyncio."""
 
     timeout: httpx.Timeout
 
     async def send(self, call: Call, admit: Admit | None = None) -> AttemptOutcome:
-        """The answer with its body, or the error that came instead of it, which has no token."""
+        """Return the response with its body, or the error that was raised, without the token."""
 
     async def aclose(self) -> None:
         """Close all connections."""
 
 
-class HttpxSender:
-    """Sends calls of the API over a transport of httpx: one that was given, or SOCKS, which aiohttp does not speak."""
+class AsyncHttpxTransport:
+    """Asyncio transport over httpx, for a custom `httpx` transport or a SOCKS proxy, which aiohttp does not support."""
 
     def __init__(
-        self, *, base_url: str, token: str, timeout: httpx.Timeout, transport: httpx.AsyncBaseTransport, agent: str
+        self, *, base_url: str, token: str, timeout: httpx.Timeout, transport: httpx.AsyncBaseTransport, user_agent: str
     ) -> None:
         self.timeout = timeout
         self._http = httpx.AsyncClient(
@@ -84,18 +83,18 @@ class HttpxSender:
             auth=TokenAuth(token),
             timeout=timeout,
             transport=transport,
-            headers=standard_headers(agent),
+            headers=standard_headers(user_agent),
             follow_redirects=False,
         )
 
     async def send(self, call: Call, admit: Admit | None = None) -> AttemptOutcome:
-        """The answer with its body, or the error that came instead of it, which has no token."""
+        """Return the response with its body, or the error that was raised, without the token."""
         request = self._http.build_request(call.method, call.path, params=call.params, json=call.json)
         try:
             response = await self._http.send(request, stream=True)
             try:
                 if admit is not None:
-                    await admit(length_of(response.headers))
+                    await admit(body_length(response.headers))
                 await response.aread()
             finally:
                 await response.aclose()
@@ -108,7 +107,7 @@ class HttpxSender:
         await self._http.aclose()
 
 
-def async_sender(
+def async_transport(
     *,
     base_url: str,
     token: str,
@@ -116,18 +115,22 @@ def async_sender(
     limits: httpx.Limits,
     transport: httpx.AsyncBaseTransport | None,
     user_agent: str,
-) -> AsyncSender:
-    """What sends asyncio calls: aiohttp, through the proxy that the environment names, if any."""
+) -> AsyncTransport:
+    """Create the asyncio transport: aiohttp, through the proxy of the environment, if any."""
     timeout = httpx.Timeout(timeout)
     proxy = _proxy_to(base_url)
     if transport is None and proxy is not None and not proxy.startswith("http"):
         transport = httpx.AsyncHTTPTransport(limits=limits, proxy=proxy)
     if transport is not None:
-        return HttpxSender(base_url=base_url, token=token, timeout=timeout, transport=transport, agent=user_agent)
-    # aiohttp takes a moment to load, and is not needed to define assets.
-    from scrapedo_dagster.api.aiohttp_sender import AiohttpSender
+        return AsyncHttpxTransport(
+            base_url=base_url, token=token, timeout=timeout, transport=transport, user_agent=user_agent
+        )
+    # Imported here because aiohttp loads slowly and is not needed to define assets.
+    from scrapedo_dagster.api.aiohttp_transport import AiohttpTransport
 
-    return AiohttpSender(base_url=base_url, token=token, timeout=timeout, limits=limits, proxy=proxy, agent=user_agent)
+    return AiohttpTransport(
+        base_url=base_url, token=token, timeout=timeout, limits=limits, proxy=proxy, user_agent=user_agent
+    )
 
 
 def _proxy_to(base_url: str) -> str | None:
@@ -140,6 +143,6 @@ def _proxy_to(base_url: str) -> str | None:
 
 
 def _without_token(error: httpx.RequestError) -> httpx.RequestError:
-    """The same error, whose request no longer has the token: errors are kept, logged and pickled."""
-    error.request.headers.pop(_TOKEN, None)
+    """Remove the token from the request of an error: errors are stored, logged and pickled."""
+    error.request.headers.pop(TOKEN_HEADER, None)
     return error

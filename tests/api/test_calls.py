@@ -147,7 +147,7 @@ def test_missing_token_says_where_to_put_it(
         ("ftp://user:secret@q.scrape.do", "user name or password"),
         ("https://q.scrape.do?x=1", "query or a fragment"),
         ("https://q.scrape.do#x", "query or a fragment"),
-        ("https://q.scrape.do/api/v1/", "leave it out"),
+        ("https://q.scrape.do/api/v1/", "remove it"),
     ],
 )
 def test_base_url_that_cannot_be_one_is_refused(connect: Any, base_url: str, says: str) -> None:

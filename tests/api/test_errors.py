@@ -41,7 +41,7 @@ from scrapedo_dagster.api import (
     errors,
     responses,
 )
-from scrapedo_dagster.api.steps import Call
+from scrapedo_dagster.api.commands import Call
 
 REQUEST = JobRequest(targets=["https://example.com/a"])
 JOB = JobDetails.model_validate({"JobID": "j1", "Status": "error", "TaskIDs": ["t1"]})
@@ -113,9 +113,9 @@ def test_error_survives_being_pickled_and_copied(error: ScrapeDoError) -> None:
     ("error", "says"),
     [
         (JobTimeoutError("j1", last_status="pending", elapsed=60.25, attempts=12), ["60.2", "12 polls", "'?pending"]),
-        (JobTimeoutError("j1", last_status=None, elapsed=1, attempts=1), ["never seen", "wait again", "cancel"]),
+        (JobTimeoutError("j1", last_status=None, elapsed=1, attempts=1), ["unknown", "wait again", "cancel"]),
         (JobFailedError(JOB), ["job j1", "error", "fetch its tasks"]),
-        (JobCanceledError(JOB), ["job j1", "canceled", "submit the others again"]),
+        (JobCanceledError(JOB), ["job j1", "canceled", "submit the other targets again"]),
         (TaskFailedError(TASK), ["task t1 of job j1", "https://a.b/c", "no route", "submit this target again"]),
         (TaskCanceledError(TASK), ["task t1 of job j1", "https://a.b/c", "canceled", "submit this target again"]),
     ],
@@ -132,7 +132,7 @@ STATUSES = [
     (401, AuthenticationError, "SCRAPE_DO_API_KEY"),
     (404, NotFoundError, "3 days"),
     (406, NotAcceptableError, "fetch its results"),
-    (410, GoneError, "lost for good"),
+    (410, GoneError, "no longer available"),
     (429, RateLimitError, "fewer requests"),
     (500, ServerError, "try again later"),
     (502, ServerError, "try again later"),
@@ -305,7 +305,7 @@ def test_token_is_in_no_repr(client: Any, token: str, server: Any) -> None:
     assert token not in f"{client!r} {client}"
     assert server.url in repr(client)
     assert token not in repr(client._operations)
-    assert token not in repr(vars(client._http)) if hasattr(client, "_http") else True
+    assert token not in repr(vars(client._transport))
 
 
 def test_token_does_not_follow_a_redirect(client: Any, server: Any, reply: Any) -> None:
@@ -355,7 +355,7 @@ async def test_what_a_sender_returns_in_place_of_an_answer_shows_no_token(
 
     server.on("GET", "/me", no_http)
     async with AsyncScrapeDoAsyncAPIClient(token, base_url=server.url) as client:
-        outcome = await client._http.send(Call("GET", "/api/v1/me", "the account"))
+        outcome = await client._transport.send(Call("GET", "/api/v1/me", "the account"))
     assert isinstance(outcome, httpx.ReadError)
     assert token not in everything_an_error_tells(outcome)
 

@@ -60,9 +60,9 @@ def test_required_parameter_that_is_missing_is_named(key: str) -> None:
         "Params": [{**dict.fromkeys(names, "x"), "extra": 1}],
     }
     for missing in names:
-        with pytest.raises(ValidationError, match=rf"params\[0\] of plugin '{key}' misses {missing}"):
+        with pytest.raises(ValidationError, match=rf"params\[0\] of plugin '{key}' lacks {missing}"):
             plugin(key, *(name for name in names if name != missing))
-        with pytest.raises(ValidationError, match=f"misses {missing}"):
+        with pytest.raises(ValidationError, match=f"lacks {missing}"):
             plugin(key, *names, **{missing: ""})
 
 
@@ -93,7 +93,7 @@ def test_reviews_come_1_to_20_at_a_time(amount: int) -> None:
 
 
 def test_second_entry_that_breaks_a_rule_is_told_by_its_position() -> None:
-    with pytest.raises(ValidationError, match=r"params\[1\] of plugin 'google/search' misses q"):
+    with pytest.raises(ValidationError, match=r"params\[1\] of plugin 'google/search' lacks q"):
         PluginRequest(key="google/search", params=[{"q": "a"}, {"hl": "de"}])
 
 

@@ -304,7 +304,7 @@ def test_base64_broken_into_lines_is_decoded() -> None:
 @pytest.mark.parametrize("content", ["%%%", "YWJ", "YW=J", "ü", "-_-_"])
 def test_content_that_is_not_the_base64_it_claims_is_an_error_that_names_the_task(content: str) -> None:
     body = {"JobID": "j1", "TaskID": "t1", "URL": "https://a.b/c", "Base64EncodedContent": True, "Content": content}
-    with pytest.raises(ValueError, match=r"task t1 of job j1 .https://a.b/c.*base64"):
+    with pytest.raises(ValueError, match=r"Task t1 of job j1 .https://a.b/c.*base64"):
         read(TaskDetails, body).decoded_content()
 
 

@@ -58,7 +58,7 @@ def test_submission_whose_answer_is_no_answer_is_sent_exactly_once(
         client.create_job(REQUEST)
     assert server.count("POST") == 1
     assert server.received("POST")[0].json == {"Targets": TARGETS, "SessionID": "7"}
-    for words in ("a job of 2 tasks", "Do not just submit it again", "list the jobs", "POST /api/v1/jobs"):
+    for words in ("a job of 2 tasks", "Do not resend it", "list the jobs", "POST /api/v1/jobs"):
         assert words in str(caught.value)
 
 

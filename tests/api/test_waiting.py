@@ -16,7 +16,7 @@ from scrapedo_dagster.api import (
     JobTimeoutError,
     NotFoundError,
     ServerError,
-    steps,
+    commands,
 )
 from scrapedo_dagster.api.operations import Operations
 from scrapedo_dagster.api.retry import RetryPolicy
@@ -78,7 +78,7 @@ def test_wait_ends_at_its_deadline_with_the_id_of_the_job_that_goes_on(
 ) -> None:
     server.on("GET", "/jobs/j1", reply.json(job("j1", "rotating")))
     started = time.monotonic()
-    with pytest.raises(JobTimeoutError, match=r"job j1 .*last status: rotating") as caught:
+    with pytest.raises(JobTimeoutError, match=r"Job j1 .*last status: rotating") as caught:
         client.wait_for_job("j1", timeout=timeout, backoff=Backoff(initial=0.01, maximum=0.05))
     assert 0.2 <= time.monotonic() - started < 5
     assert (caught.value.job_id, caught.value.last_status) == ("j1", "rotating")
@@ -99,7 +99,7 @@ def test_deadline_is_not_overslept(client: Any, server: Any, reply: Any, job: An
 def test_throttle_does_not_stretch_the_deadline(client: Any, server: Any, reply: Any, quick: Any) -> None:
     server.on("GET", "/jobs/j1", reply.error(429, Retry_After="3600"))
     started = time.monotonic()
-    with pytest.raises(JobTimeoutError, match="never seen"):
+    with pytest.raises(JobTimeoutError, match="unknown"):
         client.wait_for_job("j1", timeout=0.1, backoff=quick)
     assert time.monotonic() - started < 5
 
@@ -143,14 +143,14 @@ def pauses_of_a_wait(backoff: Backoff, answers: list[httpx.Response], timeout: f
     wait = operations.wait_for_job("j1", timeout=timeout, backoff=backoff, on_poll=None)
     pauses: list[float] = []
     left = iter(answers)
-    step = next(wait)
+    command = next(wait)
     try:
         while True:
-            if isinstance(step, steps.Sleep):
-                pauses.append(step.seconds)
-                step = wait.send(None)
+            if isinstance(command, commands.Sleep):
+                pauses.append(command.seconds)
+                command = wait.send(None)
             else:
-                step = wait.send(next(left))
+                command = wait.send(next(left))
     except StopIteration:
         return pauses
 

@@ -18,8 +18,8 @@ import sqlalchemy as sa
 from pyarrow import fs
 from sqlalchemy.engine.default import DefaultDialect
 
-from scrapedo_dagster.api.aiohttp_sender import AiohttpSender
-from scrapedo_dagster.api.steps import Call
+from scrapedo_dagster.api.aiohttp_transport import AiohttpTransport
+from scrapedo_dagster.api.commands import Call
 
 _ON_THE_WAY = {
     "connection.connect_tcp.complete": "connected to",
@@ -169,16 +169,16 @@ class WatchedTransport(httpx.HTTPTransport):
 
 def watch_async_requests(point: Points) -> None:
     """Requests of the asyncio client."""
-    send = AiohttpSender.send
+    send = AiohttpTransport.send
 
-    async def watched(self: AiohttpSender, call: Call, *args: Any) -> Any:
+    async def watched(self: AiohttpTransport, call: Call, *args: Any) -> Any:
         name = _name_of(call.method, call.path)
         point(f"before {name}")
         outcome = await send(self, call, *args)
         point(f"after {name}")
         return outcome
 
-    AiohttpSender.send = watched  # type: ignore[method-assign]
+    AiohttpTransport.send = watched  # type: ignore[method-assign]
 
 
 def _name_of(method: str, path: str) -> str:

@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import GoneError, NotFoundError, ScrapeDoError
-from scrapedo_dagster.api.matching import match_tasks
 from scrapedo_dagster.api.responses import TaskDetails
 from scrapedo_dagster.api.retry import Backoff
+from scrapedo_dagster.api.task_matching import match_tasks
 from scrapedo_dagster.engine.collection.memory_budget import MemoryBudget, Reservation
 from scrapedo_dagster.engine.collection.rows import Result, Row, add_digest, placed, with_result, without_result
 from scrapedo_dagster.engine.collection.tables import Tables

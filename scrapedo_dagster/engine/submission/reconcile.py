@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import GoneError, NotFoundError
-from scrapedo_dagster.api.matching import normalize_url
 from scrapedo_dagster.api.requests import JobsQuery
 from scrapedo_dagster.api.responses import JobDetails
+from scrapedo_dagster.api.task_matching import normalize_url
 from scrapedo_dagster.engine.errors import LostClaimError
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import NotFoundError
-from scrapedo_dagster.api.matching import match_tasks
 from scrapedo_dagster.api.responses import JobDetails
+from scrapedo_dagster.api.task_matching import match_tasks
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy

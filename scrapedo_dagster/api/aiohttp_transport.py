@@ -1,8 +1,7 @@
-"""Sends calls of the API over aiohttp, and answers in the terms of httpx, which all decisions are made in.
+"""Send API calls on asyncio over aiohttp, and return httpx responses and errors.
 
-httpx's own connection pool becomes slower with every connection above about eight, and its requests, URLs and streams
-cost as much as all else of a call; aiohttp's do not. This is imported when a client is made: aiohttp takes a moment to
-load.
+aiohttp is faster: the connection pool of httpx slows down above about eight connections, and its requests, URLs and
+streams take as much CPU time as the rest of a call.
 """
 
 from __future__ import annotations
@@ -14,32 +13,39 @@ import aiohttp
 import httpx
 import yarl
 
-from scrapedo_dagster.api.headers import Admit, TokenAuth, length_of, standard_headers
+from scrapedo_dagster.api.commands import Call
+from scrapedo_dagster.api.headers import Admit, TokenAuth, body_length, standard_headers
 from scrapedo_dagster.api.retry import AttemptOutcome
-from scrapedo_dagster.api.steps import Call
 
 
-class AiohttpSender:
-    """Sends calls of the API, on asyncio, each once. Redirects are answers, and no cookies are kept.
+class AiohttpTransport:
+    """Asyncio transport over aiohttp. Sends each call once, follows no redirects and stores no cookies.
 
-    Connections are made in the event loop that sends first.
+    It belongs to the event loop of its first call.
     """
 
     def __init__(
-        self, *, base_url: str, token: str, timeout: httpx.Timeout, limits: httpx.Limits, proxy: str | None, agent: str
+        self,
+        *,
+        base_url: str,
+        token: str,
+        timeout: httpx.Timeout,
+        limits: httpx.Limits,
+        proxy: str | None,
+        user_agent: str,
     ) -> None:
         self.timeout = timeout
         self._base_url = base_url
-        self._agent = agent
+        self._user_agent = user_agent
         self._auth = TokenAuth(token)
         self._limits = limits
-        # Without TLS there is nothing to verify, and to read all certificates takes longer than to fetch results.
+        # Skip loading the certificates where TLS is not used: it takes longer than fetching results.
         self._tls = httpx.create_ssl_context() if proxy is not None or not base_url.startswith("http:") else False
         self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
 
     async def send(self, call: Call, admit: Admit | None = None) -> AttemptOutcome:
-        """The answer with its body, or the error that came instead of it."""
+        """Return the response with its body, or the error that was raised, without the token."""
         self._session = self._session or self._connect()
         headers, body = None, None
         if call.json is not None:
@@ -50,14 +56,14 @@ class AiohttpSender:
         try:
             async with self._session.request(
                 call.method, url, headers=headers, data=body, allow_redirects=False
-            ) as answer:
+            ) as response:
                 if admit is not None:
-                    await admit(length_of(answer.headers))
-                return httpx.Response(answer.status, headers=answer.raw_headers, content=await answer.read())
+                    await admit(body_length(response.headers))
+                return httpx.Response(response.status, headers=response.raw_headers, content=await response.read())
         except httpx.RequestError as error:  # a body that cannot be decompressed
             return error
         except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
-            return _in_terms_of_httpx(error)
+            return _as_httpx_error(error)
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -75,17 +81,17 @@ class AiohttpSender:
         )
         return aiohttp.ClientSession(
             connector=connector,
-            headers=self._auth.added_to(standard_headers(self._agent)),
+            headers=self._auth.added_to(standard_headers(self._user_agent)),
             timeout=timeout,
             proxy=self._proxy,
-            auto_decompress=False,  # httpx does it
+            auto_decompress=False,  # httpx does this
             cookie_jar=aiohttp.DummyCookieJar(),
-            middlewares=[_once],
+            middlewares=[_never_repeat],
         )
 
 
-async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-    """A middleware of aiohttp, which turns what it would repeat by itself into what it does not."""
+async def _never_repeat(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Middleware that converts the errors after which aiohttp would repeat a request into one that it raises."""
     try:
         return await handler(request)
     except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
@@ -94,17 +100,17 @@ async def _once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerTy
         raise aiohttp.ClientPayloadError(str(error)) from error
 
 
-def _in_terms_of_httpx(error: Exception) -> httpx.RequestError:
-    """Only these words are kept of it: aiohttp's errors show the headers of the request, the token among them."""
+def _as_httpx_error(error: Exception) -> httpx.RequestError:
+    """Convert the type and keep only the text: errors of aiohttp contain the request headers, and so the token."""
     kind: type[httpx.RequestError]
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         kind = httpx.ConnectTimeout
     elif isinstance(error, aiohttp.ClientConnectorError):
         kind = httpx.ConnectError
-    elif isinstance(error, asyncio.TimeoutError):  # before Python 3.11 another than TimeoutError
+    elif isinstance(error, asyncio.TimeoutError):  # not TimeoutError before Python 3.11
         kind = httpx.ReadTimeout
     else:
-        kind = httpx.ReadError  # it may have been sent
-    if isinstance(error, aiohttp.ClientResponseError):  # it tells the URL of a proxy, with the password
+        kind = httpx.ReadError  # the request may have been sent
+    if isinstance(error, aiohttp.ClientResponseError):  # its text contains the URL of a proxy, with the password
         return kind(f"{error.status}, {error.message}")
     return kind(str(error))

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, RetryPolicy
-from scrapedo_dagster.api.concurrency import AdaptiveConcurrency
+from scrapedo_dagster.api.adaptive_concurrency import AdaptiveConcurrency
 
 GOOD, BUSY = httpx.Response(200), httpx.Response(429)
 
@@ -31,26 +31,26 @@ async def client(server: Any, token: str, quick: Any) -> AsyncIterator[Callable[
 
 async def test_answers_429_and_timeouts_halve_it_and_good_ones_raise_it_by_one_a_round() -> None:
     concurrency = AdaptiveConcurrency(32)
-    concurrency.heard(BUSY, halved=0)
-    assert concurrency.now == 16
-    concurrency.heard(httpx.ReadTimeout("late"), halved=1)
-    assert concurrency.now == 8
+    concurrency.record_outcome(BUSY, halvings=0)
+    assert concurrency.limit == 16
+    concurrency.record_outcome(httpx.ReadTimeout("late"), halvings=1)
+    assert concurrency.limit == 8
     for _ in range(9):  # a little more than a round, since it grows meanwhile
-        concurrency.heard(GOOD, halved=2)
-    assert concurrency.now == 9
+        concurrency.record_outcome(GOOD, halvings=2)
+    assert concurrency.limit == 9
     for _ in range(2000):
-        concurrency.heard(GOOD, halved=2)
-    assert concurrency.now == 32
+        concurrency.record_outcome(GOOD, halvings=2)
+    assert concurrency.limit == 32
 
 
 async def test_it_is_halved_once_for_all_that_was_sent_before_and_never_to_nothing() -> None:
     concurrency = AdaptiveConcurrency(32)
     for _ in range(32):
-        concurrency.heard(BUSY, halved=0)
-    assert concurrency.now == 16
-    for halved in range(1, 20):
-        concurrency.heard(BUSY, halved=halved)
-    assert concurrency.now == 1
+        concurrency.record_outcome(BUSY, halvings=0)
+    assert concurrency.limit == 16
+    for halvings in range(1, 20):
+        concurrency.record_outcome(BUSY, halvings=halvings)
+    assert concurrency.limit == 1
 
 
 async def test_so_many_are_under_way_and_whoever_asks_first_is_served_first() -> None:
@@ -64,7 +64,7 @@ async def test_so_many_are_under_way_and_whoever_asks_first_is_served_first() ->
     asking = [asyncio.create_task(ask(number)) for number in range(10)]
     await asyncio.sleep(0)
     assert served == [0, 1, 2, 3]
-    concurrency.heard(BUSY, halved=0)
+    concurrency.record_outcome(BUSY, halvings=0)
     concurrency.release()
     concurrency.release()
     await asyncio.sleep(0)
@@ -75,8 +75,8 @@ async def test_so_many_are_under_way_and_whoever_asks_first_is_served_first() ->
         await asyncio.sleep(0)
     assert served == [0, 1, 2, 3, 5], "one that was canceled when it was served passes it on"
     for _ in range(2):
-        concurrency.heard(GOOD, halved=1)
-        concurrency.heard(GOOD, halved=1)
+        concurrency.record_outcome(GOOD, halvings=1)
+        concurrency.record_outcome(GOOD, halvings=1)
     await asyncio.sleep(0)
     assert served == [0, 1, 2, 3, 5, 6]
     for each in asking:
@@ -104,16 +104,16 @@ async def test_the_lowest_turn_is_served_first() -> None:
 
 async def test_other_trouble_says_nothing_about_it() -> None:
     concurrency = AdaptiveConcurrency(32)
-    concurrency.heard(BUSY, halved=0)
-    concurrency.heard(httpx.ConnectError("refused"), halved=1)
-    assert concurrency.now == 16
+    concurrency.record_outcome(BUSY, halvings=0)
+    concurrency.record_outcome(httpx.ConnectError("refused"), halvings=1)
+    assert concurrency.limit == 16
 
 
 async def test_the_client_hears_what_its_requests_came_to(client: Any, server: Any, reply: Any) -> None:
     server.on("GET", "/me", reply.error(429), reply.json({}))
     connected = client(max_concurrency=8)
     await connected.get_user_info()
-    assert 4 < connected.concurrency._now < 4.5
+    assert 4 < connected.concurrency._limit < 4.5
 
 
 async def test_the_number_of_connections_is_that_of_requests_at_once(

@@ -1,7 +1,6 @@
-"""Which task belongs to which target.
+"""Match the tasks of a job to its targets, by URL and multiplicity.
 
-The service promises neither that task i belongs to target i nor that it echoes a URL letter by letter
-(scrape.do's documentation is silent), so tasks are matched by URL and multiplicity.
+Scrape.do guarantees neither the order of the tasks nor that it reports URLs unchanged.
 """
 
 from __future__ import annotations
@@ -13,25 +12,25 @@ import httpx
 
 
 def normalize_url(url: str) -> str:
-    """The URL with what servers like to change made equal.
+    """Return the URL in a normal form, in which two spellings of one URL are equal.
 
-    Lower-case scheme and host, no default port, `/` for an empty path, percent-encoding where it is needed, no
-    fragment. A text that is no URL comes back as it is.
+    Lower-case scheme and host, no default port, `/` for an empty path, percent-encoding where needed, no fragment.
+    Text that is not a URL is returned unchanged.
     """
     try:
         parsed = httpx.URL(url).copy_with(fragment=None)
-        # An empty path is "/" to httpx, and still not written.
+        # httpx reports an empty path as "/", but does not write it.
         return str(parsed.copy_with(path="/") if parsed.host and parsed.path == "/" else parsed)
     except (httpx.InvalidURL, ValueError):
         return url
 
 
 def match_tasks(targets: Sequence[str], task_urls: Sequence[str]) -> list[int | None]:
-    """For each target the index of its task, or None where it has none.
+    """Return for each target the index of its task, or None if it has none.
 
-    Every task is used at most once. Equal URLs are matched first, then URLs that are equal once normalised. What
-    is left over is matched in order if it is as many targets as tasks: the service then echoed URLs in a form we
-    do not know, and order is the only evidence.
+    Each task is matched at most once. Equal URLs are matched first, then URLs that are equal in normal form. If equally
+    many targets and tasks remain, they are matched in order: the service reported their URLs in an unknown form, and
+    the order is the only evidence.
     """
     matched: list[int | None] = [None] * len(targets)
     used: set[int] = set()

@@ -1,7 +1,4 @@
-"""The browser actions of `Render.PlayWithBrowser`.
-
-Ten are documented. One that is newer than this release goes out through `CustomAction`.
-"""
+"""Browser actions of `Render.PlayWithBrowser`: the ten documented ones, and `CustomAction` for newer ones."""
 
 from __future__ import annotations
 
@@ -10,28 +7,28 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, JsonValue, SerializationInfo, SerializerFunctionWrapHandler, model_serializer
 
-from scrapedo_dagster.api.models import RequestModel
+from scrapedo_dagster.api.request_model import RequestModel
 
 Selector = Annotated[str, Field(min_length=1)]
 Milliseconds = Annotated[int, Field(ge=0)]
 
 
 class ClickAction(RequestModel):
-    """Click the element that a CSS selector finds."""
+    """Click the element that matches a CSS selector."""
 
     action: Literal["Click"] = "Click"
     selector: Selector
 
 
 class WaitAction(RequestModel):
-    """Wait; `timeout` in milliseconds."""
+    """Wait for `timeout` milliseconds."""
 
     action: Literal["Wait"] = "Wait"
     timeout: Milliseconds
 
 
 class WaitSelectorAction(RequestModel):
-    """Wait until an element appears, for `timeout` milliseconds at most."""
+    """Wait until an element appears, at most `timeout` milliseconds."""
 
     action: Literal["WaitSelector"] = "WaitSelector"
     wait_selector: Selector
@@ -39,14 +36,14 @@ class WaitSelectorAction(RequestModel):
 
 
 class ScrollXAction(RequestModel):
-    """Scroll sideways by `value` pixels."""
+    """Scroll horizontally by `value` pixels."""
 
     action: Literal["ScrollX"] = "ScrollX"
     value: int
 
 
 class ScrollYAction(RequestModel):
-    """Scroll down by `value` pixels."""
+    """Scroll vertically by `value` pixels."""
 
     action: Literal["ScrollY"] = "ScrollY"
     value: int
@@ -60,7 +57,7 @@ class ScrollToAction(RequestModel):
 
 
 class FillAction(RequestModel):
-    """Type `value` into an input element. The value is never shown in an error: it may be a password."""
+    """Type `value` into an input element. Errors never show the value: it may be a password."""
 
     secret_fields = frozenset({"value"})
 
@@ -77,7 +74,7 @@ class ExecuteAction(RequestModel):
 
 
 class ScreenShotAction(RequestModel):
-    """Take a screenshot: of the viewport, of the full page, or of one element."""
+    """Take a screenshot of the viewport, of the full page, or of one element."""
 
     action: Literal["ScreenShot"] = "ScreenShot"
     full_screenshot: bool | None = Field(default=None, alias="fullScreenShot")
@@ -92,7 +89,7 @@ class ScreenShotAction(RequestModel):
 
 
 class WaitForRequestCompletionAction(RequestModel):
-    """Wait until requests whose URL matches the pattern are done, for `timeout` milliseconds at most."""
+    """Wait until requests whose URL matches the pattern are complete, at most `timeout` milliseconds."""
 
     action: Literal["WaitForRequestCompletion"] = "WaitForRequestCompletion"
     url_pattern: Annotated[str, Field(min_length=1)]
@@ -100,7 +97,7 @@ class WaitForRequestCompletionAction(RequestModel):
 
 
 class CustomAction(RequestModel):
-    """An action this release does not know, sent as `{"Action": name, **arguments}` without any check.
+    """An action that this release does not know, sent unchecked as `{"Action": name, **arguments}`.
 
     `CustomAction(name="Hover", arguments={"Selector": "#menu"})`
     """
@@ -128,4 +125,4 @@ BrowserAction: TypeAlias = Annotated[
     | CustomAction,
     Field(discriminator="action"),
 ]
-"""Any browser action; `action` (on the wire `Action`) tells which."""
+"""Any browser action; the field `action` (`Action` in JSON) selects the type."""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scrapedo_dagster.api import IncompleteListingError, JobsListResponse, JobsQuery, NotFoundError
-from scrapedo_dagster.api.operations import Listing
+from scrapedo_dagster.api.job_listing import JobListing
 
 
 def page_of(ids: list[str], **more: Any) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def test_listing_that_ends_early_is_an_error_and_not_a_shorter_result(
     client: Any, server: Any, reply: Any, end: dict[str, Any]
 ) -> None:
     server.on("GET", "/jobs", reply.json(page_of(ids(2), TotalCount=5, TotalPages=3)), reply.json(end))
-    with pytest.raises(IncompleteListingError, match=r"page 2 with 2 of 5 announced jobs.*list again"):
+    with pytest.raises(IncompleteListingError, match=r"page 2 with 2 of 5 announced jobs.*list the jobs again"):
         listed(client, page_size=2)
 
 
@@ -116,7 +116,7 @@ def test_page_that_cannot_be_read_is_an_error_and_not_the_end(client: Any, serve
 @given(st.integers(0, 40), st.integers(1, 7), st.booleans(), st.booleans(), st.booleans())
 def test_any_listing_is_walked_to_its_end(amount: int, size: int, count: bool, pages: bool, null: bool) -> None:
     everything = ids(amount)
-    listing, got = Listing(JobsQuery(page_size=size)), []
+    listing, got = JobListing(JobsQuery(page_size=size)), []
     while not listing.done:
         start = (listing.query.page - 1) * size
         body = page_of(everything[start : start + size])
@@ -131,7 +131,7 @@ def test_any_listing_is_walked_to_its_end(amount: int, size: int, count: bool, p
 @given(st.integers(2, 30), st.integers(1, 5), st.lists(st.integers(0, 3), min_size=30, max_size=30))
 def test_jobs_that_are_added_while_we_read_hide_none_of_the_others(amount: int, size: int, added: list[int]) -> None:
     newest_first = ids(amount)
-    listing, got = Listing(JobsQuery(page_size=size, sort="start_time_desc")), []
+    listing, got = JobListing(JobsQuery(page_size=size, sort="start_time_desc")), []
     for number in range(1000):
         if listing.done:
             break
@@ -150,7 +150,7 @@ def test_jobs_that_are_added_while_we_read_hide_none_of_the_others(amount: int, 
 def test_jobs_that_leave_while_we_read_hide_none_silently(amount: int, size: int, data: st.DataObject) -> None:
     jobs = ids(amount)
     staying = set(jobs)
-    listing, got = Listing(JobsQuery(page_size=size)), []
+    listing, got = JobListing(JobsQuery(page_size=size)), []
     try:
         while not listing.done:
             start = (listing.query.page - 1) * size

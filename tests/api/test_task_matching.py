@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from scrapedo_dagster.api.matching import match_tasks, normalize_url
+from scrapedo_dagster.api.task_matching import match_tasks, normalize_url
 
 HOSTS = st.sampled_from(["example.com", "EXAMPLE.com", "example.com:443", "example.com:80", "a.example.com", "[::1]"])
 PATHS = st.text("abc/%?=&ü +~", max_size=8).map(lambda path: f"/{path}")

@@ -1,4 +1,4 @@
-"""The base of every model that we send: strict, frozen, with messages that name field, value and rule."""
+"""Base class of request models: strict, frozen, with errors that name field, value and rule."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from pydantic.alias_generators import to_pascal
 from pydantic_core import InitErrorDetails, PydanticCustomError
 from typing_extensions import Self
 
-_SHOWN = 80  # characters of a rejected value that a message repeats
-_PLAIN = (str, int, float, bool, type(None))  # a list or an object may have a secret somewhere inside
+_MAX_SHOWN = 80  # characters of a rejected value in a message
+_SCALARS = (str, int, float, bool, type(None))  # a list or an object may contain a secret
 
 
 class RequestModel(BaseModel):
-    """A frozen model under Python names that goes out under the service's PascalCase names.
+    """A frozen model with Python field names, serialized with the PascalCase names of the service.
 
-    Wire names are accepted too, so that a body copied from Scrape.do's documentation can be validated as it is.
-    Unknown fields are errors: a misspelt option would otherwise be paid for and have no effect.
+    PascalCase names are accepted as input too, so that a body copied from Scrape.do's documentation validates.
+    Unknown fields are errors: a misspelled option would otherwise be ignored by the service, and the job charged.
     """
 
     model_config = ConfigDict(
@@ -33,15 +33,15 @@ class RequestModel(BaseModel):
         populate_by_name=True,
         extra="forbid",
         frozen=True,
-        # Pydantic would print the whole input of a failed cross-field rule, headers and cookies included.
+        # Otherwise pydantic shows the whole input of a failed cross-field rule, headers and cookies included.
         hide_input_in_errors=True,
     )
 
     secret_fields: ClassVar[frozenset[str]] = frozenset()
-    """Fields whose values no message may show, by Python name."""
+    """Python names of fields whose values must not appear in messages."""
 
     def broken_rules(self) -> Iterator[str]:
-        """What is wrong between the fields, each rule with the values that break it."""
+        """Yield a message for each rule between fields that is broken, with the values that break it."""
         yield from ()
 
     @model_validator(mode="after")
@@ -50,43 +50,43 @@ class RequestModel(BaseModel):
             raise ValueError("; ".join(broken))
         return self
 
-    # Defined last: it has to see what the rules above say.
+    # Defined last, so that it wraps the validators above.
     @model_validator(mode="wrap")
     @classmethod
-    def _name_the_values(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _add_values_to_messages(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         try:
             return handler(data)
         except ValidationError as error:
-            raise _with_values(error, cls._hidden_names()) from None
+            raise _with_values(error, cls._secret_names()) from None
 
     @classmethod
-    def _hidden_names(cls) -> frozenset[str]:
+    def _secret_names(cls) -> frozenset[str]:
         aliases = {field.alias for name, field in cls.model_fields.items() if name in cls.secret_fields and field.alias}
         return cls.secret_fields | aliases
 
     def to_wire(self) -> dict[str, Any]:
-        """The JSON object as the service takes it; what was not set is not in it."""
+        """Return the JSON object for the service, without fields that are not set."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
 
 
-def _with_values(error: ValidationError, hidden: frozenset[str]) -> ValidationError:
-    """The same errors, each with the rejected value, as long as it is one field's and not a secret."""
+def _with_values(error: ValidationError, secret_names: frozenset[str]) -> ValidationError:
+    """Return the same errors, with the rejected value added where it is a scalar and not a secret."""
     details: list[InitErrorDetails] = []
     for item in error.errors(include_url=False):
         location = item["loc"]
         message = item["msg"].removeprefix("Value error, ")
-        # An unknown field may be a secret one with a slip in its name: its value is not shown either.
+        # An unknown field may be a misspelled secret field: its value is not shown either.
         kept = item["type"] in {"missing", "value_error", "extra_forbidden"} or "message" in item.get("ctx", {})
-        secret = bool(location) and location[0] in hidden
+        secret = bool(location) and location[0] in secret_names
         shown = None
-        if location and not kept and not secret and isinstance(item["input"], _PLAIN):
+        if location and not kept and not secret and isinstance(item["input"], _SCALARS):
             shown = item["input"]
             message += f" (got {_shorten(shown)})"
         details.append(
             InitErrorDetails(
                 type=PydanticCustomError(item["type"], "{message}", {"message": message}),
-                loc=location[:1] if secret else location,  # what follows are the secret's own keys
-                input=shown,  # `hide_input` keeps it out of the text, and not out of `errors()`
+                loc=location[:1] if secret else location,  # the rest are keys inside the secret
+                input=shown,  # `hide_input` hides it in the text, but not in `errors()`
             )
         )
     return ValidationError.from_exception_data(error.title, details, hide_input=True)
@@ -94,11 +94,11 @@ def _with_values(error: ValidationError, hidden: frozenset[str]) -> ValidationEr
 
 def _shorten(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
+    return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
 
 
 def between(low: int, high: int, unit: str = "") -> AfterValidator:
-    """A rule for whole numbers from low to high, both included, whose message says the unit."""
+    """Return a validator for numbers from `low` to `high`, inclusive; its message states the unit."""
 
     def check(value: int) -> int:
         if not low <= value <= high:
