@@ -121,13 +121,13 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
                 return begun.number
 
             if submit_too:
-                ledger.count(ref.account, ())  # makes its tables
+                ledger.submissions.count(ref.account, ())  # makes its tables
                 order.begin()
                 with meter:
                     collector.wait_and_collect(submit(), job_timeout=timedelta(minutes=30))
             else:
                 generation = submit()
-                poll_jobs(ledger, blocking, ledger.submissions_with_targets(ref, generation))
+                poll_jobs(ledger, blocking, ledger.submissions.with_targets(ref, generation))
                 order.begin()
                 with meter:
                     collector.wait_and_collect(generation, job_timeout=timedelta(minutes=30))

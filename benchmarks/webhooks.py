@@ -162,11 +162,11 @@ def _plan(url: str) -> None:
     ledger = Ledger(url)
     entries = validated_entries(["https://shop.example/"], "raise")
     ref = PartitionRef("0123456789ab" + "0" * 20, "shop", None)
-    ledger.plan(ref, 1, [entries], fingerprint="f", run_id=None)
-    claimed = ledger.claim(ledger.get(1), run_id=None, fingerprint="f")
+    ledger.generations.plan(ref, 1, [entries], fingerprint="f", run_id=None)
+    claimed = ledger.submissions.claim(ledger.submissions.get(1), run_id=None, fingerprint="f")
     if claimed is None:
         sys.exit("the ledger is somebody else's")
-    ledger.mark_submitted(claimed, JOB, [])
+    ledger.submissions.mark_submitted(claimed, JOB, [])
     ledger.close()
 
 

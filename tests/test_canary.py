@@ -69,7 +69,7 @@ def test_it_is_found_in_the_ledger_also_where_that_compresses(
     elsewhere: Path, canary: str, find_canary: FindCanary
 ) -> None:
     ledger = Ledger(f"sqlite:///{elsewhere / 'ledger.db'}")
-    ledger.plan(
+    ledger.generations.plan(
         PartitionRef("a", "shop", None),
         1,
         [(Entry(0, f"https://a.example/?{'x' * 99}"),)],
@@ -78,7 +78,7 @@ def test_it_is_found_in_the_ledger_also_where_that_compresses(
     )
     assert find_canary(elsewhere) == []
     url = f"https://a.example/?token={canary}"
-    ledger.plan(PartitionRef("a", "shop", None), 2, [(Entry(0, url),) * 9], fingerprint="f", run_id=None)
+    ledger.generations.plan(PartitionRef("a", "shop", None), 2, [(Entry(0, url),) * 9], fingerprint="f", run_id=None)
     assert str(elsewhere / "ledger.db") in find_canary(elsewhere)
     ledger.close()
 

@@ -507,11 +507,13 @@ def test_a_second_launch_that_is_refused_leaves_the_order_of_the_first(
     assert not launch(targets=pages("a"), partition_key=KEY, options={"device": "mobile"}).success
     emulator.set_faults({})
     # As if it were on its way.
-    on_its_way = ledger.claim(ledger.find()[0], run_id="first", fingerprint=ledger.find()[0].fingerprint)
+    on_its_way = ledger.submissions.claim(
+        ledger.submissions.find()[0], run_id="first", fingerprint=ledger.submissions.find()[0].fingerprint
+    )
     assert on_its_way is not None
     second = launch(targets=pages("b"), partition_key=KEY, options={"headers": {"A": "secret"}})
     assert "other targets are listed now, with other options" in failure_of(second)
-    ledger.release(on_its_way, "it never arrived")
+    ledger.submissions.release(on_its_way, "it never arrived")
     [request] = tick(bundle).run_requests
     assert collect(request, bundle).success
     assert [(job.targets, job.request.get("Device"), job.request.get("Headers")) for job in emulator.jobs()] == [

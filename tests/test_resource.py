@@ -161,7 +161,7 @@ def test_outside_a_run_it_works_while_it_is_initialised(tmp_path: Path, emulator
     with pytest.raises(dg.DagsterInvariantViolationError, match="process_config_and_initialize_cm"):
         _ = resource.ledger
     with resource.process_config_and_initialize_cm() as initialised:
-        assert initialised.ledger.find() == []
+        assert initialised.ledger.submissions.find() == []
         with initialised.client() as client:
             assert client.get_user_info().available_credits
 

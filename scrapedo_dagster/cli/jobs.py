@@ -86,7 +86,7 @@ def list_(
 ) -> None:
     """List submissions, oldest first; by default the open ones."""
     with _opened(ledger_url) as ledger:
-        found = _matching(ledger.find(states=_states(states)), dataset, partition)
+        found = _matching(ledger.submissions.find(states=_states(states)), dataset, partition)
     if as_json:
         for each in found:
             _tell_json(_as_dict(each))
@@ -138,7 +138,7 @@ def cancel(
 
     with _opened(ledger_url) as ledger, _client(base_url) as (client, account):
         if dataset:
-            every = ledger.find(states=CANCELABLE)
+            every = ledger.submissions.find(states=CANCELABLE)
             chosen = _of_account(_matching(every, dataset, partition), account)
         else:
             chosen = [_get(ledger, each) for each in dict.fromkeys(submission_ids)]
@@ -173,7 +173,7 @@ def reconcile(ledger_url: str | None, base_url: str, as_json: bool) -> None:
     from scrapedo_dagster.api import ScrapeDoError
 
     with _opened(ledger_url) as ledger, _client(base_url) as (client, account):
-        unconfirmed = ledger.find(states=[State.SUBMITTING, State.UNCERTAIN])
+        unconfirmed = ledger.submissions.find(states=[State.SUBMITTING, State.UNCERTAIN])
         ours = _of_account(unconfirmed, account)
         if not ours and not as_json:
             click.echo("Nothing to reconcile.")
@@ -184,7 +184,7 @@ def reconcile(ledger_url: str | None, base_url: str, as_json: bool) -> None:
             except ScrapeDoError as error:
                 found, words = "left", f"Scrape.do could not be asked: {error}"
             is_left = is_left or found == "left"
-            _tell(ledger.get(each.id), found, words, as_json)
+            _tell(ledger.submissions.get(each.id), found, words, as_json)
     if is_left:
         raise SystemExit(1)
 
@@ -206,7 +206,7 @@ def _reconcile(ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: Submi
     try:
         reconciled = reconcile_one(ledger, client, submission, claim_policy)
     except LostClaimError:
-        return "moved", f"another worker has reconciled it: it is {ledger.get(submission.id).state.value}"
+        return "moved", f"another worker has reconciled it: it is {ledger.submissions.get(submission.id).state.value}"
     if reconciled is None:
         wait = claim_policy.absent_after - age
         when = f"reconcile again in {_seconds(wait)} s" if wait > timedelta(0) else "reconcile again later"
@@ -214,7 +214,7 @@ def _reconcile(ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: Submi
     if reconciled.state == State.SUBMITTED:
         canceled = any(
             each.state == State.CANCELED
-            for each in ledger.submissions_with_targets(reconciled.ref, reconciled.generation)
+            for each in ledger.submissions.with_targets(reconciled.ref, reconciled.generation)
         )
         unwanted = f"; its generation was canceled: `scrapedo-dagster jobs cancel {reconciled.id}`" if canceled else ""
         return "adopted", f"it is job {reconciled.job_id}{unwanted}"
@@ -237,7 +237,7 @@ def _warn_of_siblings(ledger: Ledger, chosen: Sequence[SubmissionWithTargets], a
     ids = {each.id for each in chosen}
     generations = {(each.ref, each.generation) for each in chosen}
     for ref, generation in sorted(generations, key=str):
-        submissions = ledger.submissions_with_targets(ref, generation)
+        submissions = ledger.submissions.with_targets(ref, generation)
         others = [each for each in submissions if each.state in OPEN and each.id not in ids]
         if others and any(each.state == State.CANCELED for each in submissions):
             listed = " ".join(str(each.id) for each in others)
@@ -352,7 +352,7 @@ def _get(ledger: Ledger, submission_id: int) -> SubmissionWithTargets:
     from scrapedo_dagster.engine.errors import LedgerError
 
     try:
-        return ledger.get(submission_id)
+        return ledger.submissions.get(submission_id)
     except LedgerError as error:
         raise click.ClickException(str(error)) from error
 

@@ -115,7 +115,7 @@ class _Bar:
         self._client = client
         self._ref = ref
         self._ledger = Ledger(LEDGER_URL)
-        self._before = self._ledger.generation(ref)
+        self._before = self._ledger.generations.newest(ref)
 
     def show(self, phase: str) -> None:
         self._progress.update(self._bar, phase=phase)
@@ -139,8 +139,8 @@ class _Bar:
         self.show("done")
 
     def _submissions(self) -> list[SubmissionWithTargets]:
-        newest = self._ledger.generation(self._ref)
-        return self._ledger.submissions_with_targets(self._ref, newest) if newest > self._before else []
+        newest = self._ledger.generations.newest(self._ref)
+        return self._ledger.submissions.with_targets(self._ref, newest) if newest > self._before else []
 
 
 def _show_summary(seconds: dict[str, float], data: str) -> None:

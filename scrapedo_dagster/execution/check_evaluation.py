@@ -153,8 +153,8 @@ def _judge(
     table = dataset.tables(storage, partition).tasks
     current = table.current_generation(partition)
     ref = PartitionRef(scrape_do.account, dataset.ledger_name, partition)
-    generation = current.generation if current else scrape_do.ledger.generation(ref)
-    submissions = scrape_do.ledger.submissions_with_targets(ref, generation)
+    generation = current.generation if current else scrape_do.ledger.generations.newest(ref)
+    submissions = scrape_do.ledger.submissions.with_targets(ref, generation)
     positions = {entry.position for each in submissions for entry in each.entries}
     if current:
         summary = summarize(table, partition)

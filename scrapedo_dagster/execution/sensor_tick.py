@@ -97,7 +97,7 @@ class CompletionTick:
         )
 
     def _found(self) -> Found:
-        return self.scrape_do.ledger.unconfirmed_generations(self.scrape_do.account, self.datasets)
+        return self.scrape_do.ledger.generations.unconfirmed(self.scrape_do.account, self.datasets)
 
     def _cancel_what_nobody_wants(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: Runs) -> None:
         """Terminate does not reach a run between two steps, nor one without a signal, nor always all jobs in its time.
@@ -106,18 +106,24 @@ class CompletionTick:
         """
         ledger, account = self.scrape_do.ledger, self.scrape_do.account
         open_ones = [each for batches in found.values() for each in batches if each.state in CANCELABLE]
-        left = self._of_ended_runs([*open_ones, *ledger.open_of_canceled(account, self.datasets)], runs)
+        left = self._of_ended_runs([*open_ones, *ledger.submissions.open_of_canceled(account, self.datasets)], runs)
         terminated = runs.terminated({run_id for each in left.values() if (run_id := each[0].run_id)})
         wanted_no_more = {
             "its run was terminated": {of: each for of, each in left.items() if each[0].run_id in terminated},
-            "a newer generation was begun": self._of_ended_runs(ledger.superseded(account, self.datasets), runs),
+            "a newer generation was begun": self._of_ended_runs(
+                ledger.submissions.open_of_superseded(account, self.datasets), runs
+            ),
         }
         for reason, generations in wanted_no_more.items():
             for (ref, _), batches in generations.items():
                 if self._has_tidied_enough():
                     return
                 outcomes = cancel_all(
-                    ledger, client, [ledger.get(each.id) for each in batches], reason=reason, seconds=_CANCEL_SECONDS
+                    ledger,
+                    client,
+                    [ledger.submissions.get(each.id) for each in batches],
+                    reason=reason,
+                    seconds=_CANCEL_SECONDS,
                 )
                 still = sum(each.result == CancelResult.LEFT for each in outcomes)
                 self.context.log.warning(
@@ -148,7 +154,11 @@ class CompletionTick:
             with suppress(LostClaimError):
                 try:
                     reconciled = reconcile(
-                        ledger, client, ledger.get(each.id), claim_policy, deadline=self.deadline - _BUDGET / 2
+                        ledger,
+                        client,
+                        ledger.submissions.get(each.id),
+                        claim_policy,
+                        deadline=self.deadline - _BUDGET / 2,
                     )
                 except ScrapeDoError as error:
                     self.context.log.warning(f"{each.ref}: Scrape.do could not be asked ({error}).")
@@ -195,7 +205,7 @@ class CompletionTick:
                 if may_be_lost(batches, now) or not _is_at_work(record, batches, runs, at_work)
             ]
             told = self._told(dataset, [record for record in left if record.completed_at is not None])
-            self.scrape_do.ledger.collect_confirmed(told)
+            self.scrape_do.ledger.generations.mark_confirmed(told)
             needs: dict[Need, Due] = {need: {} for need in Need}
             for record in (each for each in left if each not in told):
                 needs[need_of(record, of_dataset[record], now)][record.ref.partition] = record
@@ -243,7 +253,7 @@ class CompletionTick:
         # Recorded before it is launched: a tick that dies in between loses a minute, and launches nothing twice.
         won = {
             record.ref.partition: record
-            for record in self.scrape_do.ledger.collect_requested(
+            for record in self.scrape_do.ledger.generations.mark_collection_requested(
                 [due[partition] for partition in partitions], key, again_after=delay_after
             )
         }

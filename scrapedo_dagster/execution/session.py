@@ -67,14 +67,14 @@ class StepSession:
     def _untold_generation(self, partition: str | None) -> int | None:
         """The newest generation, if the run that submitted it died before it could tell Dagster so."""
         ledger, ref = self.scrape_do.ledger, self.ref(partition)
-        newest = ledger.generation(ref)
+        newest = ledger.generations.newest(ref)
         if (
             not newest
             or reported_generations(self.instance, self.dataset.jobs_key, [partition]).get(partition, 0) >= newest
         ):
             return None
         # Another Dagster than this one, or one that forgets, may have been told.
-        run_id = ledger.run_id_of(ref, newest)
+        run_id = ledger.generations.run_id(ref, newest)
         return newest if run_id and self.instance.has_run(run_id) else None
 
     def collector(self, partition: str | None) -> PartitionCollector:

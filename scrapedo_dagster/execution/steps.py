@@ -176,7 +176,7 @@ def collect_partitions(
     """
     dataset, ledger = session.dataset, session.scrape_do.ledger
     partition_of = {session.ref(partition): partition for partition in partitions}
-    generation_of = {ref: ledger.generation(ref) for ref in partition_of}
+    generation_of = {ref: ledger.generations.newest(ref) for ref in partition_of}
     begun.update(partition_of)
     total = _Total()
 
@@ -216,7 +216,7 @@ def _told_of_results(
     dataset, ledger = session.dataset, session.scrape_do.ledger
     tables = dataset.tables(session.storage, ref.partition)
     summary = summarize(tables.tasks, ref.partition)
-    submitted_by = ledger.run_id_of(ref, generation)
+    submitted_by = ledger.generations.run_id(ref, generation)
     return summary, {
         dataset.tasks_key: metadata.of_tasks(tables.tasks, ref.partition, summary, submitted_by),
         dataset.contents_key: metadata.of_contents(tables.contents, ref.partition, summary),

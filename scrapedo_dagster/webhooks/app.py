@@ -186,7 +186,7 @@ class _Handlers:
     def _try_storage(self) -> QuarantineUsage:
         """Do what storing does."""
         if self._receiver.ledger is not None:
-            self._receiver.ledger.by_ids([0])
+            self._receiver.ledger.submissions.by_ids([0])
         self._receiver.inbox.check()
         return self._receiver.inbox.quarantine_usage()
 

@@ -46,7 +46,7 @@ class Submissions:
         keys = [ParsedKey.of(each.key) for each in deliveries]
         if self._ledger is None:
             return [Fate.APART if key is None else Fate.STORED for key in keys]
-        known = self._ledger.by_ids({key.submission_id for key in keys if key is not None})
+        known = self._ledger.submissions.by_ids({key.submission_id for key in keys if key is not None})
         there: dict[str, set[Arrival]] = {}
         return [
             self._judge(each, known[key.submission_id], there)
@@ -75,7 +75,7 @@ class Submissions:
         return Fate.STORED
 
     def _recorded_task_ids(self, submission_id: int, _job_id: str) -> frozenset[str]:
-        return frozenset(cast("Ledger", self._ledger).get(submission_id).task_ids)
+        return frozenset(cast("Ledger", self._ledger).submissions.get(submission_id).task_ids)
 
 
 class Storing:

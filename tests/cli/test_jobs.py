@@ -45,7 +45,7 @@ def home(tmp_path: Path) -> Path:
 def ledger(home: Path) -> Ledger:
     """The default ledger of a deployment, with its schema."""
     ledger = Ledger(f"sqlite:///{home / 'scrapedo' / 'ledger.db'}")
-    ledger.find()
+    ledger.submissions.find()
     return ledger
 
 
@@ -77,22 +77,22 @@ class Planner:
         self, dataset: str = "shop", partition: str | None = None, *, batches: int = 1, account: str | None = None
     ) -> list[SubmissionWithTargets]:
         ref = PartitionRef(account or self.account, dataset, partition)
-        generation = self.ledger.generation(ref) + 1
+        generation = self.ledger.generations.newest(ref) + 1
         entries = [
             tuple(Entry(n, f"{self.site.base_url}/{dataset}/{generation}/{batch}/products/{n}") for n in range(3))
             for batch in range(batches)
         ]
-        assert self.ledger.plan(ref, generation, entries, fingerprint="f", run_id="run-1")
-        return self.ledger.submissions_with_targets(ref, generation)
+        assert self.ledger.generations.plan(ref, generation, entries, fingerprint="f", run_id="run-1")
+        return self.ledger.submissions.with_targets(ref, generation)
 
     def claimed(self, submission: SubmissionWithTargets, *, ago: float = 0.0) -> SubmissionWithTargets:
-        claimed = self.ledger.claim(submission, run_id="run-1", fingerprint="f")
+        claimed = self.ledger.submissions.claim(submission, run_id="run-1", fingerprint="f")
         assert claimed is not None
         engine = self.ledger.engine
         with engine.begin() as connection:
             at = self.ledger.now() - timedelta(seconds=ago)
             connection.execute(sa.update(table).where(table.c.id == claimed.id).values(claimed_at=at))
-        return self.ledger.get(claimed.id)
+        return self.ledger.submissions.get(claimed.id)
 
     def sent(self, submission: SubmissionWithTargets) -> str:
         """Submit its targets, and leave the ledger as it is. They never end by themselves."""
@@ -102,14 +102,14 @@ class Planner:
 
     def submitted(self, submission: SubmissionWithTargets) -> SubmissionWithTargets:
         claimed = self.claimed(submission)
-        return self.ledger.mark_submitted(claimed, self.sent(claimed), ["a", "b", "c"])
+        return self.ledger.submissions.mark_submitted(claimed, self.sent(claimed), ["a", "b", "c"])
 
     def uncertain(self, submission: SubmissionWithTargets, *, ago: float = 0.0) -> SubmissionWithTargets:
-        return self.ledger.mark_uncertain(self.claimed(submission, ago=ago), "the answer is lost")
+        return self.ledger.submissions.mark_uncertain(self.claimed(submission, ago=ago), "the answer is lost")
 
     def collected(self, submission: SubmissionWithTargets) -> SubmissionWithTargets:
-        job = self.ledger.mark_finished(self.submitted(submission))
-        return self.ledger.mark_collected(job, credits_used=3, succeeded=2)
+        job = self.ledger.submissions.mark_finished(self.submitted(submission))
+        return self.ledger.submissions.mark_collected(job, credits_used=3, succeeded=2)
 
 
 @pytest.fixture
@@ -128,7 +128,7 @@ def test_list_shows_what_is_open_and_with_filters_all_else(run: Run, plan: Plann
     done = plan.collected(plan.planned("shop", "2026-01-01")[0])
     waiting = plan.submitted(plan.planned("shop", "2026-01-02")[0])
     other = plan.planned("news")[0]
-    gone = plan.ledger.mark_canceled(plan.planned("news", "x")[0], "not wanted")
+    gone = plan.ledger.submissions.mark_canceled(plan.planned("news", "x")[0], "not wanted")
 
     def ids(*arguments: str) -> list[int]:
         result = run("list", "--json", *arguments)
@@ -180,7 +180,7 @@ def test_cancel_cancels_at_scrape_do_and_in_the_ledger(run: Run, plan: Planner) 
     result = run("cancel", str(one.id), str(two.id))
     assert result.exit_code == 0
     assert [job.canceled for job in plan.emulator.jobs()] == [True, True]
-    assert [each.state for each in plan.ledger.find()] == [State.CANCELED] * 2
+    assert [each.state for each in plan.ledger.submissions.find()] == [State.CANCELED] * 2
     assert f"job {one.job_id} is canceled" in result.output
 
 
@@ -190,7 +190,7 @@ def test_cancel_of_a_partition_leaves_the_others(run: Run, plan: Planner) -> Non
     plan.planned("shop", "a")
     result = run("cancel", "--dataset", "shop", "--partition", "a", "--json")
     assert [each["found"] for each in objects(result)] == ["canceled", "never sent"]
-    assert plan.ledger.get(wanted.id).state == State.SUBMITTED
+    assert plan.ledger.submissions.get(wanted.id).state == State.SUBMITTED
     assert [job.canceled for job in plan.emulator.jobs()] == [False, True]
 
 
@@ -198,11 +198,11 @@ def test_cancel_of_what_has_ended_keeps_its_results(run: Run, plan: Planner, tok
     submission = plan.submitted(plan.planned()[0])
     with ScrapeDoAsyncAPIClient(token, base_url=plan.emulator.base_url) as client:
         client.cancel_job(str(submission.job_id))  # ended, in whatever status
-        plan.ledger.mark_finished(submission)
+        plan.ledger.submissions.mark_finished(submission)
     result = run("cancel", str(submission.id))
     assert result.exit_code == 0
     assert "its results can be collected" in result.output
-    assert plan.ledger.get(submission.id).state == State.FINISHED
+    assert plan.ledger.submissions.get(submission.id).state == State.FINISHED
 
 
 def test_cancel_in_part_warns_of_the_rest(run: Run, plan: Planner) -> None:
@@ -220,7 +220,7 @@ def test_cancel_that_fails_says_so_and_leaves_the_job_open(run: Run, plan: Plann
     assert result.exit_code == 1
     assert "may go on" in result.output
     assert "400" in result.output
-    assert plan.ledger.get(submission.id).state == State.SUBMITTED
+    assert plan.ledger.submissions.get(submission.id).state == State.SUBMITTED
 
 
 def test_cancel_with_the_token_of_another_account_is_refused(run: Run, plan: Planner) -> None:
@@ -229,10 +229,10 @@ def test_cancel_with_the_token_of_another_account_is_refused(run: Run, plan: Pla
     assert result.exit_code == 1
     assert account_fingerprint("another")[:8] in result.output
     assert plan.account[:8] in result.output
-    assert plan.ledger.get(other.id).state == State.PLANNED
+    assert plan.ledger.submissions.get(other.id).state == State.PLANNED
     bulk = run("cancel", "--dataset", "shop")
     assert "1 submissions are of other accounts" in bulk.output
-    assert plan.ledger.get(other.id).state == State.PLANNED
+    assert plan.ledger.submissions.get(other.id).state == State.PLANNED
 
 
 @pytest.mark.parametrize("arguments", [[], ["1", "--dataset", "shop"], ["--partition", "a"]])
@@ -249,7 +249,10 @@ def test_settle_adopts_a_job_whose_answer_was_lost(run: Run, plan: Planner) -> N
     result = run("reconcile")
     assert result.exit_code == 0
     assert f"it is job {job_id}" in result.output
-    assert (plan.ledger.get(lost.id).state, plan.ledger.get(lost.id).job_id) == (State.SUBMITTED, job_id)
+    assert (plan.ledger.submissions.get(lost.id).state, plan.ledger.submissions.get(lost.id).job_id) == (
+        State.SUBMITTED,
+        job_id,
+    )
 
 
 @pytest.mark.parametrize("state", ["uncertain", "claimed"])
@@ -266,7 +269,7 @@ def test_settle_concludes_no_absence_too_early(run: Run, plan: Planner, state: s
     result = run("reconcile")
     assert result.exit_code == 1
     assert "reconcile again in" in result.output
-    assert plan.ledger.get(lost.id).state == lost.state
+    assert plan.ledger.submissions.get(lost.id).state == lost.state
 
 
 def test_settle_concludes_nothing_from_a_service_that_cannot_be_asked(run: Run, plan: Planner) -> None:
@@ -275,12 +278,12 @@ def test_settle_concludes_nothing_from_a_service_that_cannot_be_asked(run: Run, 
     result = run("reconcile")
     assert result.exit_code == 1
     assert "could not be asked" in result.output
-    assert plan.ledger.get(lost.id).state == State.UNCERTAIN
+    assert plan.ledger.submissions.get(lost.id).state == State.UNCERTAIN
 
 
 def test_settle_says_that_what_it_found_is_of_a_canceled_generation(run: Run, plan: Planner) -> None:
     first, second = plan.planned(batches=2)
-    plan.ledger.mark_canceled(first, "terminated")
+    plan.ledger.submissions.mark_canceled(first, "terminated")
     lost = plan.uncertain(second)
     plan.sent(lost)
     result = run("reconcile")
@@ -291,7 +294,7 @@ def test_settle_leaves_other_accounts_alone(run: Run, plan: Planner) -> None:
     other = plan.uncertain(plan.planned(account=account_fingerprint("another"))[0], ago=200)
     result = run("reconcile")
     assert "1 submissions are of other accounts" in result.output
-    assert plan.ledger.get(other.id).state == State.UNCERTAIN
+    assert plan.ledger.submissions.get(other.id).state == State.UNCERTAIN
 
 
 # --- what a user gets wrong

@@ -192,7 +192,9 @@ class Work:
         """How many submissions of all generations are in each state."""
         ledger = Ledger(self.ledger_url)
         try:
-            return Counter(each.state.value for each in ledger.find(account=account_fingerprint(self.emulator.token)))
+            return Counter(
+                each.state.value for each in ledger.submissions.find(account=account_fingerprint(self.emulator.token))
+            )
         finally:
             ledger.close()
 

@@ -28,7 +28,7 @@ def submit(work, amount=AMOUNT):
     ledger = Ledger(work.ledger_url)
     ref = PartitionRef(account_fingerprint(work.emulator.token), "shop", "mon")
     batches = [validated_entries([f"https://shop.example/{number}"], "raise") for number in range(amount)]
-    assert ledger.plan(ref, 1, batches, fingerprint="f", run_id=None)
+    assert ledger.generations.plan(ref, 1, batches, fingerprint="f", run_id=None)
     job_id = sa.literal("job-") + sa.cast(table.c.batch, sa.String)
     with ledger.engine.begin() as connection:
         connection.execute(sa.update(table).values(state=State.SUBMITTED.value, job_id=job_id))
@@ -76,8 +76,8 @@ def test_killed_anywhere_the_next_worker_records_the_rest(works, database):
 
 
 CHANGES = {
-    "record its jobs": lambda ledger, submissions: ledger.finish_all(submissions),
-    "go on with it": lambda ledger, submissions: ledger.take_over(submissions[0].ref, 1, run_id="another"),
+    "record its jobs": lambda ledger, submissions: ledger.submissions.mark_all_finished(submissions),
+    "go on with it": lambda ledger, submissions: ledger.generations.take_over(submissions[0].ref, 1, run_id="another"),
 }
 
 
@@ -88,7 +88,7 @@ def test_many_rows_are_locked_in_one_order_so_that_workers_wait_and_do_not_deadl
         submit(work, amount=10)
         # What Postgres does with small tables, or large updates.
         ledger = Ledger(f"{work.ledger_url}%20-cenable_indexscan%3Doff%20-cenable_bitmapscan%3Doff")
-        submissions = ledger.find()
+        submissions = ledger.submissions.find()
         rows = [sa.select(table.c.id).where(table.c.id == submissions[batch].id) for batch in (0, 9)]
         with ledger.engine.begin() as connection:  # a row that was changed is found behind the others
             connection.execute(sa.update(table).where(table.c.batch == 0).values(run_id="first"))

@@ -16,7 +16,6 @@ from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.retry import Backoff
 from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
 from scrapedo_dagster.engine.collection.tables import Tables
-from scrapedo_dagster.engine.ledger import ledger as ledger_module
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
@@ -39,7 +38,6 @@ def work(spec: dict[str, Any]) -> None:
     if spec["steps"] == "record":
         _record(spec)
         return
-    ledger_module._AT_ONCE = 1  # how many jobs are seen to have ended at once differs from run to run
     store = ParquetStore(str(data))
     tables = Tables(
         store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon"
@@ -51,7 +49,8 @@ def work(spec: dict[str, Any]) -> None:
 
     with ScrapeDoAsyncAPIClient(**account, transport=WatchedTransport(point)) as client:
         submitter = Submitter(
-            ledger=Ledger(spec["ledger"]),
+            # How many jobs have ended at one poll differs from run to run: record one by one.
+            ledger=Ledger(spec["ledger"], rows_per_statement=1),
             client=client,
             ref=PartitionRef(account_fingerprint(spec["token"]), "shop", "mon"),
             options=ScrapeOptions(),
@@ -72,7 +71,7 @@ def work(spec: dict[str, Any]) -> None:
             _wait_for_the_others(spec)
             submitter.submit(generation)
         else:
-            generation = submitter.ledger.generation(submitter.ref)
+            generation = submitter.ledger.generations.newest(submitter.ref)
         if "bring" in spec["steps"]:
             home = PartitionCollector(submitter, async_client, tables, retries=1)
             home.wait_and_collect(generation, job_timeout=timedelta(seconds=30), poll=_OFTEN)
@@ -83,7 +82,7 @@ def work(spec: dict[str, Any]) -> None:
 def _record(spec: dict[str, Any]) -> None:
     """All jobs have been seen to have ended."""
     ledger = Ledger(spec["ledger"])
-    recorded = ledger.finish_all(ledger.find(states=[State.SUBMITTED]))
+    recorded = ledger.submissions.mark_all_finished(ledger.submissions.find(states=[State.SUBMITTED]))
     print(json.dumps({"recorded": [each.id for each in recorded]}))
 
 

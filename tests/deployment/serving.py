@@ -152,7 +152,7 @@ class Deployment:
         return [job for job in self.emulator.jobs() if f"/{gate}/" in job.request["Targets"][0]]
 
     def submissions_with_targets(self, partition: str) -> list[SubmissionWithTargets]:
-        return [each for each in self.ledger.find() if each.ref.partition == partition]
+        return [each for each in self.ledger.submissions.find() if each.ref.partition == partition]
 
     def status(self, run_id: str) -> dg.DagsterRunStatus:
         run = self.instance.get_run_by_id(run_id)

@@ -230,8 +230,8 @@ def plan(ledger: MovableLedger, ref: PartitionRef) -> Callable[..., Any]:
 
     def plan(*batches: Iterable[str], within: PartitionRef = ref, generation: int = 1) -> Any:
         entries = [validated_entries(batch, "raise") for batch in batches]
-        assert ledger.plan(within, generation, entries, fingerprint="f", run_id="run")
-        return ledger.submissions_with_targets(within, generation)
+        assert ledger.generations.plan(within, generation, entries, fingerprint="f", run_id="run")
+        return ledger.submissions.with_targets(within, generation)
 
     return plan
 

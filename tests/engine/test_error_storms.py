@@ -98,7 +98,7 @@ def test_partition_ends_right_and_each_target_is_paid_once(
         (position, url, "success") for position, url in enumerate(targets)
     ]
     assert tables.contents.dataset(["mon"]).count_rows() == len(targets)
-    assert [each.state for each in ledger.find()] == [State.COLLECTED] * BATCHES
+    assert [each.state for each in ledger.submissions.find()] == [State.COLLECTED] * BATCHES
     assert {url: count.submitted for url, count in emulator.targets().items()} == dict.fromkeys(targets, 1)
     assert {count.charged for count in emulator.targets().values()} == {1}
     assert len(emulator.jobs()) == BATCHES

@@ -33,9 +33,11 @@ from scrapedo_dagster.engine.collection import collector as collect_module
 from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
 from scrapedo_dagster.engine.collection.tables import Tables
 from scrapedo_dagster.engine.errors import LedgerError, NothingSubmittedError
+from scrapedo_dagster.engine.ledger.generations import GenerationStore
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.ledger.submissions import SubmissionStore
 from scrapedo_dagster.engine.polling.poller import poll_jobs
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
@@ -122,40 +124,54 @@ class Mortal:
             raise Died(self.at)
 
 
-class WalkLedger(Ledger):
-    ahead: ClassVar[list[timedelta]] = [timedelta()]
-    mortal = Mortal(None)
-
-    def now(self) -> Any:
-        return super().now() + self.ahead[0]
+class WalkGenerations(GenerationStore):
+    _database: WalkLedger
 
     def plan(self, *args: Any, **kwargs: Any) -> bool:
-        with self.mortal.during("plan"):
+        with self._database.mortal.during("plan"):
             return super().plan(*args, **kwargs)
 
-    def _move_on(self, connection: Any, submission: Any, to: State, **values: Any) -> Any:
-        self.mortal.pass_by(f"before {to.value}")
-        return super()._move_on(connection, submission, to, **values)
+
+class WalkSubmissions(SubmissionStore):
+    _database: WalkLedger
+
+    def _move_in(self, connection: Any, submission: Any, to: State, **values: Any) -> Any:
+        self._database.mortal.pass_by(f"before {to.value}")
+        return super()._move_in(connection, submission, to, **values)
 
     def _move(self, submission: Any, to: State, **values: Any) -> Any:
         moved = super()._move(submission, to, **values)
-        self.mortal.pass_by(f"after {to.value}")
+        self._database.mortal.pass_by(f"after {to.value}")
         return moved
 
-    def finish_all(self, submissions: Any) -> Any:
+    def mark_all_finished(self, submissions: Any) -> Any:
         if not submissions:
             return []
-        with self.mortal.during("finished"):
-            return super().finish_all(submissions)
+        with self._database.mortal.during("finished"):
+            return super().mark_all_finished(submissions)
 
     def mark_collected(self, *args: Any, **kwargs: Any) -> Any:
         moved = super().mark_collected(*args, **kwargs)
-        self.mortal.pass_by("after collected")
+        self._database.mortal.pass_by("after collected")
         return moved
 
     def resume(self, *args: Any, **kwargs: Any) -> Any:
-        with self.mortal.during("resumed"):
+        with self._database.mortal.during("resumed"):
             return super().resume(*args, **kwargs)
+
+
+class WalkLedger(Ledger):
+    ahead: ClassVar[list[timedelta]] = [timedelta()]
+
+    mortal = Mortal(None)
+
+    def __init__(self, url: Any) -> None:
+        super().__init__(url)
+        self.submissions = WalkSubmissions(self)
+        self.generations = WalkGenerations(self)
+
+    def now(self) -> Any:
+        return super().now() + self.ahead[0]
 
 
 class WalkClient(ScrapeDoAsyncAPIClient):
@@ -256,7 +272,7 @@ class Walk(RuleBasedStateMachine):
 
     def wait_and_collect(self, partition: str, retries: int, death: str | None) -> None:
         with self.worker(partition, death) as submitter:
-            generation = self.ledger.generation(self.ref(partition))
+            generation = self.ledger.generations.newest(self.ref(partition))
             home = PartitionCollector(
                 submitter,
                 lambda: AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url, timeout=5.0, retry=RETRY),
@@ -290,11 +306,13 @@ class Walk(RuleBasedStateMachine):
     @rule(partition=st.sampled_from(PARTITIONS), death=st.sampled_from(DEATHS))
     def submit_the_same(self, partition: str, death: str | None) -> None:
         """What is open, and what was canceled, is gone on with."""
-        newest = self.ledger.submissions_with_targets(self.ref(partition), self.ledger.generation(self.ref(partition)))
+        newest = self.ledger.submissions.with_targets(
+            self.ref(partition), self.ledger.generations.newest(self.ref(partition))
+        )
         numbers = [int(url.rpartition("/")[2]) for batch in newest if not batch.attempt for url in batch.targets]
         self.materialize(partition, numbers, death)
         canceled = [each for each in newest if each.state == State.CANCELED]
-        self.done["resumed"] += any(self.ledger.get(each.id).state == State.FINISHED for each in canceled)
+        self.done["resumed"] += any(self.ledger.submissions.get(each.id).state == State.FINISHED for each in canceled)
 
     @rule(partition=st.sampled_from(PARTITIONS), death=st.sampled_from(DEATHS))
     def cancel_and_submit_the_same(self, partition: str, death: str | None) -> None:
@@ -313,7 +331,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule(partition=st.sampled_from(PARTITIONS), numbers=st.lists(st.integers(1, 4), min_size=1, max_size=5))
     def submit_twice_at_once(self, partition: str, numbers: list[int]) -> None:
-        if self.ledger.find(states=[State.SUBMITTING]):
+        if self.ledger.submissions.find(states=[State.SUBMITTING]):
             return  # the living would wait for the dead
         living = ClaimPolicy(timedelta(minutes=10), timedelta(0), pause=0.002, grace=1.0)
         threads = [threading.Thread(target=self.materialize, args=(partition, numbers, None, living)) for _ in range(2)]
@@ -325,7 +343,7 @@ class Walk(RuleBasedStateMachine):
     @rule()
     def poller(self) -> None:
         with suppress(ScrapeDoError):
-            poll_jobs(self.ledger, self.client, self.ledger.find(states=[State.SUBMITTED]))
+            poll_jobs(self.ledger, self.client, self.ledger.submissions.find(states=[State.SUBMITTED]))
 
     @rule()
     def cancel(self) -> None:
@@ -368,7 +386,7 @@ class Walk(RuleBasedStateMachine):
     @invariant()
     def each_job_is_one_batch_or_the_one_whose_answer_was_lost(self) -> None:
         now = self.emulator.now()
-        batches = self.ledger.find()
+        batches = self.ledger.submissions.find()
         jobs = {job.job_id: job for job in self.emulator.jobs()}
         known = {batch.job_id: batch for batch in batches if batch.job_id is not None}
         assert set(known) <= set(jobs)
@@ -391,7 +409,7 @@ class Walk(RuleBasedStateMachine):
                 continue
             assert complete.generation >= self.newest.get(partition, 0)
             self.newest[partition] = complete.generation
-            batches = self.ledger.submissions_with_targets(self.ref(partition), complete.generation)
+            batches = self.ledger.submissions.with_targets(self.ref(partition), complete.generation)
             assert {batch.state for batch in batches} == {State.COLLECTED}, "green before it was complete"
             entries = sorted(
                 (entry.position, entry.url) for batch in batches if not batch.attempt for entry in batch.entries

@@ -79,8 +79,8 @@ def test_a_list_that_would_be_sent_with_options_for_another_is_refused_for_good(
 ) -> None:
     batches = [validated_entries([url], "raise") for url in pages("first")]
     ref = PartitionRef(account_fingerprint(token), "shop", None)
-    assert ledger.plan(ref, 1, batches, fingerprint="f", run_id="first")
-    assert ledger.claim(ledger.submissions_with_targets(ref, 1)[0], run_id="first", fingerprint="f")
+    assert ledger.generations.plan(ref, 1, batches, fingerprint="f", run_id="first")
+    assert ledger.submissions.claim(ledger.submissions.with_targets(ref, 1)[0], run_id="first", fingerprint="f")
     options = ScrapeOptions(headers={"Authorization": "of the second"})
     dataset = shop(partitions_def=None, targets=pages("second"), options=options, retry_policy=dg.RetryPolicy(2))
     result = materialize(dataset.assets[0])

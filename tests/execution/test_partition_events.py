@@ -250,7 +250,7 @@ def test_targets_count_once_of_what_was_canceled_and_goes_on(
         assert time.monotonic() < deadline, "the other targets do not end"
         time.sleep(0.01)
     with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url) as client:
-        cancel_all(ledger, client, ledger.find(), reason="a person", seconds=20)
+        cancel_all(ledger, client, ledger.submissions.find(), reason="a person", seconds=20)
     emulator.set_faults({})
     assert materialize(*dataset.assets).success
     numbers = {}

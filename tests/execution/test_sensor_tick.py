@@ -18,6 +18,7 @@ import pytest
 from scrapedo_dagster import ScrapeDoDataset
 from scrapedo_dagster.api import JobRequest, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.engine.ledger.generations import GenerationStore
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
@@ -247,7 +248,9 @@ def test_rows_of_another_account_or_dataset_are_left_alone(
     shop: Shop, tick: Tick, ledger: Ledger, ref: Callable[..., PartitionRef], emulator: Emulator
 ) -> None:
     for other in (ref("a", account="other"), ref("a", dataset="other")):
-        assert ledger.plan(other, 1, [validated_entries(["https://a.example/"], "raise")], fingerprint="f", run_id="r")
+        assert ledger.generations.plan(
+            other, 1, [validated_entries(["https://a.example/"], "raise")], fingerprint="f", run_id="r"
+        )
     assert tick(shop()).run_requests == []
     assert sum(emulator.requests().values()) == 0
 
@@ -379,7 +382,7 @@ def test_a_tick_that_dies_at_its_launch_launches_nothing_twice_and_loses_nothing
     moment: str,
 ) -> None:
     dataset = submitted()
-    real = Ledger.collect_requested
+    real = GenerationStore.mark_collection_requested
 
     def die(*arguments: Any, **named: Any) -> bool:
         if moment == "after":
@@ -387,7 +390,7 @@ def test_a_tick_that_dies_at_its_launch_launches_nothing_twice_and_loses_nothing
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(Ledger, "collect_requested", die)
+        patch.setattr(GenerationStore, "mark_collection_requested", die)
         with pytest.raises(Killed):
             tick(dataset)
     launched = []
@@ -404,7 +407,7 @@ def test_two_sensors_launch_one_run_for_each_partition(
     submitted: Shop, tick: Tick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = submitted(last="d")
-    real, others = Ledger.collect_requested, list[Any]()
+    real, others = GenerationStore.mark_collection_requested, list[Any]()
 
     def slowly(*arguments: Any, **named: Any) -> Any:
         if not others:
@@ -412,7 +415,7 @@ def test_two_sensors_launch_one_run_for_each_partition(
             others[0] = tick(dataset)
         return real(*arguments, **named)
 
-    monkeypatch.setattr(Ledger, "collect_requested", slowly)
+    monkeypatch.setattr(GenerationStore, "mark_collection_requested", slowly)
     mine = tick(dataset)
     assert (asked_for(mine), asked_for(others[0])) == ([], [("a", "d")])
 
@@ -421,14 +424,14 @@ def test_what_another_sensor_was_faster_with_is_left_out_of_the_run(
     submitted: Shop, tick: Tick, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dataset = submitted(last="d")
-    real = Ledger.collect_requested
+    real = GenerationStore.mark_collection_requested
 
-    def slowly(self: Ledger, records: Any, *arguments: Any, **named: Any) -> Any:
+    def slowly(self: GenerationStore, records: Any, *arguments: Any, **named: Any) -> Any:
         [faster] = [each for each in records if each.ref.partition == "b"]
         assert real(self, [faster], *arguments, **named) == [faster]
         return real(self, records, *arguments, **named)
 
-    monkeypatch.setattr(Ledger, "collect_requested", slowly)
+    monkeypatch.setattr(GenerationStore, "mark_collection_requested", slowly)
     assert asked_for(tick(dataset)) == [("a", "a"), ("c", "d")]
 
 
@@ -496,18 +499,20 @@ def left_behind(
 
     def left_behind(partition: str | None, state: State, run_id: str, *, sent: bool) -> SubmissionWithTargets:
         urls = pages(partition or "")
-        assert ledger.plan(ref(partition), 1, [validated_entries(urls, "raise")], fingerprint="f", run_id=run_id)
-        [planned] = ledger.submissions_with_targets(ref(partition), 1)
+        assert ledger.generations.plan(
+            ref(partition), 1, [validated_entries(urls, "raise")], fingerprint="f", run_id=run_id
+        )
+        [planned] = ledger.submissions.with_targets(ref(partition), 1)
         if state == State.PLANNED:
             return planned
-        claimed = ledger.claim(planned, run_id=run_id, fingerprint="f")
+        claimed = ledger.submissions.claim(planned, run_id=run_id, fingerprint="f")
         assert claimed is not None
         if sent:
             with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url) as client:
                 job = client.create_job(JobRequest(targets=urls))
         if state == State.SUBMITTED:
-            return ledger.mark_submitted(claimed, job.job_id, job.task_ids)
-        return ledger.mark_uncertain(claimed, "lost") if state == State.UNCERTAIN else claimed
+            return ledger.submissions.mark_submitted(claimed, job.job_id, job.task_ids)
+        return ledger.submissions.mark_uncertain(claimed, "lost") if state == State.UNCERTAIN else claimed
 
     return left_behind
 
@@ -550,10 +555,10 @@ def test_a_claim_of_a_run_that_never_ends_is_settled_once_its_worker_must_be_dea
     run = recorded(dataset, "shop_submit", Status.STARTED)
     claimed = left_behind("a", State.SUBMITTING, run.run_id, sent=True)
     tick(dataset)
-    assert ledger.get(claimed.id).state == State.SUBMITTING
+    assert ledger.submissions.get(claimed.id).state == State.SUBMITTING
     later(minutes=4)
     tick(dataset)
-    assert ledger.get(claimed.id).state in {State.SUBMITTED, State.FINISHED}
+    assert ledger.submissions.get(claimed.id).state in {State.SUBMITTED, State.FINISHED}
 
 
 @pytest.mark.parametrize(
@@ -570,7 +575,7 @@ def test_live_jobs_are_canceled_only_if_their_run_was_terminated(
     submission = left_behind("a", State.SUBMITTED, run.run_id, sent=True)
     assert tick(dataset).run_requests == []
     assert [job.canceled for job in emulator.jobs()] == [canceled]
-    assert (ledger.get(submission.id).state == State.CANCELED) is canceled
+    assert (ledger.submissions.get(submission.id).state == State.CANCELED) is canceled
     assert any("its run was terminated; 1 of its open jobs" in line for line in told) is canceled
     assert tick(dataset).run_requests == []
 

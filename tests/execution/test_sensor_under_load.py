@@ -149,13 +149,13 @@ def plant(ledger: Ledger, service: Service, token: str) -> Plant:
         batches = [
             validated_entries([f"https://shop.example/{partition}/{number}"], "raise") for number in range(amount)
         ]
-        assert planted.plan(ref, 1, batches, fingerprint="f", run_id=run)
+        assert planted.generations.plan(ref, 1, batches, fingerprint="f", run_id=run)
         ids = []
-        for submission in planted.submissions_with_targets(ref, 1):
-            claimed = planted.claim(submission, run_id=run, fingerprint="f")
+        for submission in planted.submissions.with_targets(ref, 1):
+            claimed = planted.submissions.claim(submission, run_id=run, fingerprint="f")
             assert claimed is not None
             ids.append(f"job-{partition}-{submission.batch}")
-            planted.mark_submitted(claimed, ids[-1], ["t"])
+            planted.submissions.mark_submitted(claimed, ids[-1], ["t"])
         planted.close()
         service.jobs |= dict.fromkeys(ids, status)
         return ids
@@ -203,7 +203,7 @@ def changes() -> Iterator[list[str]]:
 
 
 def states(ledger: Ledger) -> Counter[State]:
-    return Counter(each.state for each in ledger.find())
+    return Counter(each.state for each in ledger.submissions.find())
 
 
 @pytest.mark.slow
@@ -239,8 +239,10 @@ def test_many_partitions_that_dagster_was_told_of_cost_one_query_and_one_transac
     keys = [f"p{number:02}" for number in range(40)]
     for key in keys:
         ref = PartitionRef(account_fingerprint(token), "shop", key)
-        assert ledger.plan(ref, 2, [validated_entries(["https://shop.example/"], "raise")], fingerprint="f", run_id=key)
-        ledger.mark_completed(ref, 2)
+        assert ledger.generations.plan(
+            ref, 2, [validated_entries(["https://shop.example/"], "raise")], fingerprint="f", run_id=key
+        )
+        ledger.generations.mark_completed(ref, 2)
     dataset = shop(partitions_def=dg.StaticPartitionsDefinition(keys))
 
     def tell(key: str, generation: int) -> None:
@@ -265,7 +267,7 @@ def test_many_partitions_that_dagster_was_told_of_cost_one_query_and_one_transac
     changes.clear()
     tick(dataset)
     assert (asked, len(changes)) == ([40, 1], 1)
-    [left] = ledger.unconfirmed_generations(account_fingerprint(token), ["shop"])
+    [left] = ledger.generations.unconfirmed(account_fingerprint(token), ["shop"])
     assert left.ref.partition == keys[-1]
 
 
@@ -404,9 +406,9 @@ def test_what_a_newer_generation_has_replaced_is_canceled_once_no_run_is_at_it(
     status = dg.DagsterRunStatus.STARTED if is_active else dg.DagsterRunStatus.FAILURE
     run = instance.create_run_for_job(job, tags={"dagster/partition": "a"}, status=status)
     plant("a", 2, run=run.run_id)
-    ref = ledger.find()[0].ref
+    ref = ledger.submissions.find()[0].ref
     entries = validated_entries(["https://shop.example/new"], "raise")
-    assert ledger.plan(ref, 2, [entries], fingerprint="f", run_id=run.run_id)
+    assert ledger.generations.plan(ref, 2, [entries], fingerprint="f", run_id=run.run_id)
     tick(dataset)
     assert states(ledger)[State.CANCELED] == (0 if is_active else 2)
     assert any("a newer generation was begun; 2 of its open jobs were ended" in line for line in told) is not is_active
@@ -418,7 +420,7 @@ def test_many_partitions_of_as_many_runs_are_launched_together(
     keys = [f"p{number:03}" for number in range(300)]
     for key in keys:
         ref = PartitionRef(account_fingerprint(token), "shop", key)
-        assert ledger.plan(
+        assert ledger.generations.plan(
             ref, 1, [validated_entries([f"https://shop.example/{key}"], "raise")], fingerprint="f", run_id=key
         )
     dataset = shop(partitions_def=dg.StaticPartitionsDefinition(keys))

@@ -243,7 +243,7 @@ def test_terminate_ends_in_time_while_a_submission_hangs_and_says_that_it_may_go
     print(f"run ended after {took:.2f} s")
     assert took < 10
     assert retries(result) == 0
-    [submission] = ledger.find()
+    [submission] = ledger.submissions.find()
     assert submission.state == State.UNCERTAIN
     assert f"submission {submission.id} (shop, job unknown)" in failures(result)[0]
 
@@ -263,14 +263,14 @@ def test_interrupted_between_two_attempts_it_is_planned_again(
 
     def look(dagster_run: dg.DagsterRun) -> None:
         instance.report_run_canceling(dagster_run)
-        states.extend(each.state for each in ledger.find())
+        states.extend(each.state for each in ledger.submissions.find())
 
     began = time.monotonic()
     interrupt_when(asked(emulator, "create_job"), recording=look)
     run(lambda _context: pages)
     assert time.monotonic() - began < 10
     assert states == [State.SUBMITTING]
-    [submission] = ledger.find()
+    [submission] = ledger.submissions.find()
     assert submission.state == State.CANCELED
     assert submission.job_id is None
     assert emulator.requests().get("list_jobs", 0) == 0  # there was nothing to reconcile
@@ -392,13 +392,13 @@ def open_jobs(ledger: Ledger, emulator: Emulator, token: str) -> tuple[Partition
     emulator.set_faults(LINGER)
     ref = PartitionRef(account_fingerprint(token), "shop", None)
     batches = [(Entry(number, f"http://127.0.0.1:9/{number}"),) for number in range(21)]
-    assert ledger.plan(ref, 1, batches, fingerprint="f", run_id=None)
+    assert ledger.generations.plan(ref, 1, batches, fingerprint="f", run_id=None)
     with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url) as client:
-        for each in ledger.submissions_with_targets(ref, 1)[:20]:
-            claimed = ledger.claim(each, run_id=None, fingerprint="f")
+        for each in ledger.submissions.with_targets(ref, 1)[:20]:
+            claimed = ledger.submissions.claim(each, run_id=None, fingerprint="f")
             assert claimed is not None
             created = client.create_job(JobRequest(targets=list(each.targets)))
-            ledger.mark_submitted(claimed, created.job_id, created.task_ids)
+            ledger.submissions.mark_submitted(claimed, created.job_id, created.task_ids)
     return ref, open_submissions(ledger, [ref])
 
 
@@ -434,6 +434,6 @@ def test_canceling_goes_on_where_some_cannot_be_canceled(
     expected = [CancelResult.CANCELED] * 20 + [CancelResult.NEVER_SENT]
     expected[3], expected[4] = CancelResult.LEFT, CancelResult.ENDED
     assert fates == expected
-    states = [each.state for each in ledger.submissions_with_targets(ref, 1)]
+    states = [each.state for each in ledger.submissions.with_targets(ref, 1)]
     assert states[3:6] == [State.SUBMITTED, State.EXPIRED, State.CANCELED]
     assert sum(job.canceled for job in emulator.jobs()) == 18

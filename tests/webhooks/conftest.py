@@ -129,11 +129,11 @@ def submitted(ledger: Ledger) -> Callable[..., SubmissionWithTargets]:
     ) -> SubmissionWithTargets:
         default = [f"https://shop.example/{task_id}" for task_id in task_ids or ["t1"]]
         entries = validated_entries(urls or default, "raise")
-        assert ledger.plan(REF, generation, [entries], fingerprint="f", run_id=None)
-        [planned] = ledger.submissions_with_targets(REF, generation)
-        claimed = ledger.claim(planned, run_id=None, fingerprint="f")
+        assert ledger.generations.plan(REF, generation, [entries], fingerprint="f", run_id=None)
+        [planned] = ledger.submissions.with_targets(REF, generation)
+        claimed = ledger.submissions.claim(planned, run_id=None, fingerprint="f")
         assert claimed is not None
-        return claimed if job_id is None else ledger.mark_submitted(claimed, job_id, task_ids)
+        return claimed if job_id is None else ledger.submissions.mark_submitted(claimed, job_id, task_ids)
 
     return submitted
 
@@ -223,7 +223,7 @@ class Pipeline:
 
     def finished(self, submission: SubmissionWithTargets) -> SubmissionWithTargets:
         eventually(lambda: all(each.status in {"success", "error", "canceled"} for each in self.emulator.jobs()))
-        return self.ledger.mark_finished(submission)
+        return self.ledger.submissions.mark_finished(submission)
 
     def told(self, submission: SubmissionWithTargets) -> None:
         """Until the emulator has nothing more to deliver."""

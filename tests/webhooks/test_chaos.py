@@ -70,7 +70,7 @@ def test_deliveries_come_twice_late_never_damaged_and_forged(
     webhook = Webhook(running.url, SECRET)
     other = pipeline.finished(pipeline.submit(pipeline.urls(3), None))
     [replayed, *_] = replays(pipeline, other)
-    ledger.mark_collected(other, credits_used=0, succeeded=0)
+    ledger.submissions.mark_collected(other, credits_used=0, succeeded=0)
     submission = pipeline.submit(urls, webhook)
     forged = task_body(submission.job_id, "?", Content="forged")
 
@@ -89,7 +89,7 @@ def test_deliveries_come_twice_late_never_damaged_and_forged(
         assert set(attacks) == {401}
     assert 0 < fetched < len(urls), "some was lost or late, and some was there"
     assert is_right(pipeline, urls, 2)
-    assert ledger.get(submission.id).state == State.COLLECTED
+    assert ledger.submissions.get(submission.id).state == State.COLLECTED
     pipeline.told(submission)
     assert is_right(pipeline, urls, 2), "what came after it was collected changes nothing"
     assert b"forged" not in b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*.parquet"))

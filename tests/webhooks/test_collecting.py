@@ -61,7 +61,7 @@ def test_each_job_is_told_where_to_deliver(pipeline: Any, webhook: Webhook, ledg
     assert job.request["WebhookURL"] == f"{webhook.url}/webhooks/scrape-do/{submission_key(submission)}"
     assert job.request["WebhookHeaders"] == {SECRET_HEADER: SECRET}
     without = pipeline.submitter(None).fingerprint
-    assert ledger.get(submission.id).fingerprint == without, "the targets are scraped alike"
+    assert ledger.submissions.get(submission.id).fingerprint == without, "the targets are scraped alike"
 
 
 def test_a_path_before_ours_is_kept(pipeline: Any) -> None:
@@ -83,7 +83,7 @@ def test_a_submission_that_is_refused_does_not_tell_the_secret(pipeline: Any, we
     with pytest.raises(ScrapeDoError) as e:
         pipeline.submit(pipeline.urls(1), webhook)
     assert "canary" not in "".join(traceback.format_exception(e.value)) + repr(vars(e.value))
-    [submission] = ledger.find()
+    [submission] = ledger.submissions.find()
     assert submission.state == State.PLANNED
     assert "canary" not in repr(submission)
 
@@ -101,7 +101,7 @@ def test_what_was_delivered_is_not_fetched(pipeline: Any, inbox: Inbox, delivere
     submission = delivered(5)
     assert pipeline.collect(submission, inbox) == 0
     assert right(pipeline, 5)
-    assert ledger.get(submission.id).state == State.COLLECTED
+    assert ledger.submissions.get(submission.id).state == State.COLLECTED
     assert inbox.news([submission_key(submission)]) == {}, "it is emptied"
 
 
@@ -182,7 +182,7 @@ def test_an_inbox_out_of_reach_only_costs_the_fetching(
 def test_what_was_delivered_outlives_the_service(pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger) -> None:
     submission = delivered(3)
     pipeline.emulator.advance(timedelta(days=4))
-    ledger_knows_less = ledger.get(submission.id)
+    ledger_knows_less = ledger.submissions.get(submission.id)
     assert pipeline.collect(ledger_knows_less, inbox) == 0
     assert right(pipeline, 3)
 
@@ -204,7 +204,7 @@ def test_failed_targets_that_were_delivered_are_submitted_again(
     pipeline.emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2"}]})
     submission = delivered(3)
     assert pipeline.collect(submission, inbox, retries=1) == 0
-    _, again = ledger.submissions_with_targets(submission.ref, 1)
+    _, again = ledger.submissions.with_targets(submission.ref, 1)
     assert (again.state, again.targets) == (State.PLANNED, (pipeline.urls(2)[1],))
     assert submission_key(again) != submission_key(submission)
     assert [row["status"] for row in pipeline.rows()] == ["success", "success"]
@@ -222,7 +222,7 @@ def test_a_crash_before_the_inbox_is_emptied_leaves_it_for_its_age(
         killed.setattr(DeliveredTasks, "remove", die)
         with pytest.raises(KeyboardInterrupt):
             pipeline.collect(submission, inbox)
-    assert ledger.get(submission.id).state == State.COLLECTED
+    assert ledger.submissions.get(submission.id).state == State.COLLECTED
     assert right(pipeline, 2)
     assert inbox.prune(timedelta(seconds=-5)) == 2
 
@@ -232,7 +232,7 @@ def test_what_comes_for_a_crash_before_it_is_recorded_is_collected_again(
 ) -> None:
     submission = delivered(2)
     with monkeypatch.context() as killed:
-        killed.setattr(ledger, "mark_collected", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr(ledger.submissions, "mark_collected", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pipeline.collect(submission, inbox)
     assert pipeline.collect(submission, inbox) == 0
@@ -258,8 +258,8 @@ def test_a_job_has_not_ended_because_so_many_were_delivered_that_it_does_not_hav
     def look() -> list[State]:
         submitter = pipeline.submitter(None)
         with submitter.client:
-            JobPoller(ledger, submitter.client, inbox, print).poll(ledger.submissions(submission.ref, 1))
-        return [each.state for each in ledger.submissions(submission.ref, 1)]
+            JobPoller(ledger, submitter.client, inbox, print).poll(ledger.submissions.of_generation(submission.ref, 1))
+        return [each.state for each in ledger.submissions.of_generation(submission.ref, 1)]
 
     inbox.put([Delivery(key, job_id, f"invented {n}", task_body(job_id, f"invented {n}")) for n in range(3)])
     assert look() == [State.SUBMITTED]

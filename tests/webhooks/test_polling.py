@@ -51,12 +51,14 @@ def requests_in_ten_minutes(pipeline: Any, client: ScrapeDoAsyncAPIClient, inbox
             "calls": [{"endpoint": "get_job", "kind": "status", "status": 500, "match": "*/products/1"}],
         }
     )
-    ledger.plan(REF, 1, [validated_entries([url], "raise") for url in pipeline.urls(80)], fingerprint="f", run_id=None)
-    for planned in ledger.submissions_with_targets(REF, 1):
-        claimed = ledger.claim(planned, run_id=None, fingerprint="f")
+    ledger.generations.plan(
+        REF, 1, [validated_entries([url], "raise") for url in pipeline.urls(80)], fingerprint="f", run_id=None
+    )
+    for planned in ledger.submissions.with_targets(REF, 1):
+        claimed = ledger.submissions.claim(planned, run_id=None, fingerprint="f")
         assert claimed is not None
         job = client.create_job(ScrapeOptions().job(planned.targets))
-        ledger.mark_submitted(claimed, job.job_id, job.task_ids)
+        ledger.submissions.mark_submitted(claimed, job.job_id, job.task_ids)
         clock.passed += timedelta(minutes=5) / 80
     before = asked(pipeline)
     polled_at = None
@@ -64,7 +66,7 @@ def requests_in_ten_minutes(pipeline: Any, client: ScrapeDoAsyncAPIClient, inbox
         clock.passed += TICK
         poller = JobPoller(ledger, client, inbox, print, polled_at)
         with suppress(ScrapeDoError):
-            poller.poll(in_turn(ledger.submissions(REF, 1), 0, ledger.now()))
+            poller.poll(in_turn(ledger.submissions.of_generation(REF, 1), 0, ledger.now()))
         polled_at = poller.polled_at
     return asked(pipeline) - before
 
@@ -108,16 +110,16 @@ def test_a_batch_that_waits_for_its_turn_reads_the_inbox_too(pipeline: Any, inbo
     ledger: Ledger = pipeline.ledger
     with submitter.client:
         number = submitter.begin(validated_entries(pipeline.urls(2), "raise")).number
-        first, second = ledger.submissions_with_targets(REF, number)
+        first, second = ledger.submissions.with_targets(REF, number)
         assert submitter.advance([first])
         before = asked(pipeline)
         for _ in range(5):
             assert not submitter.advance([second])
         assert asked(pipeline) - before <= 2
-        first = ledger.get(first.id)
+        first = ledger.submissions.get(first.id)
         [task_id] = first.task_ids
         job_id = first.job_id or ""
         inbox.put([Delivery(submission_key(first), job_id, task_id, task_body(job_id, task_id))])
         assert submitter.advance([second])
         assert asked(pipeline) - before <= 2
-    assert ledger.get(first.id).state == State.FINISHED
+    assert ledger.submissions.get(first.id).state == State.FINISHED

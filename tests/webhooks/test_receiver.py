@@ -445,11 +445,11 @@ def test_what_comes_too_late_is_not_stored_but_what_may_be_gone_on_with_is(
     running = start(ledger=ledger)
     assert running.post(task_body()).json() == {"result": "stored"}
     if end == "collected":
-        ledger.mark_collected(ledger.mark_finished(submission), credits_used=0, succeeded=1)
+        ledger.submissions.mark_collected(ledger.submissions.mark_finished(submission), credits_used=0, succeeded=1)
     elif end == "failed":
         ledger._move(submission, State.FAILED)
     else:
-        ledger.mark_canceled(submission, "a person wanted it")
+        ledger.submissions.mark_canceled(submission, "a person wanted it")
     answer = running.post(task_body(task_id="t2"))
     assert (answer.status_code, answer.json()) == (200, {"result": result})
     assert len(inbox.news([KEY])[KEY]) == (2 if result == "stored" else 1)
@@ -465,7 +465,7 @@ def test_a_delivery_that_is_quicker_than_the_record_of_its_job_is_taken(
     claimed = submitted(None)
     running = start(ledger=ledger)
     assert running.post(task_body("j1")).json() == {"result": "stored"}
-    ledger.mark_submitted(claimed, "j1", ["t1"])
+    ledger.submissions.mark_submitted(claimed, "j1", ["t1"])
     assert running.post(task_body("j2")).json() == {"result": "kept apart"}
 
 

@@ -101,7 +101,7 @@ async def collect(
             rows = sorted([*rejected, *fetched], key=lambda row: int(row["position"]))
             tasks_part.write(pa.Table.from_pylist(rows, schema=TASKS_SCHEMA))
             # Who was faster may have emptied the inbox, or have come before the results expired.
-            if ledger.get(submission.id).state != submission.state:
+            if ledger.submissions.get(submission.id).state != submission.state:
                 raise AlreadyCollectedError(f"Submission {submission.id} of {submission.ref} was already collected.")
         if submission.state != State.COLLECTED:
             _record(ledger, submission, rows, tuple(again))
@@ -209,7 +209,7 @@ def _release(reservations: Iterable[Reservation]) -> None:
 
 
 def _record(ledger: Ledger, submission: SubmissionWithTargets, rows: Sequence[Row], again: Batch) -> None:
-    ledger.mark_collected(
+    ledger.submissions.mark_collected(
         submission,
         credits_used=min(sum(row.get("credits_used") or 0 for row in rows), _MOST_CREDITS),
         succeeded=sum(row["status"] == "success" for row in rows),

@@ -123,7 +123,7 @@ class PartitionCollector:
             else:
                 break
         self.tables.complete(generation, [each.batch for each in now.submissions])
-        ledger.mark_completed(ref, generation)
+        ledger.generations.mark_completed(ref, generation)
         return []
 
     @cached_property
@@ -160,13 +160,13 @@ class PartitionCollector:
         report: ProgressReporter,
     ) -> None:
         ledger = self.submitter.ledger
-        full = await asyncio.to_thread(ledger.get, submission.id)
+        full = await asyncio.to_thread(ledger.submissions.get, submission.id)
         await collect(
             ledger,
             client,
             self.tables,
             full,
-            leave_out=await asyncio.to_thread(ledger.submitted_again, full),
+            leave_out=await asyncio.to_thread(ledger.submissions.positions_planned_again, full),
             retries=self.retries,
             inbox=self.inbox,
             budget=budget,
@@ -175,11 +175,11 @@ class PartitionCollector:
         )
 
     def _send(self, unsent: Sequence[Submission]) -> bool:
-        return self.submitter.advance([self.submitter.ledger.get(each.id) for each in unsent])
+        return self.submitter.advance([self.submitter.ledger.submissions.get(each.id) for each in unsent])
 
     def _submissions(self, generation: int) -> list[Submission]:
         ref = self.submitter.ref
-        submissions = self.submitter.ledger.submissions(ref, generation)
+        submissions = self.submitter.ledger.submissions.of_generation(ref, generation)
         if not submissions:
             raise NothingSubmittedError(f"Nothing was submitted for {ref}: materialise its jobs first.")
         ended = [each for each in submissions if each.state in {State.CANCELED, State.FAILED}]

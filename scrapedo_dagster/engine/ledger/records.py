@@ -6,15 +6,20 @@ import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from scrapedo_dagster.engine.ledger.states import OPEN, State
+from scrapedo_dagster.engine.ledger.tables import submissions
 from scrapedo_dagster.engine.targets.target import Batch, Entry
 
 RETENTION = timedelta(days=3)
 """How long Scrape.do keeps results, counted from the job's creation [doc]."""
+
+
+WITHOUT_TARGETS = [column for column in submissions.c if column.name not in {"entries", "task_ids", "fingerprint"}]
+"""The columns of a `Submission`."""
 
 
 def account_fingerprint(token: str) -> str:
@@ -98,6 +103,9 @@ class SubmissionWithTargets(Submission):
     def targets(self) -> tuple[str, ...]:
         """What is sent: every valid URL once, in the order of the entries."""
         return tuple(dict.fromkeys(entry.url for entry in self.entries if entry.rejected is None))
+
+
+AnySubmission = TypeVar("AnySubmission", bound=Submission)
 
 
 def planned_row(

@@ -18,8 +18,8 @@ from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.engine.errors import LostClaimError
 from scrapedo_dagster.engine.inbox.address import submission_key
 from scrapedo_dagster.engine.inbox.protocol import Inbox
-from scrapedo_dagster.engine.ledger.ledger import Held, Ledger
-from scrapedo_dagster.engine.ledger.records import Submission
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import AnySubmission, Submission
 
 _FEW = 8  # jobs that are asked for one by one
 _MARGIN = timedelta(hours=1)  # between our clock and the service's
@@ -48,17 +48,17 @@ class JobPoller:
 
     def poll(
         self,
-        submissions: Sequence[Held],
+        submissions: Sequence[AnySubmission],
         *,
         on_ended: OnEnded = lambda _submission, _amount: None,
-        on_polled: Callable[[Held], None] = lambda _submission: None,
+        on_polled: Callable[[AnySubmission], None] = lambda _submission: None,
         deadline: float | None = None,
-    ) -> list[Held]:
+    ) -> list[AnySubmission]:
         """As `poll_jobs`."""
         now = self.ledger.now()
         arrived = self._arrived(submissions)
-        delivered: list[Held] = []
-        polled: list[Held] = []
+        delivered: list[AnySubmission] = []
+        polled: list[AnySubmission] = []
         for each in submissions:
             amount = min(len(arrived.get(each.id, ())), each.target_count)
             if amount:
@@ -72,12 +72,12 @@ class JobPoller:
                 on_polled(each)
         left = len(polled)
 
-        def count(submission: Held) -> None:
+        def count(submission: AnySubmission) -> None:
             nonlocal left
             left -= 1
             on_polled(submission)
 
-        changed = self.ledger.finish_all(delivered)
+        changed = self.ledger.submissions.mark_all_finished(delivered)
         try:
             changed += poll_jobs(
                 self.ledger, self.client, polled, on_ended=on_ended, on_polled=count, deadline=deadline
@@ -105,7 +105,7 @@ class JobPoller:
 
     def _are_all(self, arrived: frozenset[str], submission: Submission) -> bool:
         """Whether so many that arrived are all of a job's tasks."""
-        task_ids = self.ledger.get(submission.id).task_ids
+        task_ids = self.ledger.submissions.get(submission.id).task_ids
         return arrived.issuperset(task_ids)  # without ids, the number has to do
 
     def _is_due(self, period: timedelta, now: datetime) -> bool:
@@ -116,12 +116,12 @@ class JobPoller:
 def poll_jobs(
     ledger: Ledger,
     client: ScrapeDoAsyncAPIClient,
-    submissions: Sequence[Held],
+    submissions: Sequence[AnySubmission],
     *,
     on_ended: OnEnded = lambda _submission, _amount: None,
-    on_polled: Callable[[Held], None] = lambda _submission: None,
+    on_polled: Callable[[AnySubmission], None] = lambda _submission: None,
     deadline: float | None = None,
-) -> list[Held]:
+) -> list[AnySubmission]:
     """Ask after submitted jobs and record which have ended. Returns the submissions that changed.
 
     An unknown status has not ended. A job that the service no longer has is `expired`; one that was submitted a moment
@@ -141,8 +141,8 @@ def poll_jobs(
         ScrapeDoError: the service could not be asked, or not after some of the jobs. What was learned is recorded.
     """
     listed = _listed(client, submissions, deadline) if len(submissions) > _FEW else {}
-    ended: list[Held] = []
-    expired: list[Held] = []
+    ended: list[AnySubmission] = []
+    expired: list[AnySubmission] = []
     problems: list[ScrapeDoError] = []
     for submission in sorted(submissions, key=lambda each: each.job_id not in listed):
         if deadline is not None and time.monotonic() >= deadline:
@@ -171,14 +171,14 @@ def poll_jobs(
         on_polled(submission)
         if job.is_terminal:
             ended.append(submission)
-    changed = ledger.finish_all(ended) + expired
+    changed = ledger.submissions.mark_all_finished(ended) + expired
     if problems:
         raise problems[0]
     return changed
 
 
 def _listed(
-    client: ScrapeDoAsyncAPIClient, submissions: Sequence[Held], deadline: float | None
+    client: ScrapeDoAsyncAPIClient, submissions: Sequence[AnySubmission], deadline: float | None
 ) -> dict[str, JobDetails]:
     """What the listing tells: all of it, or as much as there is time for."""
     since = min(each.submitted_at for each in submissions if each.submitted_at) - _MARGIN
@@ -192,8 +192,8 @@ def _listed(
     return listed
 
 
-def _expired(ledger: Ledger, submission: Held, reason: str) -> Iterable[Held]:
+def _expired(ledger: Ledger, submission: AnySubmission, reason: str) -> Iterable[AnySubmission]:
     try:
-        return [ledger.mark_expired(submission, reason)]
+        return [ledger.submissions.mark_expired(submission, reason)]
     except LostClaimError:
         return []  # another worker has recorded it

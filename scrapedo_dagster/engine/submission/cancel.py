@@ -51,7 +51,7 @@ class Cancellation:
 
 def open_submissions(ledger: Ledger, refs: Iterable[PartitionRef]) -> list[SubmissionWithTargets]:
     """What can be canceled of the newest generations of these partitions."""
-    newest = (each for ref in refs for each in ledger.submissions_with_targets(ref, ledger.generation(ref)))
+    newest = (each for ref in refs for each in ledger.submissions.with_targets(ref, ledger.generations.newest(ref)))
     return [each for each in newest if each.state in CANCELABLE]
 
 
@@ -99,19 +99,19 @@ def _cancel(
             found = _reconciled(ledger, client, submission, claim_policy, deadline)
             if found is None:
                 return Cancellation(
-                    ledger.get(submission.id),
+                    ledger.submissions.get(submission.id),
                     CancelResult.LEFT,
                     "the answer to its submission is lost, and Scrape.do does not list it yet",
                 )
             submission = found
         if submission.state == State.PLANNED:
-            return Cancellation(ledger.mark_canceled(submission, reason), CancelResult.NEVER_SENT)
+            return Cancellation(ledger.submissions.mark_canceled(submission, reason), CancelResult.NEVER_SENT)
         if submission.state != State.SUBMITTED:
             return Cancellation(submission, CancelResult.ENDED)
         return _cancel_job(ledger, client, submission, reason)
     except LostClaimError:
         # Another worker has moved it meanwhile.
-        return _cancel(ledger, client, ledger.get(submission.id), reason, claim_policy, deadline)
+        return _cancel(ledger, client, ledger.submissions.get(submission.id), reason, claim_policy, deadline)
 
 
 def _cancel_job(
@@ -120,10 +120,10 @@ def _cancel_job(
     try:
         client.cancel_job(submission.job_id or "")
     except NotAcceptableError:
-        return Cancellation(ledger.mark_finished(submission), CancelResult.ENDED)
+        return Cancellation(ledger.submissions.mark_finished(submission), CancelResult.ENDED)
     except NotFoundError as error:
-        return Cancellation(ledger.mark_expired(submission, str(error)), CancelResult.ENDED)
-    return Cancellation(ledger.mark_canceled(submission, reason), CancelResult.CANCELED)
+        return Cancellation(ledger.submissions.mark_expired(submission, str(error)), CancelResult.ENDED)
+    return Cancellation(ledger.submissions.mark_canceled(submission, reason), CancelResult.CANCELED)
 
 
 def _reconciled(

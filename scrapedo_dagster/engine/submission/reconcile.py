@@ -78,23 +78,23 @@ def reconcile(
                 if _is_being_sent_elsewhere(ledger, submission, claim_policy):
                     return None
                 try:
-                    return ledger.mark_submitted(submission, job.job_id, job.task_ids)
+                    return ledger.submissions.mark_submitted(submission, job.job_id, job.task_ids)
                 except LostClaimError:
-                    if ledger.get(submission.id).state != submission.state:
+                    if ledger.submissions.get(submission.id).state != submission.state:
                         raise
                     # The job is another submission's by now; there may be a second one with these targets.
     except _OutOfTimeError:
         return None
     if submission.claimed_at is None or asked_at - submission.claimed_at < claim_policy.absent_after:
         return None
-    return ledger.release(submission, "its submission did not arrive at Scrape.do")
+    return ledger.submissions.release(submission, "its submission did not arrive at Scrape.do")
 
 
 def _candidates(
     ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: SubmissionWithTargets, deadline: float | None
 ) -> Iterator[JobDetails]:
     """The jobs it may have become, each with its tasks: first the likely ones, then all others that are kept."""
-    known = ledger.known_jobs(submission.ref.account)
+    known = ledger.submissions.known_job_ids(submission.ref.account)
     since = _claimed_by_the_services_clock(ledger, client, submission)
     # A service that does not tell when running jobs began leaves them out of a listing by time, so that only the
     # listing of everything can say that a job is not there.
@@ -153,5 +153,5 @@ def _is_being_sent_elsewhere(ledger: Ledger, submission: SubmissionWithTargets, 
         other.id != submission.id
         and _same_targets(other.targets, submission.targets)
         and (other.claimed_at is None or other.claimed_at >= since)
-        for other in ledger.find(account=submission.ref.account, states=[State.SUBMITTING])
+        for other in ledger.submissions.find(account=submission.ref.account, states=[State.SUBMITTING])
     )

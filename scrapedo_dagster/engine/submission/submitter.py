@@ -131,20 +131,22 @@ class Submitter:
         """
         request = SubmitRequest(entries, self.fingerprint, self.run_id, reuse_open_jobs, unfinished)
         while True:
-            newest = self.ledger.generation(self.ref)
-            submissions = self.ledger.submissions_with_targets(self.ref, newest)
+            newest = self.ledger.generations.newest(self.ref)
+            submissions = self.ledger.submissions.with_targets(self.ref, newest)
             decision = decide(submissions, request, self.ledger.now())
             if decision.why:
                 self.log(f"{self.ref}: {decision.why}")
             if decision.continues:
                 # First: what a run has that was terminated is canceled by whoever sees it.
-                self.ledger.take_over(self.ref, newest, run_id=self.run_id)
+                self.ledger.generations.take_over(self.ref, newest, run_id=self.run_id)
                 self._resume(newest)
                 return Generation(newest, continued=True)
             self._check_credits(entries)
             number = max(newest, above) + 1
             batches = split_into_batches(entries, self.batch_size)
-            if self.ledger.plan(self.ref, number, batches, fingerprint=self.fingerprint, run_id=self.run_id):
+            if self.ledger.generations.plan(
+                self.ref, number, batches, fingerprint=self.fingerprint, run_id=self.run_id
+            ):
                 self._give_up(submissions, number)
                 return Generation(number, continued=False)
             # Another worker has begun it at the same time: go on with that one.
@@ -158,7 +160,7 @@ class Submitter:
         """
         pauses = 0
         while True:
-            submissions = self.ledger.submissions_with_targets(self.ref, generation)
+            submissions = self.ledger.submissions.with_targets(self.ref, generation)
             unsent = [each for each in submissions if each.state in UNSENT]
             if not unsent:
                 return submissions
@@ -221,7 +223,7 @@ class Submitter:
 
     def _send(self, submission: SubmissionWithTargets) -> bool:
         if not submission.targets:
-            self.ledger.mark_finished(submission)
+            self.ledger.submissions.mark_finished(submission)
             return True
         sending = _Sending(self, submission)
         try:
@@ -244,10 +246,10 @@ class Submitter:
     def _has_turn(self) -> bool:
         if self.limits.max_open_jobs is None:
             return True
-        if self.ledger.count(self.ref.account, _ON_THE_WAY) < self.limits.max_open_jobs:
+        if self.ledger.submissions.count(self.ref.account, _ON_THE_WAY) < self.limits.max_open_jobs:
             return True
-        self._poller.poll(self.ledger.find(account=self.ref.account, states=[State.SUBMITTED]))
-        return self.ledger.count(self.ref.account, _ON_THE_WAY) < self.limits.max_open_jobs
+        self._poller.poll(self.ledger.submissions.find(account=self.ref.account, states=[State.SUBMITTED]))
+        return self.ledger.submissions.count(self.ref.account, _ON_THE_WAY) < self.limits.max_open_jobs
 
     def _check_credits(self, entries: Batch) -> None:
         targets = len(targets_in(entries))
@@ -268,7 +270,7 @@ class Submitter:
         """Go on with what was canceled of a generation, if anything was."""
         pauses = 0
         while canceled := [
-            each for each in self.ledger.submissions_with_targets(self.ref, generation) if each.state == State.CANCELED
+            each for each in self.ledger.submissions.with_targets(self.ref, generation) if each.state == State.CANCELED
         ]:
             left = [left_to_do(self.ledger, self.client, each, self.claim_policy) for each in canceled]
             if None in left:
@@ -279,7 +281,7 @@ class Submitter:
             self._check_credits(tuple(again))
             for submission, batch in zip(canceled, left, strict=True):
                 with suppress(LostClaimError):  # another worker goes on with it as well
-                    self.ledger.resume(submission, batch or ())
+                    self.ledger.submissions.resume(submission, batch or ())
             self.log(
                 f"{self.ref}: generation {generation} was canceled, and goes on. {len(targets_in(again))} of its "
                 "targets were not done, and are submitted again."
@@ -331,22 +333,22 @@ class _Sending:
         options = self.submitter.options_of(claimed)
         for attempt in range(_ATTEMPTS):
             if self.stop.is_set():
-                ledger.release(claimed, "interrupted before it was sent")
+                ledger.submissions.release(claimed, "interrupted before it was sent")
                 return True
             try:
                 created = client.create_job(options.job(claimed.targets), retry=RetryPolicy(attempts=1))
             except (APIConnectionError, RateLimitError) as error:
                 pause = max(_BACKOFF.pause(attempt), getattr(error, "retry_after", None) or 0.0)
                 if attempt + 1 == _ATTEMPTS or pause > _LONGEST_RETRY_AFTER:
-                    ledger.release(claimed, str(error))
+                    ledger.submissions.release(claimed, str(error))
                     raise
                 self.stop.wait(pause)
-                self.claimed = claimed = ledger.renew(claimed)
+                self.claimed = claimed = ledger.submissions.renew(claimed)
             except SubmissionUncertainError as error:
-                ledger.mark_uncertain(claimed, str(error))
+                ledger.submissions.mark_uncertain(claimed, str(error))
                 return True
             except ScrapeDoError as error:
-                ledger.release(claimed, str(error))
+                ledger.submissions.release(claimed, str(error))
                 raise
             else:
                 self._record(claimed, created)
@@ -356,22 +358,22 @@ class _Sending:
     def give_up(self) -> None:
         """Say that nobody waits for the answer any more."""
         if self.claimed is not None:
-            self.submitter.ledger.mark_uncertain(self.claimed, "interrupted while it was submitted")
+            self.submitter.ledger.submissions.mark_uncertain(self.claimed, "interrupted while it was submitted")
 
     def _record(self, claimed: SubmissionWithTargets, created: JobCreationResponse) -> None:
         ledger = self.submitter.ledger
         try:
-            ledger.mark_submitted(claimed, created.job_id, created.task_ids)
+            ledger.submissions.mark_submitted(claimed, created.job_id, created.task_ids)
         except LostClaimError:
-            current = ledger.get(claimed.id)
+            current = ledger.submissions.get(claimed.id)
         else:
             return
         # Our answer came after the lease, or after it was given up.
-        if created.job_id in ledger.known_jobs(claimed.ref.account):
+        if created.job_id in ledger.submissions.known_job_ids(claimed.ref.account):
             # Another worker has adopted this very job for this batch, or for another batch with the same targets: then
             # the job of that batch may be ours.
             if current.state == State.SUBMITTING and current.claim == claimed.claim:
-                ledger.mark_uncertain(
+                ledger.submissions.mark_uncertain(
                     current, f"job {created.job_id} was adopted for another batch with the same targets"
                 )
         elif current.state == State.UNCERTAIN and current.claim == claimed.claim:
@@ -382,7 +384,7 @@ class _Sending:
             self._cancel(claimed, created.job_id)
 
     def _claim(self, submission: SubmissionWithTargets) -> SubmissionWithTargets | None:
-        self.claimed = self.submitter.ledger.claim(
+        self.claimed = self.submitter.ledger.submissions.claim(
             submission, run_id=self.submitter.run_id, fingerprint=self.submitter.fingerprint
         )
         return self.claimed

@@ -54,12 +54,12 @@ def finish(
 
     def finish(urls: list[str], *, wait: bool = True, generation: int = 1) -> SubmissionWithTargets:
         [planned] = plan(urls, generation=generation)
-        claimed = ledger.claim(planned, run_id="run", fingerprint="f")
+        claimed = ledger.submissions.claim(planned, run_id="run", fingerprint="f")
         assert claimed
         job = client.create_job(JobRequest(targets=list(planned.targets)))
         if wait:
             eventually(lambda: all(each.status in {"success", "error"} for each in emulator.jobs()))
-        return ledger.mark_finished(ledger.mark_submitted(claimed, job.job_id, job.task_ids))
+        return ledger.submissions.mark_finished(ledger.submissions.mark_submitted(claimed, job.job_id, job.task_ids))
 
     return finish
 
@@ -163,7 +163,7 @@ def test_each_target_is_judged_alone(
     assert "marked as base64" in reasons[5]
     assert "has no content" in reasons[6]
     assert all(reasons[3:])
-    done = ledger.get(submission.id)
+    done = ledger.submissions.get(submission.id)
     assert (done.state, done.succeeded, done.credits) == (State.COLLECTED, 4, 5)
 
 
@@ -194,7 +194,7 @@ def test_entries_of_one_url_are_rows_each_and_paid_once(
     rows = written(1)
     assert [row["url"] for row in rows] == urls(1, 2, 1, 1)
     assert [row["credits_used"] for row in rows] == [1, 1, 0, 0]
-    assert ledger.get(submission.id).credits == 2 == sum(job.credits for job in emulator.jobs())
+    assert ledger.submissions.get(submission.id).credits == 2 == sum(job.credits for job in emulator.jobs())
     assert emulator.requests()["get_task"] == 2
 
 
@@ -215,7 +215,7 @@ def test_only_what_failed_is_planned_again(
     first = finish(urls(1, 2, 3, 2))
     collected(first, retries=1)
     assert [row["url"] for row in written(1)] == urls(1, 3)
-    [_, again] = ledger.submissions_with_targets(first.ref, 1)
+    [_, again] = ledger.submissions.with_targets(first.ref, 1)
     assert (again.state, again.attempt, again.targets) == (State.PLANNED, 1, tuple(urls(2)))
     assert [entry.position for entry in again.entries] == [1, 3]
 
@@ -226,7 +226,7 @@ def test_the_last_attempt_is_a_row(
     emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2"}]})
     collected(finish(urls(1, 2)), retries=0)
     assert [row["status"] for row in written(1)] == ["success", "error"]
-    assert len(ledger.find()) == 1
+    assert len(ledger.submissions.find()) == 1
 
 
 @pytest.fixture
@@ -249,7 +249,7 @@ def test_a_task_that_cannot_be_read_now_fails_the_batch_and_can_be_read_later(
     with pytest.raises(UnparsableResponseError, match="could not be read"):
         collected(submission)
     assert written(1) == []
-    assert ledger.get(submission.id) == submission
+    assert ledger.submissions.get(submission.id) == submission
     emulator.set_faults({})
     collected(submission)
     assert [row["status"] for row in written(1)] == ["success"] * 3
@@ -295,7 +295,7 @@ def test_a_service_that_gives_nothing_at_all_makes_no_rows_however_late_it_is(
     with pytest.raises(UnparsableResponseError):
         collected(submission)
     assert written(1) == []
-    assert ledger.get(submission.id).state == State.FINISHED
+    assert ledger.submissions.get(submission.id).state == State.FINISHED
 
 
 def test_tasks_may_end_a_moment_after_their_job(
@@ -341,7 +341,7 @@ def test_a_job_that_goes_on_is_not_collected_whoever_says_that_it_has_ended(
     submission = finish(urls(1, 2), wait=False)
     with pytest.raises(JobNotEndedError, match="is still 'verifying'"):
         collected(submission)
-    assert (written(1), ledger.get(submission.id).state) == ([], State.FINISHED)
+    assert (written(1), ledger.submissions.get(submission.id).state) == ([], State.FINISHED)
 
 
 @pytest.fixture
@@ -389,7 +389,7 @@ def test_a_disk_that_is_full_leaves_the_previous_data_and_the_ledger_as_they_wer
         collected(submission)
     monkeypatch.undo()
     assert previous() == urls(1, 2)
-    assert ledger.get(submission.id) == submission
+    assert ledger.submissions.get(submission.id) == submission
     assert tables.lost([submission]) == [submission]
     collected(submission)
     tables.complete(2, [0])
@@ -412,7 +412,7 @@ tables = Tables(store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop
 async def main():
     ledger = Ledger(ledger_url)
     async with AsyncScrapeDoAsyncAPIClient(token, base_url=url) as client:
-        await collect(ledger, client, tables, ledger.get(int(submission_id)))
+        await collect(ledger, client, tables, ledger.submissions.get(int(submission_id)))
 
 asyncio.run(main())
 """
@@ -445,7 +445,7 @@ def test_a_limit_on_the_size_of_files_that_the_system_enforces_is_survived(
     assert run.returncode != 0
     assert "File too large" in run.stderr or "disk I/O error" in run.stderr or "disk is full" in run.stderr
     assert previous() == urls(1, 2)
-    assert ledger.get(submission.id) == submission
+    assert ledger.submissions.get(submission.id) == submission
     assert not list((tmp_path / "data").rglob(".*.tmp"))
     collected(submission)
     tables.complete(2, [0])
@@ -519,9 +519,9 @@ def test_files_that_are_lost_are_written_again_without_what_is_elsewhere(
     first = finish(urls(1, 2))
     collected(first, retries=1)
     before = written(1)
-    collected(ledger.get(first.id), leave_out=frozenset([1]), retries=1)
+    collected(ledger.submissions.get(first.id), leave_out=frozenset([1]), retries=1)
     assert written(1) == before
-    assert len(ledger.find()) == 2
+    assert len(ledger.submissions.find()) == 2
 
 
 @pytest.fixture
@@ -557,10 +557,10 @@ def test_a_batch_that_cannot_be_read_does_not_keep_the_others_from_being_collect
     emulator.set_faults({"calls": [broken]})
     with pytest.raises(UnparsableResponseError):
         wait_and_collect(worker, generation)
-    assert [each.state for each in ledger.find()] == [State.FINISHED, State.COLLECTED]
+    assert [each.state for each in ledger.submissions.find()] == [State.FINISHED, State.COLLECTED]
     emulator.set_faults({})
     wait_and_collect(worker, generation)
-    assert [each.state for each in ledger.find()] == [State.COLLECTED] * 2
+    assert [each.state for each in ledger.submissions.find()] == [State.COLLECTED] * 2
 
 
 def test_a_batch_that_cannot_be_sent_does_not_keep_the_others_from_being_collected(
@@ -579,7 +579,7 @@ def test_a_batch_that_cannot_be_sent_does_not_keep_the_others_from_being_collect
     eventually(lambda: emulator.jobs()[0].status == "success")
     with pytest.raises(APIStatusError):
         wait_and_collect(worker, generation)
-    assert [each.state for each in ledger.find()] == [State.COLLECTED, State.PLANNED]
+    assert [each.state for each in ledger.submissions.find()] == [State.COLLECTED, State.PLANNED]
 
 
 def test_two_workers_that_collect_the_same_leave_one_row_a_target(
@@ -652,4 +652,4 @@ def test_what_can_no_longer_be_read_is_not_submitted_again(
     )
     collected(finish(urls(1, 2, 3)), retries=1)
     assert [row["status"] for row in written(1)] == ["gone", "success"]
-    assert [each.targets for each in ledger.find(states=[State.PLANNED])] == [tuple(urls(2))]
+    assert [each.targets for each in ledger.submissions.find(states=[State.PLANNED])] == [tuple(urls(2))]

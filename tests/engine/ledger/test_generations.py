@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from scrapedo_dagster.engine.ledger import ledger as ledger_module
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import GenerationRecord, PartitionRef, SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
@@ -23,7 +22,7 @@ def a_minute(_attempts: int) -> timedelta:
 
 @pytest.fixture
 def unconfirmed(ledger: Ledger, account: str) -> Callable[[], list[GenerationRecord]]:
-    return lambda: list(ledger.unconfirmed_generations(account, ["shop"]))
+    return lambda: list(ledger.generations.unconfirmed(account, ["shop"]))
 
 
 def test_a_generation_is_unsettled_until_it_is_complete_and_told(
@@ -31,13 +30,13 @@ def test_a_generation_is_unsettled_until_it_is_complete_and_told(
 ) -> None:
     assert unconfirmed() == []
     batches = plan(["https://a.example/"], ["https://b.example/"])
-    [(record, submissions)] = ledger.unconfirmed_generations(account, ["shop"]).items()
+    [(record, submissions)] = ledger.generations.unconfirmed(account, ["shop"]).items()
     assert record == GenerationRecord(ref, 1, None, None, 0, None)
     assert [each.id for each in submissions] == [each.id for each in batches]
-    ledger.mark_completed(ref, 1)
+    ledger.generations.mark_completed(ref, 1)
     [complete] = unconfirmed()
     assert complete.completed_at is not None
-    ledger.collect_confirmed([complete])
+    ledger.generations.mark_confirmed([complete])
     assert unconfirmed() == []
 
 
@@ -54,7 +53,7 @@ def test_a_generation_that_was_canceled_in_part_is_settled(
     plan: Plan, ledger: Ledger, batch: int, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     batches = plan(["https://a.example/"], ["https://b.example/"])
-    ledger.mark_canceled(batches[batch], "a person")
+    ledger.submissions.mark_canceled(batches[batch], "a person")
     assert unconfirmed() == []
 
 
@@ -62,25 +61,33 @@ def test_what_goes_on_of_generations_that_nobody_collects_is_found(
     plan: Plan, ledger: Ledger, account: str, ref: PartitionRef
 ) -> None:
     first, second, third = plan(["https://a.example/"], ["https://b.example/"], ["https://c.example/"])
-    assert ledger.open_of_canceled(account, ["shop"]) == ledger.superseded(account, ["shop"]) == []
-    ledger.mark_canceled(first, "a person")
-    assert [each.id for each in ledger.open_of_canceled(account, ["shop"])] == [second.id, third.id]
-    claimed = ledger.claim(second, run_id="run", fingerprint="f")
+    assert (
+        ledger.submissions.open_of_canceled(account, ["shop"])
+        == ledger.submissions.open_of_superseded(account, ["shop"])
+        == []
+    )
+    ledger.submissions.mark_canceled(first, "a person")
+    assert [each.id for each in ledger.submissions.open_of_canceled(account, ["shop"])] == [second.id, third.id]
+    claimed = ledger.submissions.claim(second, run_id="run", fingerprint="f")
     assert claimed is not None
-    ledger.mark_finished(ledger.mark_submitted(claimed, "job", []))
-    assert [each.id for each in ledger.open_of_canceled(account, ["shop"])] == [third.id]
+    ledger.submissions.mark_finished(ledger.submissions.mark_submitted(claimed, "job", []))
+    assert [each.id for each in ledger.submissions.open_of_canceled(account, ["shop"])] == [third.id]
     plan(["https://a.example/"], generation=2)
-    assert [each.id for each in ledger.superseded(account, ["shop"])] == [third.id]
-    assert ledger.superseded(account, ["other"]) == ledger.superseded("other", ["shop"]) == []
+    assert [each.id for each in ledger.submissions.open_of_superseded(account, ["shop"])] == [third.id]
+    assert (
+        ledger.submissions.open_of_superseded(account, ["other"])
+        == ledger.submissions.open_of_superseded("other", ["shop"])
+        == []
+    )
 
 
 def test_whoever_goes_on_with_a_generation_has_it_collected_as_if_it_had_never_been_tried(
     plan: Plan, ledger: Ledger, ref: PartitionRef, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     plan(["https://a.example/"])
-    ledger.collect_requested(unconfirmed(), "key", again_after=a_minute)
+    ledger.generations.mark_collection_requested(unconfirmed(), "key", again_after=a_minute)
     assert unconfirmed()[0].collect_attempts == 1
-    ledger.take_over(ref, 1, run_id="another")
+    ledger.generations.take_over(ref, 1, run_id="another")
     [record] = unconfirmed()
     assert (record.collect_attempts, record.collect_after) == (0, None)
 
@@ -95,11 +102,11 @@ def test_other_accounts_datasets_and_partitions_are_told_apart(
     ]
     for each in [ref, *others]:
         plan(["https://a.example/"], within=each)
-    found = ledger.unconfirmed_generations(account, ["shop"])
+    found = ledger.generations.unconfirmed(account, ["shop"])
     assert {each.ref for each in found} == {ref, PartitionRef(account, "shop", None)}
     assert all([each.ref for each in submissions] == [record.ref] for record, submissions in found.items())
-    assert len(ledger.unconfirmed_generations(account, ["shop", "other"])) == 3
-    assert ledger.unconfirmed_generations(account, []) == {}
+    assert len(ledger.generations.unconfirmed(account, ["shop", "other"])) == 3
+    assert ledger.generations.unconfirmed(account, []) == {}
 
 
 def test_a_collecting_run_is_asked_for_by_one_sensor_only(
@@ -113,7 +120,7 @@ def test_a_collecting_run_is_asked_for_by_one_sensor_only(
         own = Ledger(ledger_url)
         own.now()
         barrier.wait()
-        won.append(own.collect_requested([record], f"key-{number}", again_after=a_minute))
+        won.append(own.generations.mark_collection_requested([record], f"key-{number}", again_after=a_minute))
         own.close()
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(6)]
@@ -130,13 +137,13 @@ def test_what_was_asked_for_meanwhile_is_not_confirmed(
     plan: Plan, ledger: Ledger, ref: PartitionRef, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     plan(["https://a.example/"])
-    ledger.mark_completed(ref, 1)
+    ledger.generations.mark_completed(ref, 1)
     [seen] = unconfirmed()
-    assert ledger.collect_requested([seen], "key", again_after=a_minute)
-    ledger.collect_confirmed([seen])
+    assert ledger.generations.mark_collection_requested([seen], "key", again_after=a_minute)
+    ledger.generations.mark_confirmed([seen])
     [now] = unconfirmed()
     assert (now.collect_key, now.collect_attempts) == ("key", 1)
-    ledger.collect_confirmed([now])
+    ledger.generations.mark_confirmed([now])
     assert unconfirmed() == []
 
 
@@ -145,31 +152,34 @@ def test_completing_keeps_the_run_key_and_confirming_forgets_the_attempts(
 ) -> None:
     plan(["https://a.example/"])
     for attempt in range(3):
-        assert ledger.collect_requested(unconfirmed(), f"key-{attempt}", again_after=a_minute)
-    ledger.mark_completed(ref, 1)
+        assert ledger.generations.mark_collection_requested(unconfirmed(), f"key-{attempt}", again_after=a_minute)
+    ledger.generations.mark_completed(ref, 1)
     [complete] = unconfirmed()
     assert (complete.collect_key, complete.collect_attempts) == ("key-2", 3)
-    ledger.collect_confirmed([complete])
-    ledger.mark_completed(ref, 1)
+    ledger.generations.mark_confirmed([complete])
+    ledger.generations.mark_completed(ref, 1)
     [again] = unconfirmed()
     assert (again.collect_attempts, again.collect_after) == (0, None)
 
 
 def test_many_are_asked_for_together_each_by_its_own_attempts_and_without_those_of_others(
     plan: Plan, ledger: Ledger, account: str, unconfirmed: Callable[[], list[GenerationRecord]], changes: list[str],
-    monkeypatch: pytest.MonkeyPatch,
+    ledger_url: str,
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(ledger_module, "_AT_ONCE", 5)
+    by_five = Ledger(ledger_url, rows_per_statement=5)
+    by_five.engine = ledger.engine  # whose statements are in `changes`
     refs = [PartitionRef(account, "shop", f"p{number:02}") for number in range(13)]
     for each in refs:
         plan(["https://a.example/"], within=each)
     again = unconfirmed()[:3]
-    assert ledger.collect_requested(again, "first", again_after=a_minute) == again
+    assert ledger.generations.mark_collection_requested(again, "first", again_after=a_minute) == again
     seen = unconfirmed()
     others = [seen[2], seen[7]]
-    assert ledger.collect_requested(others, "other", again_after=a_minute) == others
+    assert ledger.generations.mark_collection_requested(others, "other", again_after=a_minute) == others
     changes.clear()
-    won = ledger.collect_requested(seen, "key", again_after=lambda attempts: timedelta(hours=attempts))
+    won = by_five.generations.mark_collection_requested(
+        seen, "key", again_after=lambda attempts: timedelta(hours=attempts)
+    )
     assert len(changes) == 3, "those that were asked for once, and ten others by five"
     assert [each.ref for each in won] == [each for each in refs if each not in {refs[2], refs[7]}]
     now = unconfirmed()
@@ -183,15 +193,15 @@ def test_many_are_asked_for_together_each_by_its_own_attempts_and_without_those_
 
 def test_a_generation_that_nobody_planned_cannot_be_asked_for(ledger: Ledger, ref: PartitionRef) -> None:
     record = GenerationRecord(ref, 7, None, None, 0, None)
-    assert ledger.collect_requested([record], "key", again_after=a_minute) == []
-    ledger.mark_completed(ref, 7)
-    ledger.collect_confirmed([record])
+    assert ledger.generations.mark_collection_requested([record], "key", again_after=a_minute) == []
+    ledger.generations.mark_completed(ref, 7)
+    ledger.generations.mark_confirmed([record])
 
 
 def test_every_batch_of_a_retried_generation_stands_beside_it(plan: Plan, ledger: Ledger, account: str) -> None:
     [planned] = plan(["https://a.example/", "https://b.example/"])
-    claimed: Any = ledger.claim(planned, run_id="run", fingerprint="f")
-    finished = ledger.mark_finished(ledger.mark_submitted(claimed, "job", ["t", "u"]))
-    ledger.mark_collected(finished, credits_used=1, succeeded=1, again=finished.entries[:1])
-    [submissions] = ledger.unconfirmed_generations(account, ["shop"]).values()
+    claimed: Any = ledger.submissions.claim(planned, run_id="run", fingerprint="f")
+    finished = ledger.submissions.mark_finished(ledger.submissions.mark_submitted(claimed, "job", ["t", "u"]))
+    ledger.submissions.mark_collected(finished, credits_used=1, succeeded=1, again=finished.entries[:1])
+    [submissions] = ledger.generations.unconfirmed(account, ["shop"]).values()
     assert [(each.batch, each.state) for each in submissions] == [(0, State.COLLECTED), (1, State.PLANNED)]

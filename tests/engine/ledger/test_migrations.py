@@ -69,7 +69,7 @@ def differences(ledger: Ledger) -> list[Any]:
 
 
 def test_schema_is_made_on_first_use_and_is_the_one_of_the_tables(ledger: Ledger) -> None:
-    assert ledger.find() == []
+    assert ledger.submissions.find() == []
     assert differences(ledger) == []
 
 
@@ -82,7 +82,7 @@ def test_a_difference_between_migrations_and_tables_would_be_seen(ledger: Ledger
 
 def test_rows_that_0001_wrote_are_read_as_they_were(database: Path) -> None:
     ledger = Ledger(f"sqlite:///{database}")
-    collected, submitted, uncertain, again = ledger.submissions_with_targets(REF, 1)
+    collected, submitted, uncertain, again = ledger.submissions.with_targets(REF, 1)
     assert collected == SubmissionWithTargets(
         id=1,
         ref=REF,
@@ -111,14 +111,14 @@ def test_rows_that_0001_wrote_are_read_as_they_were(database: Path) -> None:
     assert submitted.entries[1].rejected
     assert (uncertain.state, uncertain.reason) == (State.UNCERTAIN, "the answer was lost")
     assert (again.batch, again.attempt, again.entries) == (3, 1, collected.entries[1:])
-    [empty] = ledger.submissions_with_targets(PartitionRef(REF.account, "shop", None), 7)
+    [empty] = ledger.submissions.with_targets(PartitionRef(REF.account, "shop", None), 7)
     assert empty.entries == ()
-    assert ledger.mark_finished(submitted).state == State.FINISHED
+    assert ledger.submissions.mark_finished(submitted).state == State.FINISHED
 
 
 def test_the_text_of_0001_is_what_0001_makes(database: Path, ledger: Ledger) -> None:
     """Else the fixture would prove nothing about databases that are out there."""
-    ledger.find()
+    ledger.submissions.find()
     ledger.close()
     made = Path(ledger._url.database or "")
     shape = "select sql from sqlite_master where sql is not null order by name"
@@ -170,7 +170,7 @@ def test_a_database_of_a_newer_release_is_refused_and_left_alone(
     with pytest.raises(
         LedgerSchemaError, match=r"newer release of scrapedo-dagster .*Upgrade scrapedo-dagster here"
     ) as e:
-        Ledger(f"sqlite:///{database}").find()
+        Ledger(f"sqlite:///{database}").submissions.find()
     assert str(database) in str(e.value)
     assert select(database, "select * from scrapedo_submissions") == content
 
@@ -183,7 +183,7 @@ def test_an_upgrade_that_fails_leaves_the_old_schema_with_its_rows(
     before = select(database, "select * from scrapedo_submissions")
     later_release()
     with pytest.raises(RuntimeError, match="out of luck"):
-        Ledger(f"sqlite:///{database}").find()
+        Ledger(f"sqlite:///{database}").submissions.find()
     assert select(database, "select * from scrapedo_submissions") == before
     assert select(database, f"select version_num from {VERSION_TABLE}") == [("0001",)]
     assert select(database, "select name from sqlite_master where name = 'scrapedo_outbox'") == []
@@ -196,7 +196,7 @@ from scrapedo_dagster.engine.ledger.ledger import Ledger
 ledger = Ledger(sys.argv[1])
 print("ready", flush=True)
 sys.stdin.readline()
-print(len(ledger.find()))
+print(len(ledger.submissions.find()))
 """
 
 
@@ -226,5 +226,5 @@ def test_tables_of_others_in_the_same_database_are_left_alone(tmp_path: Path) ->
             "create table alembic_version (version_num text); insert into alembic_version values ('theirs');"
             "create table submissions (id integer);"
         )
-    Ledger(f"sqlite:///{database}").find()
+    Ledger(f"sqlite:///{database}").submissions.find()
     assert select(database, "select version_num from alembic_version") == [("theirs",)]

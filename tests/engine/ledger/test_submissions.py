@@ -26,16 +26,19 @@ from scrapedo_dagster.engine.targets.target import Entry, Target, validated_entr
 Transition = Callable[[Ledger, SubmissionWithTargets], SubmissionWithTargets | None]
 
 NAMED: dict[str, tuple[State, Transition]] = {
-    "claim": (State.SUBMITTING, lambda ledger, each: ledger.claim(each, run_id="r", fingerprint="f")),
-    "renew": (State.SUBMITTING, lambda ledger, each: ledger.renew(each)),
-    "release": (State.PLANNED, lambda ledger, each: ledger.release(each, "why")),
-    "uncertain": (State.UNCERTAIN, lambda ledger, each: ledger.mark_uncertain(each, "why")),
-    "submitted": (State.SUBMITTED, lambda ledger, each: ledger.mark_submitted(each, "job-new", ["t1"])),
-    "finished": (State.FINISHED, lambda ledger, each: ledger.mark_finished(each)),
-    "expired": (State.EXPIRED, lambda ledger, each: ledger.mark_expired(each, "why")),
-    "canceled": (State.CANCELED, lambda ledger, each: ledger.mark_canceled(each, "why")),
-    "resumed": (State.FINISHED, lambda ledger, each: ledger.resume(each, each.entries)),
-    "collected": (State.COLLECTED, lambda ledger, each: ledger.mark_collected(each, credits_used=3, succeeded=2)),
+    "claim": (State.SUBMITTING, lambda ledger, each: ledger.submissions.claim(each, run_id="r", fingerprint="f")),
+    "renew": (State.SUBMITTING, lambda ledger, each: ledger.submissions.renew(each)),
+    "release": (State.PLANNED, lambda ledger, each: ledger.submissions.release(each, "why")),
+    "uncertain": (State.UNCERTAIN, lambda ledger, each: ledger.submissions.mark_uncertain(each, "why")),
+    "submitted": (State.SUBMITTED, lambda ledger, each: ledger.submissions.mark_submitted(each, "job-new", ["t1"])),
+    "finished": (State.FINISHED, lambda ledger, each: ledger.submissions.mark_finished(each)),
+    "expired": (State.EXPIRED, lambda ledger, each: ledger.submissions.mark_expired(each, "why")),
+    "canceled": (State.CANCELED, lambda ledger, each: ledger.submissions.mark_canceled(each, "why")),
+    "resumed": (State.FINISHED, lambda ledger, each: ledger.submissions.resume(each, each.entries)),
+    "collected": (
+        State.COLLECTED,
+        lambda ledger, each: ledger.submissions.mark_collected(each, credits_used=3, succeeded=2),
+    ),
 }
 
 HOW_TO_GET_TO: dict[State, tuple[str, ...]] = {
@@ -71,7 +74,7 @@ def in_state(
         if state == State.FAILED:
             with ledger.engine.begin() as connection:
                 connection.execute(sa.update(table).values(state=state.value))
-            submission = ledger.get(submission.id)
+            submission = ledger.submissions.get(submission.id)
         assert submission.state == state
         return submission
 
@@ -100,7 +103,7 @@ def test_legal_transition_is_recorded_as_it_is_returned(
     moved = transition(ledger, before)
     assert moved is not None
     assert moved.state == to
-    assert moved == ledger.get(before.id)
+    assert moved == ledger.submissions.get(before.id)
 
 
 @pytest.mark.parametrize(("state", "name"), [pair for pair in ALL if pair not in LEGAL])
@@ -145,37 +148,39 @@ def test_claim_that_was_lost_and_won_by_another_is_not_mine_again(
     ledger: Ledger, in_state: Callable[[State], SubmissionWithTargets]
 ) -> None:
     mine = in_state(State.SUBMITTING)
-    theirs = ledger.claim(ledger.release(mine, "it looked dead"), run_id="other", fingerprint="f")
+    theirs = ledger.submissions.claim(
+        ledger.submissions.release(mine, "it looked dead"), run_id="other", fingerprint="f"
+    )
     assert theirs is not None
     with pytest.raises(LostClaimError):
-        ledger.mark_submitted(mine, "job", [])
+        ledger.submissions.mark_submitted(mine, "job", [])
     with pytest.raises(LostClaimError):
-        ledger.renew(mine)
-    assert ledger.get(mine.id) == theirs
+        ledger.submissions.renew(mine)
+    assert ledger.submissions.get(mine.id) == theirs
 
 
 def test_claim_that_was_renewed_cannot_be_released_by_whoever_saw_it_before(
     ledger: Ledger, in_state: Callable[[State], SubmissionWithTargets]
 ) -> None:
     seen = in_state(State.SUBMITTING)
-    renewed = ledger.renew(seen)
+    renewed = ledger.submissions.renew(seen)
     with pytest.raises(LostClaimError):
-        ledger.release(seen, "it looked dead when I looked")
-    assert ledger.get(seen.id) == renewed
+        ledger.submissions.release(seen, "it looked dead when I looked")
+    assert ledger.submissions.get(seen.id) == renewed
 
 
 def test_second_claim_gets_nothing(ledger: Ledger, in_state: Callable[[State], SubmissionWithTargets]) -> None:
     planned = in_state(State.PLANNED)
-    mine = ledger.claim(planned, run_id="mine", fingerprint="f")
-    assert ledger.claim(planned, run_id="theirs", fingerprint="f") is None
-    assert ledger.get(planned.id) == mine
+    mine = ledger.submissions.claim(planned, run_id="mine", fingerprint="f")
+    assert ledger.submissions.claim(planned, run_id="theirs", fingerprint="f") is None
+    assert ledger.submissions.get(planned.id) == mine
 
 
 def test_batch_without_targets_is_finished_as_it_is(
     ledger: Ledger, plan: Callable[..., list[SubmissionWithTargets]]
 ) -> None:
     [submission] = plan([])
-    assert ledger.mark_finished(submission).state == State.FINISHED
+    assert ledger.submissions.mark_finished(submission).state == State.FINISHED
 
 
 def test_generation_is_planned_once(
@@ -183,12 +188,12 @@ def test_generation_is_planned_once(
 ) -> None:
     planned = plan(["https://a.example/"], ["https://b.example/"])
     other = [validated_entries(["https://c.example/"], "raise")] * 3
-    assert not ledger.plan(ref, 1, other, fingerprint="x", run_id="other")
-    assert ledger.submissions_with_targets(ref, 1) == planned
-    assert ledger.generation(ref) == 1
-    assert ledger.plan(ref, 2, other, fingerprint="x", run_id="other")
-    assert ledger.generation(ref) == 2
-    assert ledger.submissions_with_targets(ref, 1) == planned
+    assert not ledger.generations.plan(ref, 1, other, fingerprint="x", run_id="other")
+    assert ledger.submissions.with_targets(ref, 1) == planned
+    assert ledger.generations.newest(ref) == 1
+    assert ledger.generations.plan(ref, 2, other, fingerprint="x", run_id="other")
+    assert ledger.generations.newest(ref) == 2
+    assert ledger.submissions.with_targets(ref, 1) == planned
 
 
 def test_all_batches_of_a_generation_are_planned_or_none(
@@ -198,8 +203,8 @@ def test_all_batches_of_a_generation_are_planned_or_none(
     # Batch 0 of generation 2 cannot be written; what was written before it must go as well.
     with ledger.engine.begin() as connection:
         connection.execute(sa.update(table).values(generation=2, batch=1))
-    assert not ledger.plan(ref, 2, [validated_entries([], "raise")] * 2, fingerprint="f", run_id=None)
-    assert [each.batch for each in ledger.submissions_with_targets(ref, 2)] == [1]
+    assert not ledger.generations.plan(ref, 2, [validated_entries([], "raise")] * 2, fingerprint="f", run_id=None)
+    assert [each.batch for each in ledger.submissions.with_targets(ref, 2)] == [1]
 
 
 def together(amount: int, work: Callable[[int], Any]) -> list[Any]:
@@ -217,31 +222,33 @@ def together(amount: int, work: Callable[[int], Any]) -> list[Any]:
 def test_of_many_workers_one_wins_the_claim(ledger: Ledger, plan: Callable[..., list[SubmissionWithTargets]]) -> None:
     submissions = plan(*([f"https://a.example/{number}"] for number in range(5)))
     for submission in submissions:
-        won = together(8, lambda n, it=submission: ledger.claim(it, run_id=f"run {n}", fingerprint="f"))  # type: ignore[misc]
+        won = together(8, lambda n, it=submission: ledger.submissions.claim(it, run_id=f"run {n}", fingerprint="f"))  # type: ignore[misc]
         [winner] = filter(None, won)
-        assert ledger.get(submission.id) == winner
+        assert ledger.submissions.get(submission.id) == winner
 
 
 def test_of_many_workers_one_plans_the_generation(ledger: Ledger, ref: PartitionRef) -> None:
     entries = validated_entries(["https://a.example/"], "raise")
-    ledger.generation(ref)
-    planned = together(8, lambda n: ledger.plan(ref, 1, [entries] * (n + 1), fingerprint="f", run_id=f"run {n}"))
+    ledger.generations.newest(ref)
+    planned = together(
+        8, lambda n: ledger.generations.plan(ref, 1, [entries] * (n + 1), fingerprint="f", run_id=f"run {n}")
+    )
     assert planned.count(True) == 1
-    assert len(ledger.submissions_with_targets(ref, 1)) == planned.index(True) + 1
+    assert len(ledger.submissions.with_targets(ref, 1)) == planned.index(True) + 1
 
 
 def test_a_job_is_one_submissions_only(ledger: Ledger, plan: Callable[..., list[SubmissionWithTargets]]) -> None:
     first, second = (
-        ledger.claim(each, run_id=None, fingerprint="f")
+        ledger.submissions.claim(each, run_id=None, fingerprint="f")
         for each in plan(["https://a.example/"], ["https://b.example/"])
     )
     assert first
     assert second
-    ledger.mark_submitted(first, "job", [])
+    ledger.submissions.mark_submitted(first, "job", [])
     with pytest.raises(LostClaimError, match="Job job belongs to another submission"):
-        ledger.mark_submitted(second, "job", [])
-    assert ledger.get(second.id) == second
-    assert ledger.known_jobs(first.ref.account) == {"job"}
+        ledger.submissions.mark_submitted(second, "job", [])
+    assert ledger.submissions.get(second.id) == second
+    assert ledger.submissions.known_job_ids(first.ref.account) == {"job"}
 
 
 def test_accounts_with_equal_names_are_apart(ledger: Ledger, plan: Callable[..., list[SubmissionWithTargets]]) -> None:
@@ -249,13 +256,13 @@ def test_accounts_with_equal_names_are_apart(ledger: Ledger, plan: Callable[...,
     [first] = plan(["https://a.example/"], within=one)
     [second] = plan(["https://b.example/"], within=two)
     for submission in (first, second):  # job ids are the accounts' own
-        claimed = ledger.claim(submission, run_id=None, fingerprint="f")
+        claimed = ledger.submissions.claim(submission, run_id=None, fingerprint="f")
         assert claimed
-        ledger.mark_submitted(claimed, "job", [])
-    assert [each.targets for each in ledger.submissions_with_targets(one, 1)] == [("https://a.example/",)]
-    assert [each.id for each in ledger.find(account=two.account)] == [second.id]
-    assert ledger.count(one.account, [State.SUBMITTED]) == 1
-    assert len(ledger.find()) == 2
+        ledger.submissions.mark_submitted(claimed, "job", [])
+    assert [each.targets for each in ledger.submissions.with_targets(one, 1)] == [("https://a.example/",)]
+    assert [each.id for each in ledger.submissions.find(account=two.account)] == [second.id]
+    assert ledger.submissions.count(one.account, [State.SUBMITTED]) == 1
+    assert len(ledger.submissions.find()) == 2
 
 
 def test_partitions_and_datasets_are_apart_whatever_they_are_called(
@@ -266,7 +273,7 @@ def test_partitions_and_datasets_are_apart_whatever_they_are_called(
     for number, ref in enumerate(refs):
         plan([f"https://a.example/{number}"], within=ref)
     for number, ref in enumerate(refs):
-        [submission] = ledger.submissions_with_targets(ref, 1)
+        [submission] = ledger.submissions.with_targets(ref, 1)
         assert submission.ref == ref
         assert submission.targets == (f"https://a.example/{number}",)
 
@@ -278,7 +285,7 @@ def test_scope_reads_well_in_messages() -> None:
 
 def test_times_are_aware_and_utc(ledger: Ledger, in_state: Callable[[State], SubmissionWithTargets]) -> None:
     before = datetime.now(timezone.utc) - timedelta(seconds=1)
-    submission = ledger.get(in_state(State.COLLECTED).id)
+    submission = ledger.submissions.get(in_state(State.COLLECTED).id)
     times = [submission.planned_at, submission.claimed_at, submission.submitted_at, submission.finished_at]
     times.append(submission.collected_at)
     assert all(time is not None and time.utcoffset() == timedelta(0) for time in times)
@@ -294,7 +301,7 @@ def test_a_time_of_another_zone_is_the_same_moment(
     moment = datetime(2026, 1, 1, 2, 30, tzinfo=timezone(timedelta(hours=5, minutes=30)))
     with ledger.engine.begin() as connection:
         connection.execute(sa.update(table).values(claimed_at=moment))
-    read = ledger.get(submission.id).claimed_at
+    read = ledger.submissions.get(submission.id).claimed_at
     assert read == moment
     assert read is not None
     assert read.tzinfo == timezone.utc
@@ -305,8 +312,8 @@ def test_entries_come_back_as_they_were(ledger: Ledger, ref: PartitionRef) -> No
         ["https://a.example/?q=ü%20", Target("https://b.example/", key="sku"), "nonsense", "https://a.example/?q=ü%20"],
         "skip",
     )
-    assert ledger.plan(ref, 1, [entries], fingerprint="f", run_id=None)
-    [submission] = ledger.submissions_with_targets(ref, 1)
+    assert ledger.generations.plan(ref, 1, [entries], fingerprint="f", run_id=None)
+    [submission] = ledger.submissions.with_targets(ref, 1)
     assert submission.entries == entries
     assert all(type(entry) is Entry for entry in submission.entries)
     assert submission.targets == ("https://a.example/?q=ü%20", "https://b.example/")
@@ -317,15 +324,15 @@ def test_failed_targets_are_planned_in_the_moment_the_others_are_collected(
     ledger: Ledger, ref: PartitionRef, in_state: Callable[[State], SubmissionWithTargets]
 ) -> None:
     finished = in_state(State.FINISHED)
-    collected = ledger.mark_collected(finished, credits_used=5, succeeded=1, again=finished.entries)
-    first, again = ledger.submissions_with_targets(ref, 1)
+    collected = ledger.submissions.mark_collected(finished, credits_used=5, succeeded=1, again=finished.entries)
+    first, again = ledger.submissions.with_targets(ref, 1)
     assert first == collected
     assert (first.credits, first.succeeded, first.is_open) == (5, 1, False)
     assert (again.state, again.batch, again.attempt, again.entries) == (State.PLANNED, 1, 1, finished.entries)
     # Another worker that has collected the same must not plan them once more.
     with pytest.raises(LostClaimError):
-        ledger.mark_collected(finished, credits_used=5, succeeded=1, again=finished.entries)
-    assert len(ledger.submissions_with_targets(ref, 1)) == 2
+        ledger.submissions.mark_collected(finished, credits_used=5, succeeded=1, again=finished.entries)
+    assert len(ledger.submissions.with_targets(ref, 1)) == 2
 
 
 def test_find_gives_the_oldest_first(
@@ -333,14 +340,14 @@ def test_find_gives_the_oldest_first(
 ) -> None:
     wednesday = plan(["https://a.example/"], ["https://b.example/"], within=PartitionRef(account, "shop", "wed"))
     monday = plan(["https://a.example/"], within=PartitionRef(account, "shop", "mon"))
-    assert ledger.find(states=[State.PLANNED]) == [*wednesday, *monday]
-    assert ledger.find(states=[]) == []
-    assert ledger.find(account="nobody") == []
+    assert ledger.submissions.find(states=[State.PLANNED]) == [*wednesday, *monday]
+    assert ledger.submissions.find(states=[]) == []
+    assert ledger.submissions.find(account="nobody") == []
 
 
 def test_a_submission_that_is_not_there_is_named(ledger: Ledger) -> None:
     with pytest.raises(LedgerError, match="no submission 77"):
-        ledger.get(77)
+        ledger.submissions.get(77)
 
 
 def test_the_token_is_not_stored(
@@ -369,14 +376,14 @@ def test_it_can_be_used_again_after_it_was_closed(
 ) -> None:
     planned = plan(["https://a.example/"])
     ledger.close()
-    assert ledger.find() == planned
+    assert ledger.submissions.find() == planned
 
 
 def test_a_claim_is_on_disk_before_anything_is_sent(
     ledger: Ledger, ledger_url: str, plan: Callable[..., list[SubmissionWithTargets]]
 ) -> None:
     [submission] = plan(["https://a.example/"])
-    ledger.claim(submission, run_id=None, fingerprint="f")
+    ledger.submissions.claim(submission, run_id=None, fingerprint="f")
     with ledger.engine.connect() as connection:
         assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == 2, "2 is FULL"
         assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
@@ -388,16 +395,16 @@ def test_threads_that_share_it_lose_nothing(ledger: Ledger, account: str) -> Non
     def work(number: int) -> None:
         for step in range(5):
             ref = PartitionRef(account, f"dataset {number}", str(step))
-            assert ledger.plan(
+            assert ledger.generations.plan(
                 ref, 1, [validated_entries(["https://a.example/"], "raise")], fingerprint="f", run_id=None
             )
-            [submission] = ledger.submissions_with_targets(ref, 1)
-            claimed = ledger.claim(submission, run_id=None, fingerprint="f")
+            [submission] = ledger.submissions.with_targets(ref, 1)
+            claimed = ledger.submissions.claim(submission, run_id=None, fingerprint="f")
             assert claimed
-            ledger.mark_submitted(claimed, f"job {number} {step}", [])
+            ledger.submissions.mark_submitted(claimed, f"job {number} {step}", [])
 
     together(6, work)
-    assert len(ledger.known_jobs(account)) == 30
+    assert len(ledger.submissions.known_job_ids(account)) == 30
 
 
 CLAIMER = """
@@ -411,9 +418,9 @@ ref = PartitionRef("account", "shop", None)
 print("ready", flush=True)
 sys.stdin.readline()
 batches = [validated_entries([f"https://a.example/{n}"], "raise") for n in range(20)]
-ledger.plan(ref, 1, batches, fingerprint="f", run_id=None)
-unclaimed = [each for each in ledger.submissions_with_targets(ref, 1) if each.state.value == "planned"]
-won = [each.batch for each in unclaimed if ledger.claim(each, run_id=None, fingerprint="f")]
+ledger.generations.plan(ref, 1, batches, fingerprint="f", run_id=None)
+unclaimed = [each for each in ledger.submissions.with_targets(ref, 1) if each.state.value == "planned"]
+won = [each.batch for each in unclaimed if ledger.submissions.claim(each, run_id=None, fingerprint="f")]
 print(*won)
 """
 

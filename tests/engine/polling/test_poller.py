@@ -31,10 +31,10 @@ def submitted(
     def submitted(*batches: list[str]) -> list[SubmissionWithTargets]:
         found = []
         for planned in plan(*batches):
-            claimed = ledger.claim(planned, run_id="run", fingerprint="f")
+            claimed = ledger.submissions.claim(planned, run_id="run", fingerprint="f")
             assert claimed
             job = client.create_job(JobRequest(targets=list(planned.targets)))
-            found.append(ledger.mark_submitted(claimed, job.job_id, job.task_ids))
+            found.append(ledger.submissions.mark_submitted(claimed, job.job_id, job.task_ids))
         return found
 
     return submitted
@@ -61,8 +61,8 @@ def test_jobs_that_have_ended_are_finished_and_the_others_are_not(
     ended(1 + others)
     changed = poll_jobs(ledger, client, submissions)
     assert [each.id for each in changed] == [each.id for each in (submissions[0], *submissions[3:])]
-    assert {ledger.get(each.id).state for each in changed} == {State.FINISHED}
-    assert [ledger.get(each.id).state for each in submissions[1:3]] == [State.SUBMITTED] * 2
+    assert {ledger.submissions.get(each.id).state for each in changed} == {State.FINISHED}
+    assert [ledger.submissions.get(each.id).state for each in submissions[1:3]] == [State.SUBMITTED] * 2
 
 
 def test_few_jobs_are_asked_for_one_by_one(
@@ -99,7 +99,7 @@ def test_jobs_that_the_listing_by_time_leaves_out_are_asked_for(
     submissions = submitted(*([url] for url in urls(*range(1, 12))))
     assert poll_jobs(ledger, client, submissions) == []
     assert emulator.requests()["get_job"] == 11
-    assert {each.state for each in ledger.find()} == {State.SUBMITTED}
+    assert {each.state for each in ledger.submissions.find()} == {State.SUBMITTED}
 
 
 @pytest.mark.parametrize("amount", [1, 12])
@@ -118,7 +118,7 @@ def test_an_unknown_status_has_not_ended(
     submissions = submitted(*([url] for url in urls(*range(1, 1 + amount))))
     eventually(lambda: all(job.status == status for job in emulator.jobs()))
     assert poll_jobs(ledger, client, submissions) == []
-    assert {each.state for each in ledger.find()} == {State.SUBMITTED}
+    assert {each.state for each in ledger.submissions.find()} == {State.SUBMITTED}
 
 
 @pytest.mark.parametrize("status", ["success", "error", "canceled"])
@@ -208,7 +208,7 @@ def test_faults_that_stay_conclude_nothing(
     emulator.set_faults({"calls": [{"endpoint": "*", **fault}]})
     with pytest.raises(ScrapeDoError):
         poll_jobs(ledger, client, submissions)
-    assert {each.state for each in ledger.find()} == {State.SUBMITTED}
+    assert {each.state for each in ledger.submissions.find()} == {State.SUBMITTED}
 
 
 def test_what_was_learned_before_and_after_a_fault_is_recorded(
@@ -224,7 +224,11 @@ def test_what_was_learned_before_and_after_a_fault_is_recorded(
     emulator.set_faults({"calls": [{"endpoint": "get_job", "kind": "drop", "match": "*/products/2"}]})
     with pytest.raises(ScrapeDoError):
         poll_jobs(ledger, client, submissions)
-    assert [ledger.get(each.id).state for each in submissions] == [State.FINISHED, State.SUBMITTED, State.FINISHED]
+    assert [ledger.submissions.get(each.id).state for each in submissions] == [
+        State.FINISHED,
+        State.SUBMITTED,
+        State.FINISHED,
+    ]
 
 
 def test_what_was_learned_before_the_service_refuses_is_recorded(
@@ -241,7 +245,11 @@ def test_what_was_learned_before_the_service_refuses_is_recorded(
     emulator.set_faults({"calls": [refusal]})
     with pytest.raises(AuthenticationError):
         poll_jobs(ledger, client, submissions)
-    assert [ledger.get(each.id).state for each in submissions] == [State.FINISHED, State.SUBMITTED, State.SUBMITTED]
+    assert [ledger.submissions.get(each.id).state for each in submissions] == [
+        State.FINISHED,
+        State.SUBMITTED,
+        State.SUBMITTED,
+    ]
 
 
 def test_what_another_worker_has_recorded_is_no_error(
@@ -253,7 +261,7 @@ def test_what_another_worker_has_recorded_is_no_error(
 ) -> None:
     submissions = submitted(urls(1), urls(2))
     ended(2)
-    ledger.mark_finished(submissions[0])
+    ledger.submissions.mark_finished(submissions[0])
     assert [each.id for each in poll_jobs(ledger, client, submissions)] == [submissions[1].id]
 
 

@@ -32,12 +32,12 @@ def test_options_for_other_targets_do_not_reach_those_that_are_left(
 ) -> None:
     died = submitter(batch_size=1)
     died.begin(validated_entries(urls(1, 2), "raise"))
-    died.advance(ledger.find()[:1])
-    before = ledger.find()
+    died.advance(ledger.submissions.find()[:1])
+    before = ledger.submissions.find()
     with pytest.raises(GenerationConflictError, match=r"1 of 2 batches of generation 1 were not sent yet.*jobs cancel"):
         submit(submitter(options=MINE), urls(3))
     assert [job.targets for job in emulator.jobs()] == [tuple(urls(1))]
-    assert ledger.find() == before
+    assert ledger.submissions.find() == before
     # The same targets may have better options.
     assert submit(submitter(options=MINE, batch_size=1), urls(1, 2)) == 1
     assert [job.request.get("Headers") for job in emulator.jobs()] == [None, {"Authorization": "mine"}]
@@ -49,7 +49,7 @@ def test_where_nothing_was_sent_the_new_list_takes_its_place(
     submitter().begin(validated_entries(urls(1, 2), "raise"))
     assert submit(submitter(options=MINE), urls(3)) == 2
     assert [job.targets for job in emulator.jobs()] == [tuple(urls(3))]
-    [given_up] = ledger.submissions_with_targets(ref, 1)
+    [given_up] = ledger.submissions.with_targets(ref, 1)
     assert (given_up.state, given_up.reason) == (State.CANCELED, "generation 2 was begun in its place")
 
 
@@ -68,7 +68,7 @@ def test_open_jobs_that_are_not_to_be_reused_are_canceled(
     submit(submitter(), urls(1, 2))
     assert submit(submitter(), urls(1, 2), reuse_open_jobs=False) == 2
     assert [job.canceled for job in emulator.jobs()] == [True, False]
-    assert [each.state for each in ledger.submissions_with_targets(ref, 1)] == [State.CANCELED]
+    assert [each.state for each in ledger.submissions.with_targets(ref, 1)] == [State.CANCELED]
     said = submitter.said[-1]  # type: ignore[attr-defined]
     assert "1 batches of generation 1 were given up." in said
 

@@ -41,13 +41,13 @@ def lose(ledger: Ledger, client: ScrapeDoAsyncAPIClient, emulator: Emulator) -> 
     def lose(submission: SubmissionWithTargets, *, arrives: bool = True) -> SubmissionWithTargets:
         wire = emulator.faults.wire
         drop = {"endpoint": "create_job", "kind": "drop", "when": "after" if arrives else "before", "times": 1}
-        claimed = ledger.claim(submission, run_id="run", fingerprint="f")
+        claimed = ledger.submissions.claim(submission, run_id="run", fingerprint="f")
         assert claimed
         emulator.set_faults({"calls": [drop], "wire": wire.model_dump()})
         with pytest.raises(SubmissionUncertainError):
             client.create_job(JobRequest(targets=list(submission.targets)), retry=RetryPolicy(attempts=1))
         emulator.set_faults({"wire": wire.model_dump()})
-        return ledger.mark_uncertain(claimed, "lost")
+        return ledger.submissions.mark_uncertain(claimed, "lost")
 
     return lose
 
@@ -79,7 +79,7 @@ def test_a_list_that_is_too_long_for_the_time_says_nothing(
     lost = lose(plan(urls(1, 2, 3))[0], arrives=False)
     foreign(client, *urls(4))
     assert reconcile(ledger, client, lost, NOW, deadline=time.monotonic()) is None
-    assert ledger.get(lost.id).state == State.UNCERTAIN
+    assert ledger.submissions.get(lost.id).state == State.UNCERTAIN
     reconciled = reconcile(ledger, client, lost, NOW, deadline=time.monotonic() + 60)
     assert reconciled is not None
     assert reconciled.state == State.PLANNED
@@ -159,11 +159,11 @@ def test_a_job_of_the_ledger_is_never_adopted_again(
     known = reconciled(lose(first))
     assert known is not None
     if state in {"finished", "collected"}:
-        known = ledger.mark_finished(known)
+        known = ledger.submissions.mark_finished(known)
     if state == "collected":
-        ledger.mark_collected(known, credits_used=1, succeeded=1)
+        ledger.submissions.mark_collected(known, credits_used=1, succeeded=1)
     if state in {"canceled", "expired"}:
-        getattr(ledger, f"mark_{state}")(known, "why")
+        getattr(ledger.submissions, f"mark_{state}")(known, "why")
     [second] = plan(urls(1), generation=2)
     asked = emulator.requests()["get_job"]
     again = reconciled(lose(second, arrives=False))
@@ -184,23 +184,23 @@ def test_a_job_that_is_recorded_while_we_look_is_not_adopted(
     """Its answer came late: the other submission with these targets gets it between our listing and our adoption."""
     mine, theirs = (plan(urls(1), within=PartitionRef(account, name, None))[0] for name in ("mine", "theirs"))
     lost = lose(mine, arrives=False)
-    claimed = ledger.claim(theirs, run_id="other", fingerprint="f")
+    claimed = ledger.submissions.claim(theirs, run_id="other", fingerprint="f")
     assert claimed
-    other = ledger.mark_uncertain(claimed, "lost")
+    other = ledger.submissions.mark_uncertain(claimed, "lost")
     job_id = foreign(client, *urls(1))
     get_job = client.get_job
 
     def answer_comes_meanwhile(wanted: str) -> Any:
         job = get_job(wanted)
-        if ledger.get(other.id).state == State.UNCERTAIN:
-            ledger.mark_submitted(other, job_id, [])
+        if ledger.submissions.get(other.id).state == State.UNCERTAIN:
+            ledger.submissions.mark_submitted(other, job_id, [])
         return job
 
     monkeypatch.setattr(client, "get_job", answer_comes_meanwhile)
     again = reconcile(ledger, client, lost, NOW)
     assert again is not None
     assert again.state == State.PLANNED
-    assert ledger.get(other.id).job_id == job_id
+    assert ledger.submissions.get(other.id).job_id == job_id
 
 
 def test_a_job_of_a_batch_that_is_just_being_sent_is_left_to_it(
@@ -215,10 +215,10 @@ def test_a_job_of_a_batch_that_is_just_being_sent_is_left_to_it(
     """The answer is on its way to a living worker; its batch may have other options than ours."""
     mine, theirs = (plan(urls(1), within=PartitionRef(account, name, None))[0] for name in ("mine", "theirs"))
     lost = lose(mine, arrives=False)
-    sending = ledger.claim(theirs, run_id="other", fingerprint="f")
+    sending = ledger.submissions.claim(theirs, run_id="other", fingerprint="f")
     job_id = foreign(client, *urls(1))
     assert reconciled(lost) is None
-    assert ledger.mark_submitted(sending, job_id, []).job_id == job_id
+    assert ledger.submissions.mark_submitted(sending, job_id, []).job_id == job_id
     again = reconciled(lost)
     assert again is not None
     assert again.state == State.PLANNED
@@ -229,7 +229,7 @@ def test_a_batch_whose_worker_died_while_it_was_sent_blocks_nobody(
 ) -> None:
     mine, theirs = (plan(urls(1), within=PartitionRef(account, name, None))[0] for name in ("mine", "theirs"))
     lost = lose(mine)
-    ledger.claim(theirs, run_id="dead", fingerprint="f")
+    ledger.submissions.claim(theirs, run_id="dead", fingerprint="f")
     ledger.ahead = NOW.lease + timedelta(seconds=1)
     adopted = reconciled(lost)
     assert adopted is not None
@@ -353,7 +353,7 @@ def test_nothing_is_concluded_before_the_request_had_time_to_arrive(
     lost = lose(planned, arrives=False)
     ledger.ahead = timedelta(seconds=50)
     assert reconciled(lost, claim_policy) is None
-    assert ledger.get(lost.id) == lost
+    assert ledger.submissions.get(lost.id) == lost
     ledger.ahead = timedelta(seconds=61)
     again = reconciled(lost, claim_policy)
     assert again is not None
@@ -412,7 +412,7 @@ def test_an_incomplete_listing_concludes_nothing(
     monkeypatch.setattr(client, "list_jobs", without_the_newest)
     with pytest.raises(IncompleteListingError):
         reconcile(ledger, client, lost, NOW)
-    assert ledger.get(lost.id) == lost
+    assert ledger.submissions.get(lost.id) == lost
 
 
 @pytest.mark.parametrize(
@@ -443,7 +443,7 @@ def test_a_service_that_cannot_be_asked_concludes_nothing(
         return  # an answer whose body is not read; its Date header is what is wanted
     with pytest.raises(error):
         reconciled(lost)
-    assert ledger.get(lost.id) == lost
+    assert ledger.submissions.get(lost.id) == lost
     emulator.set_faults({})
     adopted = reconciled(lost)
     assert adopted is not None

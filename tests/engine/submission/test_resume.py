@@ -63,7 +63,7 @@ def canceled(
         eventually(lambda: sum(count.charged for count in emulator.targets().values()) == len(DONE))
         cancel()
         emulator.set_faults({})
-        return worker.ledger.submissions_with_targets(worker.ref, 1)
+        return worker.ledger.submissions.with_targets(worker.ref, 1)
 
     return canceled
 
@@ -128,10 +128,10 @@ def test_a_batch_that_has_nothing_left_to_do_is_not_submitted_again(
     worker = submitter()
     [submission] = worker.submit(worker.begin(entries).number)
     eventually(lambda: emulator.jobs()[0].status == "success")
-    ledger.mark_canceled(submission, "a person")
+    ledger.submissions.mark_canceled(submission, "a person")
     go_on()
     assert set(times(emulator, urls).values()) == {1}
-    assert [each.batch for each in ledger.submissions_with_targets(ref, 1)] == [0]
+    assert [each.batch for each in ledger.submissions.with_targets(ref, 1)] == [0]
 
 
 def test_canceled_twice_it_still_comes_home(
@@ -201,7 +201,7 @@ def test_the_rest_is_guarded_like_a_new_generation(
     poor = submitter(limits=Limits(max_credits=len(SLOW) - 1))
     with pytest.raises(NotEnoughCreditsError, match="2 targets of shop, partition 'mon' cost about 2 credits"):
         poor.begin(entries)
-    assert {each.state for each in ledger.submissions_with_targets(ref, 1)} == {State.CANCELED}
+    assert {each.state for each in ledger.submissions.with_targets(ref, 1)} == {State.CANCELED}
     assert submitter(limits=Limits(max_credits=len(SLOW))).begin(entries).continued
 
 
@@ -257,7 +257,7 @@ def test_while_the_service_cannot_be_asked_it_stays_canceled(
     emulator.set_faults({"calls": [{"endpoint": "get_job", "kind": "status", "status": 500}]})
     with pytest.raises(ServerError):
         submitter().begin(entries)
-    assert {each.state for each in ledger.submissions_with_targets(ref, 1)} == {State.CANCELED}
+    assert {each.state for each in ledger.submissions.with_targets(ref, 1)} == {State.CANCELED}
     emulator.set_faults({})
     go_on()
     assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
@@ -270,7 +270,7 @@ class Killed(BaseException):
 @contextmanager
 def killed_at(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> Iterator[None]:
     """Death at the so many-th of the batches that are gone on with: before or after its transaction."""
-    resumed, calls = ledger.resume, iter(range(100))
+    resumed, calls = ledger.submissions.resume, iter(range(100))
 
     def dying(submission: SubmissionWithTargets, again: Any) -> SubmissionWithTargets:
         dies = next(calls) == number
@@ -282,7 +282,7 @@ def killed_at(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, number: int, *, a
         return moved
 
     with monkeypatch.context() as patch:
-        patch.setattr(ledger, "resume", dying)
+        patch.setattr(ledger.submissions, "resume", dying)
         yield
 
 
@@ -308,11 +308,11 @@ def test_until_all_of_it_is_gone_on_with_nobody_else_touches_it(
     canceled(batch_size=4)
     with killed_at(ledger, monkeypatch, 0, after=True), pytest.raises(Killed):
         submitter(run_id="another run").begin(entries)
-    assert ledger.unconfirmed_generations(account, ["shop"]) == {}
+    assert ledger.generations.unconfirmed(account, ["shop"]) == {}
     with pytest.raises(NothingSubmittedError, match="materialise its jobs again to go on with what was not done"):
         PartitionCollector(submitter(), async_client, tables).wait_and_collect(1, job_timeout=timedelta(0))
     submitter(run_id="another run").begin(entries)
-    [batches] = ledger.unconfirmed_generations(account, ["shop"]).values()
+    [batches] = ledger.generations.unconfirmed(account, ["shop"]).values()
     # Else the sensor would cancel it once more, as what a terminated run has left.
     assert {each.run_id for each in batches} == {"another run"}
 

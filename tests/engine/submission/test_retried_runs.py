@@ -53,7 +53,7 @@ def test_a_run_that_goes_on_with_anothers_generation_may_be_retried_too(
     for _ in range(2):
         assert materialize(submitter(run_id="went on"), async_client, tables, targets)
     assert len(emulator.jobs()) == 1
-    assert {each.run_id for each in ledger.submissions_with_targets(ref, 1)} == {"went on"}
+    assert {each.run_id for each in ledger.submissions.with_targets(ref, 1)} == {"went on"}
 
 
 def test_an_empty_list_does_not_stand_in_the_way_of_a_mended_one(

@@ -79,8 +79,8 @@ def test_a_refusal_that_stays_is_raised_and_the_batch_is_planned_again(
     emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "status", "status": 429}]})
     with pytest.raises(RateLimitError):
         submit(submitter(), urls(1))
-    assert [each.state for each in ledger.find()] == [State.PLANNED]
-    assert "429" in ledger.find()[0].reason
+    assert [each.state for each in ledger.submissions.find()] == [State.PLANNED]
+    assert "429" in ledger.submissions.find()[0].reason
     emulator.set_faults({})
     submit(submitter(), urls(1))
     assert once_each(emulator, urls(1))
@@ -92,17 +92,17 @@ def test_a_service_that_asks_to_wait_for_longer_than_a_claim_lasts_is_not_waited
     emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "status", "status": 429, "retry_after": 3600}]})
     with pytest.raises(RateLimitError):
         submit(submitter(), urls(1))
-    assert [each.state for each in ledger.find()] == [State.PLANNED]
+    assert [each.state for each in ledger.submissions.find()] == [State.PLANNED]
     assert emulator.requests()["create_job"] == 1
 
 
 def test_a_service_that_is_not_there_leaves_the_plan(submitter: MakeSubmitter, urls: Urls, ledger: Any) -> None:
     with ScrapeDoAsyncAPIClient("t", base_url="http://127.0.0.1:1") as nowhere:
         worker = submitter(client=nowhere)
-        ledger.plan(worker.ref, 1, [validated_entries(urls(1), "raise")], fingerprint="f", run_id=None)
+        ledger.generations.plan(worker.ref, 1, [validated_entries(urls(1), "raise")], fingerprint="f", run_id=None)
         with pytest.raises(APIConnectionError):
             worker.submit(1)
-    assert [each.state for each in ledger.find()] == [State.PLANNED]
+    assert [each.state for each in ledger.submissions.find()] == [State.PLANNED]
 
 
 def test_a_batch_that_the_service_refuses_is_named_and_planned_again(
@@ -111,7 +111,7 @@ def test_a_batch_that_the_service_refuses_is_named_and_planned_again(
     emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "status", "status": 400}]})
     with pytest.raises(BadRequestError):
         submit(submitter(), urls(1))
-    assert [each.state for each in ledger.find()] == [State.PLANNED]
+    assert [each.state for each in ledger.submissions.find()] == [State.PLANNED]
     assert emulator.requests()["create_job"] == 1
 
 
@@ -145,7 +145,7 @@ def test_answer_that_comes_after_the_job_was_adopted_is_no_second_job(
     claim_policy: Any,
 ) -> None:
     def adopted_by_another_worker(_job_id: str) -> None:
-        assert reconcile(ledger, client, ledger.find()[0], claim_policy)
+        assert reconcile(ledger, client, ledger.submissions.find()[0], claim_policy)
 
     [submission] = submit(late_submitter(adopted_by_another_worker), urls(1))
     [job] = emulator.jobs()
@@ -155,7 +155,10 @@ def test_answer_that_comes_after_the_job_was_adopted_is_no_second_job(
 def test_answer_that_comes_after_it_was_planned_again_is_taken_in_place_of_another_job(
     late_submitter: Callable[..., Submitter], emulator: Emulator, urls: Urls, ledger: Any
 ) -> None:
-    [submission] = submit(late_submitter(lambda _job_id: ledger.release(ledger.find()[0], "it looked dead")), urls(1))
+    [submission] = submit(
+        late_submitter(lambda _job_id: ledger.submissions.release(ledger.submissions.find()[0], "it looked dead")),
+        urls(1),
+    )
     [job] = emulator.jobs()
     assert (submission.job_id, job.canceled) == (job.job_id, False)
 
@@ -175,7 +178,7 @@ def test_answer_that_comes_after_another_job_was_sent_cancels_its_own(
 
     def sent_again(_job_id: str) -> None:
         if len(emulator.jobs()) == 1:
-            ledger.release(ledger.find()[0], "it looked dead")
+            ledger.submissions.release(ledger.submissions.find()[0], "it looked dead")
             submitter().submit(1)
         if ended:
             eventually(lambda: emulator.jobs()[0].status == "success")
@@ -201,10 +204,10 @@ def test_answer_whose_job_another_batch_has_adopted_leaves_it_the_job(
     """Both have the same targets, and the answer came after the lease: each gets a job, and none is canceled."""
     emulator.set_faults({"targets": [{"kind": "linger", "status": "pending"}]})  # else it would be too late to cancel
     [other] = plan(urls(1), within=PartitionRef(account, "other", None))
-    other = ledger.mark_uncertain(ledger.claim(other, run_id="dead", fingerprint="f"), "lost")
+    other = ledger.submissions.mark_uncertain(ledger.submissions.claim(other, run_id="dead", fingerprint="f"), "lost")
 
     def adopted_for_the_other(_job_id: str) -> None:
-        if ledger.get(other.id).state == State.UNCERTAIN:
+        if ledger.submissions.get(other.id).state == State.UNCERTAIN:
             ledger.ahead += claim_policy.lease + timedelta(seconds=1)
             assert reconcile(ledger, client, other, claim_policy)
 
@@ -212,7 +215,7 @@ def test_answer_whose_job_another_batch_has_adopted_leaves_it_the_job(
     first, second = emulator.jobs()
     assert not first.canceled
     assert not second.canceled
-    assert {ledger.get(other.id).job_id, mine.job_id} == {first.job_id, second.job_id}
+    assert {ledger.submissions.get(other.id).job_id, mine.job_id} == {first.job_id, second.job_id}
     assert not any("once too often" in line for line in submitter.said)
 
 
@@ -243,7 +246,7 @@ def test_a_service_that_never_gets_what_it_is_sent_holds_no_run_for_ever(
     emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "drop", "when": "before"}]})
     with pytest.raises(NeverArrivesError, match="Batch 0 of shop, partition 'mon' was sent 5 times"):
         submit(submitter(), urls(1))
-    assert [each.state for each in ledger.find()] == [State.PLANNED]
+    assert [each.state for each in ledger.submissions.find()] == [State.PLANNED]
     emulator.set_faults({})
     submit(submitter(), urls(1))
     assert once_each(emulator, urls(1))
@@ -253,7 +256,7 @@ def test_who_has_no_turn_asks_for_each_open_job_once(submitter: MakeSubmitter, e
     emulator.set_faults({"targets": [{"kind": "linger"}]})
     worker = submitter(batch_size=1, limits=Limits(max_open_jobs=2))
     worker.begin(validated_entries(urls(*range(1, 12)), "raise"))
-    assert worker.advance(worker.ledger.submissions_with_targets(worker.ref, 1))
+    assert worker.advance(worker.ledger.submissions.with_targets(worker.ref, 1))
     assert len(emulator.jobs()) == 2
     assert emulator.requests().get("get_job", 0) == 2
 
@@ -264,8 +267,8 @@ def test_results_expire_by_the_claim_however_late_the_job_was_adopted(
     emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "drop", "when": "after", "times": 1}]})
     worker = submitter(claim_policy=ClaimPolicy(absent_after=timedelta(minutes=10)))
     worker.begin(validated_entries(urls(1), "raise"))
-    worker.advance(ledger.find())
-    [lost] = ledger.find()
+    worker.advance(ledger.submissions.find())
+    [lost] = ledger.submissions.find()
     ledger.ahead = timedelta(days=2)
-    adopted = ledger.mark_submitted(lost, emulator.jobs()[0].job_id, [])
+    adopted = ledger.submissions.mark_submitted(lost, emulator.jobs()[0].job_id, [])
     assert adopted.expires_at == lost.claimed_at + RETENTION
