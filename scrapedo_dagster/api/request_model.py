@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     ConfigDict,
     ModelWrapValidatorHandler,
@@ -95,14 +94,3 @@ def _with_values(error: ValidationError, secret_names: frozenset[str]) -> Valida
 def _shorten(value: object) -> str:
     text = repr(value)
     return text if len(text) <= _MAX_SHOWN else f"{text[:_MAX_SHOWN]}..."
-
-
-def between(low: int, high: int, unit: str = "") -> AfterValidator:
-    """Return a validator for numbers from `low` to `high`, inclusive; its message states the unit."""
-
-    def check(value: int) -> int:
-        if not low <= value <= high:
-            raise ValueError(f"{value} is not between {low} and {high}{unit and ' ' + unit}")
-        return value
-
-    return AfterValidator(check)

@@ -11,11 +11,11 @@ from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AwareDatetime, Field, field_serializer, field_validator
+from pydantic import AfterValidator, AwareDatetime, ConfigDict, Field, field_serializer, field_validator
 
 from scrapedo_dagster.api.browser_actions import BrowserAction
 from scrapedo_dagster.api.plugins import PluginRequest
-from scrapedo_dagster.api.request_model import RequestModel, between
+from scrapedo_dagster.api.request_model import RequestModel
 
 DEFAULT_BASE_URL = "https://q.scrape.do"
 """URL of the service."""
@@ -50,23 +50,32 @@ TargetURL = Annotated[str, AfterValidator(check_target)]
 
 
 class RenderOptions(RequestModel):
-    """Turn the browser on. `RenderOptions()` renders with the service's defaults.
+    """Turn the browser on. `RenderOptions()` renders with the service's defaults. Rendering costs more credits."""
 
-    `custom_wait` is in milliseconds, 0 to 35000. At most one kind of screenshot; screenshots, `show_frames` and
-    `show_websocket_requests` come inside the JSON envelope and need `return_json=True`.
-    """
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     block_resources: bool | None = None
+    """Do not load images, styles and fonts. Not with screenshots or `play_with_browser`."""
     wait_until: Literal["domcontentloaded", "networkidle0", "networkidle2", "load"] | None = None
-    custom_wait: Annotated[int, between(0, 35_000, "ms")] | None = None
+    """The event that the page has to reach."""
+    custom_wait: Annotated[int, Field(ge=0, le=35_000)] | None = None
+    """Milliseconds to wait after that event, 0 to 35000."""
     wait_selector: Annotated[str, Field(min_length=1)] | None = None
+    """A CSS selector to wait for."""
     play_with_browser: tuple[BrowserAction, ...] | None = None
+    """Actions in the browser, in their order, such as {Action: Click, Selector: '#more'}."""
     return_json: bool | None = Field(default=None, alias="ReturnJSON")
+    """Return a JSON document with the page and everything else that was asked for."""
     show_websocket_requests: bool | None = None
+    """Include the page's WebSocket requests. Needs `return_json`."""
     show_frames: bool | None = None
+    """Include the page's frames. Needs `return_json`."""
     screenshot: bool | None = None
+    """Take a screenshot of the visible part of the page. Needs `return_json`; one kind of screenshot only."""
     full_screenshot: bool | None = None
+    """Take a screenshot of the whole page. Needs `return_json`; one kind of screenshot only."""
     particular_screenshot: Annotated[str, Field(min_length=1)] | None = None
+    """Take a screenshot of the element of this CSS selector. Needs `return_json`; one kind of screenshot only."""
 
     def broken_rules(self) -> Iterator[str]:
         screenshots = [
@@ -95,31 +104,51 @@ class RenderOptions(RequestModel):
 class ScrapeOptions(RequestModel):
     """How targets are scraped: a `JobRequest` without its targets, which is what a dataset is configured with.
 
-    `timeout` and `retry_timeout` are in milliseconds. `headers`, `set_cookies`, `body` and `webhook_headers` are
-    left out of every repr and message, since they may hold secrets.
+    `headers`, `set_cookies`, `body` and `webhook_headers` may hold secrets: no repr or message contains them.
     """
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
 
     secret_fields = frozenset({"headers", "set_cookies", "body", "webhook_headers"})
 
     method: Literal["GET", "POST", "PUT", "PATCH", "HEAD", "DELETE"] | None = None
+    """HTTP method; GET if left out."""
     body: str | None = Field(default=None, repr=False)
+    """Request body, sent to every target."""
     geo_code: str | None = None
+    """Country of the proxy: two letters, such as us (ISO 3166-1 alpha-2). Not with `regional_geo_code`."""
     regional_geo_code: Literal["europe", "asia", "africa", "oceania", "northamerica", "southamerica"] | None = None
+    """Region of the proxy. Needs `super`."""
     super: bool | None = None
+    """Use residential and mobile proxies, which cost more credits."""
     headers: dict[str, str] | None = Field(default=None, repr=False)
+    """Headers of each request. Not with `set_cookies`."""
     forward_headers: bool | None = None
-    session_id: Annotated[int, between(0, 1_000_000)] | None = Field(default=None, alias="SessionID")
+    """Send the given headers only, without the service's own."""
+    session_id: Annotated[int, Field(ge=0, le=1_000_000)] | None = Field(default=None, alias="SessionID")
+    """Requests of one session have one IP address: 0 to 1000000."""
     device: Literal["desktop", "mobile", "tablet"] | None = None
+    """The device that the requests seem to come from; desktop if left out."""
     set_cookies: str | None = Field(default=None, repr=False)
-    timeout: Annotated[int, between(5_000, 120_000, "ms")] | None = None
-    retry_timeout: Annotated[int, between(5_000, 55_000, "ms")] | None = None
+    """Cookies, such as a=1; b=2. Not with `headers`."""
+    timeout: Annotated[int, Field(ge=5_000, le=120_000)] | None = None
+    """Milliseconds for each target, 5000 to 120000; 60000 if left out."""
+    retry_timeout: Annotated[int, Field(ge=5_000, le=55_000)] | None = None
+    """Milliseconds for each attempt at a target, 5000 to 55000; 15000 if left out. Not with `render`."""
     disable_retry: bool | None = None
+    """Make one attempt only."""
     transparent_response: bool | None = None
+    """Return the target's answer as it is, errors included."""
     disable_redirection: bool | None = None
+    """Do not follow redirects."""
     output: Literal["raw", "markdown"] | None = None
+    """Return the page as it is, or as Markdown; raw if left out."""
     webhook_url: TargetURL | None = Field(default=None, alias="WebhookURL")
+    """URL to which Scrape.do sends each task as it ends."""
     webhook_headers: dict[str, str] | None = Field(default=None, repr=False)
+    """Headers of the requests to `webhook_url`."""
     render: RenderOptions | None = None
+    """Turn the browser on; {} renders with the service's defaults. It costs more credits."""
 
     @field_validator("geo_code")
     @classmethod
@@ -187,7 +216,7 @@ class JobsQuery(RequestModel):
     seconds: `start_from` is rounded down and `start_to` up, so that no job is missed.
     """
 
-    page_size: Annotated[int, between(1, 100)] = 100
+    page_size: Annotated[int, Field(ge=1, le=100)] = 100
     page: Annotated[int, Field(ge=1)] = 1
     status: JobStatus | None = None
     start_from: AwareDatetime | None = None
