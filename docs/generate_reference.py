@@ -1,7 +1,9 @@
 """Writes docs/reference.md from the docstrings of the public names: `make reference`."""
 
+import inspect
 import re
 import sys
+import typing
 from pathlib import Path
 
 import griffe
@@ -32,8 +34,35 @@ def reference() -> str:
         below = package.__name__.partition(".")[2]
         for name in sorted(set(package.__all__) - {"__version__"}):
             found = loaded[f"{below}.{name}" if below else name]
-            pages.append(render_object_docs(found.final_target if found.is_alias else found, CONFIG))
+            documented = found.final_target if found.is_alias else found
+            value = getattr(package, name)
+            if inspect.isfunction(value) and hasattr(value, "__signature__"):
+                _document_keyword_arguments(documented, value, loaded)
+            pages.append(render_object_docs(documented, CONFIG))
     return _plain("\n".join(page.strip() + "\n" for page in pages))
+
+
+def _document_keyword_arguments(documented: griffe.Function, function: typing.Any, loaded: griffe.Module) -> None:
+    """Show the keyword arguments of a function that `takes_fields_of` a model."""
+    [model, _] = typing.get_type_hints(inspect.unwrap(function)).values()
+    declared = {
+        name: member
+        for base in reversed(model.__mro__)
+        if base.__module__.startswith("scrapedo_dagster.")
+        for name, member in loaded[f"{base.__module__.partition('.')[2]}.{base.__name__}"].members.items()
+    }
+    documented.parameters = griffe.Parameters(
+        *(
+            griffe.Parameter(
+                each.name,
+                annotation=re.sub(r"(?:InstanceOf|SkipValidation)\[(.*)\]", r"\1", str(declared[each.name].annotation)),
+                kind=griffe.ParameterKind.keyword_only,
+                default=None if each.default is each.empty else str(declared[each.name].value),
+            )
+            for each in inspect.signature(function).parameters.values()
+        )
+    )
+    documented.docstring.value = function.__doc__
 
 
 def _plain(text: str) -> str:

@@ -8,7 +8,7 @@ from scrapedo_dagster._lazy import lazy_names
 from scrapedo_dagster._version import __version__
 
 if TYPE_CHECKING:
-    from scrapedo_dagster.ad_hoc import build_scrape_targets
+    from scrapedo_dagster.ad_hoc import build_ad_hoc_dataset
     from scrapedo_dagster.api.requests import ScrapeOptions
     from scrapedo_dagster.assets import build_scrape_do_assets, scrape_do_assets
     from scrapedo_dagster.component.component import ScrapeDoComponent
@@ -39,9 +39,9 @@ __all__ = [
     "TargetsAsset",
     "TargetsFile",
     "__version__",
+    "build_ad_hoc_dataset",
     "build_scrape_do_assets",
     "build_scrape_do_sensor",
-    "build_scrape_targets",
     "collect_targets",
     "scrape_do_assets",
     "submit_targets",
@@ -65,7 +65,7 @@ __getattr__ = lazy_names(
         "TargetsFile": "targets",
         "build_scrape_do_assets": "assets",
         "build_scrape_do_sensor": "sensors",
-        "build_scrape_targets": "ad_hoc",
+        "build_ad_hoc_dataset": "ad_hoc",
         "collect_targets": "ops",
         "scrape_do_assets": "assets",
         "submit_targets": "ops",

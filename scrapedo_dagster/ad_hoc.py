@@ -1,16 +1,14 @@
-"""All that ad-hoc lists need, ready-made: `build_scrape_targets`."""
+"""A dataset for ad-hoc lists, with the job that scrapes one: `build_ad_hoc_dataset`."""
 
-from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any, Literal
 
 import dagster as dg
 from pydantic import Field, create_model
 
-from scrapedo_dagster.arguments import check_arguments, duration_of
 from scrapedo_dagster.assets import collect_job, results_asset
 from scrapedo_dagster.checks import build_checks
-from scrapedo_dagster.dataset import COLLECTS_TAG, Dataset, ScrapeDoDataset, ad_hoc_dataset, check_name
+from scrapedo_dagster.dataset import COLLECTS_TAG, Dataset, ScrapeDoDataset, ad_hoc_dataset
+from scrapedo_dagster.dataset_options import AssetAttributes, CollectOptions, DatasetName, takes_fields_of, values_of
 from scrapedo_dagster.execution.ad_hoc_options import collector_with_recorded_options
 from scrapedo_dagster.ops import build_collect_op, build_submit_op
 from scrapedo_dagster.ops_config import SubmitTargetsConfig
@@ -20,77 +18,48 @@ from scrapedo_dagster.translator import table_specs
 _DESCRIPTION = "Lists of targets that were given to the op `submit_targets`, each a partition."
 
 
-def build_scrape_targets(
-    dataset: str = "ad_hoc",
-    *,
-    job_name: str = "scrape_targets",
-    description: str | None = None,
-    group_name: str | None = None,
-    owners: Sequence[str] | None = None,
-    tags: Mapping[str, str] | None = None,
-    kinds: set[str] | None = None,
-    pool: str | None = None,
-    retry_policy: dg.RetryPolicy | None = None,
-    min_success_ratio: float = 0.9,
-    job_deadline: timedelta | float = timedelta(hours=24),
-) -> ScrapeDoDataset:
+class _Arguments(CollectOptions, AssetAttributes):
+    name: DatasetName = "ad_hoc"
+    """The dataset's name, and that of its `DynamicPartitionsDefinition`: letters, digits and underscores."""
+    job_name: str = "scrape_targets"
+    """Name of the job that scrapes a list."""
+
+
+@takes_fields_of(_Arguments)
+def build_ad_hoc_dataset(arguments: _Arguments) -> ScrapeDoDataset:
     """Make a dataset of ad-hoc lists, and the job that scrapes one: give it targets in the Launchpad.
 
-    The job submits them, waits, and writes them to Parquet, as a dynamic partition of `[dataset, "tasks"]` and
-    `[dataset, "contents"]`. What a run of it leaves behind when it is killed, and what the op `submit_targets` submits
-    in graphs of yours, the completion sensor has collected by `{dataset}_collect`.
-
-    Args:
-        dataset: its name, and that of its `DynamicPartitionsDefinition`: letters, digits and underscores.
-        job_name: of the job.
-        description: of the assets.
-        group_name: of the assets; by default the dataset's name.
-        owners: of the assets.
-        tags: of the assets.
-        kinds: of the assets, besides `scrapedo` and `parquet`.
-        pool: of the steps, those of the job among them.
-        retry_policy: of the steps, those of the job among them.
-        min_success_ratio: a check warns when a smaller part of the targets succeeded, from 0 to 1.
-        job_deadline: how long collecting waits for the jobs to end, a timedelta or seconds. They go on; collect again
-            later.
+    The job submits a list, waits, and writes the results to Parquet as a dynamic partition of `[name, "tasks"]` and
+    `[name, "contents"]`. The completion sensor launches `{name}_collect` for what a killed run of the job left, and for
+    what the op `submit_targets` submits in your own graphs.
 
     Raises:
-        dg.DagsterInvalidDefinitionError: an argument is wrong.
+        dg.DagsterInvalidDefinitionError: an argument is invalid.
     """
-    check_name(dataset)
-    check_arguments(
-        f"build_scrape_targets({dataset!r})", min_success_ratio=min_success_ratio, job_deadline=job_deadline
-    )
-    made = ad_hoc_dataset(dataset, job_deadline=duration_of(job_deadline), min_success_ratio=min_success_ratio)
-    jobs_spec, *result_specs = table_specs(
-        dataset,
-        description=description or _DESCRIPTION,
-        kinds=kinds,
-        group_name=group_name or dataset,
-        owners=owners,
-        tags=tags,
-    )
+    dataset = ad_hoc_dataset(arguments.name, **values_of(CollectOptions, arguments))
+    description = arguments.description or _DESCRIPTION
+    jobs_spec, *result_specs = table_specs(arguments.model_copy(update={"description": description}))
     shared = {
-        "partitions_def": made.partitions_def,
+        "partitions_def": dataset.partitions_def,
         "backfill_policy": dg.BackfillPolicy.single_run(),
-        "retry_policy": retry_policy,
-        "pool": pool,
+        "retry_policy": arguments.retry_policy,
+        "pool": arguments.pool,
     }
-    collecting = collect_job(made)
+    collecting = collect_job(dataset)
     return ScrapeDoDataset(
-        dataset=made,
+        dataset=dataset,
         assets=(
-            jobs_spec.replace_attributes(partitions_def=made.partitions_def),
-            results_asset(made, result_specs, shared, collector_with_recorded_options),
+            jobs_spec.replace_attributes(partitions_def=dataset.partitions_def),
+            results_asset(dataset, result_specs, shared, collector_with_recorded_options),
         ),
-        asset_checks=build_checks(made),
-        jobs=(_scrape_job(made, job_name, pool, retry_policy), collecting),
+        asset_checks=build_checks(dataset),
+        jobs=(_scrape_job(dataset, arguments), collecting),
         schedules=(),
-        sensors=(dataset_sensor(made, collecting),),
+        sensors=(dataset_sensor(dataset, collecting),),
     )
 
 
-def _scrape_job(dataset: Dataset, name: str, pool: str | None, retry_policy: dg.RetryPolicy | None) -> dg.JobDefinition:
+def _scrape_job(dataset: Dataset, arguments: _Arguments) -> dg.JobDefinition:
     only: Any = Literal[dataset.name]
     config_type = create_model(
         "ScrapeTargetsConfig",
@@ -98,13 +67,14 @@ def _scrape_job(dataset: Dataset, name: str, pool: str | None, retry_policy: dg.
         __doc__=SubmitTargetsConfig.__doc__,
         dataset=(only, Field(default=dataset.name, description="The dataset of this job.")),
     )
-    submit, collect = build_submit_op(config_type, pool), build_collect_op(dataset.job_deadline, pool)
+    submit = build_submit_op(config_type, arguments.pool)
+    collect = build_collect_op(dataset.job_timeout, arguments.pool)
 
     @dg.job(
-        name=name,
+        name=arguments.job_name,
         description=f"Scrape a list of targets. It becomes a partition of {dataset.name!r}.",
         tags={COLLECTS_TAG: dataset.name},
-        op_retry_policy=retry_policy,
+        op_retry_policy=arguments.retry_policy,
         # Without one, the Launchpad begins with the config of all resources, and asterisks in place of their secrets.
         config={"ops": {submit.name: {"config": {"targets": []}}}},
     )

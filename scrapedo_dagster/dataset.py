@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
-from scrapedo_dagster.api import ScrapeOptions
+from scrapedo_dagster.dataset_options import DatasetOptions
 
 if TYPE_CHECKING:
     from scrapedo_dagster.engine.collection.tables import Tables
     from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """How a dataset is scraped, and which assets it has; see `build_scrape_do_assets`."""
+class Dataset(DatasetOptions):
+    """A dataset: its options, and the keys of its assets."""
 
     name: str
     jobs_key: dg.AssetKey
     tasks_key: dg.AssetKey
     contents_key: dg.AssetKey
     partitions_def: dg.PartitionsDefinition | None = None
-    options: ScrapeOptions = field(default_factory=ScrapeOptions)
-    job_deadline: timedelta = timedelta(hours=24)
-    on_invalid_target: Literal["raise", "skip"] = "raise"
-    max_credits: int | None = None
-    max_open_jobs: int | None = None
-    reuse_open_jobs: bool = True
-    retry_failed_targets: int = 0
-    min_success_ratio: float = 0.9
 
     @property
     def ledger_name(self) -> str:
@@ -104,19 +93,6 @@ class ScrapeDoDataset:
             schedules=self.schedules,
             sensors=self.sensors,
         )
-
-
-def check_name(name: str) -> str:
-    """The name itself, if a dataset can have it.
-
-    Raises:
-        dg.DagsterInvalidDefinitionError: it cannot.
-    """
-    if not re.fullmatch(r"[A-Za-z0-9_]+", name):
-        raise dg.DagsterInvalidDefinitionError(
-            f"{name!r} cannot be the name of a dataset: it may have letters, digits and underscores only."
-        )
-    return name
 
 
 DATASET_TAG = "scrapedo/dataset"

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import dagster as dg
 
+from scrapedo_dagster.dataset_options import AssetAttributes
 from scrapedo_dagster.engine.storage.columns import CONTENTS_COLUMNS, TASKS_COLUMNS, Column
 
 
@@ -53,36 +54,40 @@ _RESULTS: tuple[tuple[Literal["tasks", "contents"], Sequence[Column], str], ...]
 
 
 def table_specs(
-    name: str,
+    about: AssetAttributes,
     *,
     key_prefix: Sequence[str] | str | None = None,
-    description: str | None = None,
     translator: ScrapeDoTranslator | None = None,
-    kinds: set[str] | None = None,
     automation_condition: dg.AutomationCondition[Any] | None = None,
     freshness_policy: dg.FreshnessPolicy | None = None,
-    **attributes: Any,
 ) -> tuple[dg.AssetSpec, dg.AssetSpec, dg.AssetSpec]:
-    """The specs of `jobs`, `tasks` and `contents`. The latter two are loaded by `scrape_do_parquet`."""
+    """Return the specs of `jobs`, `tasks` and `contents`; `scrape_do_parquet` loads the last two."""
     prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or [])
-    about = f"{inspect.cleandoc(description)}\n\n" if description else ""
+    description = f"{inspect.cleandoc(about.description)}\n\n" if about.description else ""
 
-    def spec(table: Literal["jobs", "tasks", "contents"], sentence: str, **more: Any) -> dg.AssetSpec:
-        made = dg.AssetSpec([*prefix, name, table], description=about + sentence, **attributes, **more)
-        return (translator or ScrapeDoTranslator()).get_asset_spec(ScrapeDoTable(name, table, made))
+    def spec(table: Literal["jobs", "tasks", "contents"], sentence: str, *kinds: str, **more: Any) -> dg.AssetSpec:
+        made = dg.AssetSpec(
+            [*prefix, about.name, table],
+            description=description + sentence,
+            group_name=about.group_name or about.name,
+            owners=about.owners,
+            tags=about.tags,
+            kinds={"scrapedo", *kinds, *(about.kinds or ())},
+            **more,
+        )
+        return (translator or ScrapeDoTranslator()).get_asset_spec(ScrapeDoTable(about.name, table, made))
 
     jobs = spec(
         "jobs",
-        "What was submitted to Scrape.do. Materialising it is what costs credits.",
-        kinds={"scrapedo", *(kinds or ())},
+        "What was submitted to Scrape.do. Materializing it costs credits.",
         automation_condition=automation_condition,
     )
     tasks, contents = (
         spec(
             table,
             sentence,
+            "parquet",
             deps=[jobs.key],
-            kinds={"scrapedo", "parquet", *(kinds or ())},
             metadata={"dagster/column_schema": _column_schema(columns)},
             freshness_policy=freshness_policy,
         ).with_io_manager_key(_IO_MANAGER_KEY)

@@ -257,15 +257,15 @@ async def asynchronous(context: Any) -> list[str]:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"min_success_ratio": 90}, "not a number from 0 to 1"),
-        ({"min_success_ratio": "0.9"}, "min_success_ratio='0.9' is not a number"),
-        ({"max_credits": "5"}, "max_credits='5' is not a whole number"),
-        ({"max_open_jobs": 2.5}, "max_open_jobs=2.5 is not a whole number"),
-        ({"retry_failed_targets": True}, "retry_failed_targets=True is not a whole number"),
-        ({"job_deadline": "1h"}, "job_deadline='1h' is not a timedelta, or seconds"),
-        ({"job_deadline": float("inf")}, "job_deadline=inf is not"),
+        ({"min_success_ratio": 90}, "min_success_ratio=90: Input should be less than or equal to 1"),
+        ({"min_success_ratio": "0.9"}, "min_success_ratio='0.9': Input should be a valid number"),
+        ({"max_credits": "5"}, "max_credits='5': Input should be a valid integer"),
+        ({"max_open_jobs": 2.5}, "max_open_jobs=2.5: Input should be a valid integer"),
+        ({"retry_failed_targets": True}, "retry_failed_targets=True: Input should be a valid integer"),
+        ({"job_deadline": "1h"}, "job_deadline='1h': must be a timedelta, or seconds, above 0"),
+        ({"job_deadline": float("inf")}, "job_deadline=inf: must be"),
         ({"on_invalid_target": ["skip"]}, "on_invalid_target"),
-        ({"options": {"super": True}}, r"ScrapeOptions\(\*\*options\)"),
+        ({"options": True}, "options=True: Input should be a valid dictionary or instance of ScrapeOptions"),
         ({"targets": "https://shop.example/"}, "Give a list"),
         ({"targets": 5}, "targets=5 is neither a function nor a list"),
         (
@@ -292,8 +292,19 @@ async def asynchronous(context: Any) -> list[str]:
     ],
 )
 def test_a_wrong_argument_is_named_at_definition(wrong: dict[str, Any], message: str) -> None:
-    with pytest.raises(dg.DagsterInvalidDefinitionError, match=message):
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match=rf"name='shop'.*{message}"):
         shop(**wrong)
+
+
+@pytest.mark.parametrize(("argument", "hint"), [("max_credit", "; did you mean 'max_credits'"), ("unknown", "$")])
+def test_an_unknown_argument_is_named_with_the_nearest_known_one(argument: str, hint: str) -> None:
+    for build in (build_scrape_do_assets, scrape_do_assets):
+        with pytest.raises(TypeError, match=f"unexpected keyword argument '{argument}'{hint}"):
+            build(
+                **{"name": "shop", "targets": [], argument: 1}
+                if build is build_scrape_do_assets
+                else {"name": "shop", argument: 1}
+            )
 
 
 def test_what_stands_for_something_and_what_is_skipped_is_accepted() -> None:

@@ -29,8 +29,8 @@ from scrapedo_dagster import (
     ScrapeDoResource,
     ScrapeOptions,
     SubmitTargetsConfig,
+    build_ad_hoc_dataset,
     build_scrape_do_assets,
-    build_scrape_targets,
     collect_targets,
     submit_targets,
 )
@@ -48,7 +48,7 @@ KEY = "books"
 
 @pytest.fixture
 def bundle() -> ScrapeDoDataset:
-    return build_scrape_targets()
+    return build_ad_hoc_dataset()
 
 
 def config_of(op: str = "submit_targets", **config: Any) -> dict[str, Any]:
@@ -187,7 +187,7 @@ def test_what_comes_out_of_the_ops_pickles_small() -> None:
 def test_the_bundle_takes_what_datasets_take(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
     retries = dg.RetryPolicy(max_retries=1)
     about: dict[str, Any] = {"group_name": "scraped", "owners": ["team:shop"], "tags": {"tier": "1"}}
-    bundle = build_scrape_targets(**about, kinds={"html"}, description="Wishes.", pool="web", retry_policy=retries)
+    bundle = build_ad_hoc_dataset(**about, kinds={"html"}, description="Wishes.", pool="web", retry_policy=retries)
     for asset in bundle.assets:
         for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) else [asset]:
             assert (spec.group_name, list(spec.owners), spec.tags["tier"]) == ("scraped", ["team:shop"], "1")
@@ -206,7 +206,7 @@ def test_a_list_that_takes_longer_than_the_deadline_goes_on_and_is_told(
     resources: dict[str, Any], pages: Pages, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     emulator.set_faults({"targets": [{"kind": "linger"}]})
-    bundle = build_scrape_targets(job_deadline=0.5)
+    bundle = build_ad_hoc_dataset(job_deadline=0.5)
     job = dg.Definitions.merge(bundle.defs, dg.Definitions(resources=resources)).resolve_job_def("scrape_targets")
     result = job.execute_in_process(run_config=config_of(targets=pages("a")), instance=instance, raise_on_error=False)
     assert "collect_targets" in [event.step_key for event in result.all_events if event.is_step_failure]
@@ -216,9 +216,9 @@ def test_a_list_that_takes_longer_than_the_deadline_goes_on_and_is_told(
 @pytest.mark.parametrize(("argument", "value"), [("min_success_ratio", 90), ("job_deadline", 0)])
 def test_a_wrong_argument_of_the_bundle_is_named(argument: str, value: float) -> None:
     with pytest.raises(
-        dg.DagsterInvalidDefinitionError, match=rf"build_scrape_targets\('ad_hoc'\): {argument}={value} "
+        dg.DagsterInvalidDefinitionError, match=rf"build_ad_hoc_dataset\(name='ad_hoc'\): {argument}={value}: "
     ):
-        build_scrape_targets(**{argument: value})
+        build_ad_hoc_dataset(**{argument: value})
 
 
 def test_an_empty_list_is_a_partition_without_rows_and_is_warned_of(
@@ -244,7 +244,7 @@ def test_an_empty_list_is_a_partition_without_rows_and_is_warned_of(
         ({"targets_file": {"uri": "urls.xls"}}, "targets_file.uri: 'urls.xls' does not tell"),
         ({"targets_file": {"uri": "{regoin}.csv"}}, "targets_file.uri: {regoin} in the name of the file stands"),
         ({"targets": [], "partition_key": "a...b"}, "partition_key: 'a...b' cannot be"),
-        ({"targets": [], "options": {"timeout": 1}}, "options.timeout: 1 is not between 5000 and 120000 ms"),
+        ({"targets": [], "options": {"timeout": 1}}, "options.timeout: Input should be greater than or equal to 5000"),
         ({"targets": [], "options": {"regional_geo_code": "asia"}}, "regional_geo_code='asia' needs super=True"),
         (
             {"targets": [], "retry_failed_targets": 1, "options": {"body": "x", "render": {"play_with_browser": [
@@ -566,7 +566,7 @@ def code_location() -> dg.RepositoryDefinition:
     }
     shop = build_scrape_do_assets(name="shop", targets=[])
     defs = dg.Definitions.merge(
-        build_scrape_targets().defs, shop.defs, dg.Definitions(jobs=[mine], resources=resources)
+        build_ad_hoc_dataset().defs, shop.defs, dg.Definitions(jobs=[mine], resources=resources)
     )
     return defs.get_repository_def()
 

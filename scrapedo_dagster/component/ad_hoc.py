@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from scrapedo_dagster.ad_hoc import build_scrape_targets
+from scrapedo_dagster.ad_hoc import build_ad_hoc_dataset
 from scrapedo_dagster.component.asset_settings import AssetsOfDataset
 from scrapedo_dagster.dataset import ScrapeDoDataset
 
 
 class AdHocAttributes(AssetsOfDataset):
-    """A dataset of lists that are given in the Launchpad, and the job for it. See `build_scrape_targets`."""
+    """A dataset of lists that are given in the Launchpad, and the job for it. See `build_ad_hoc_dataset`."""
 
     name: str = Field(default="ad_hoc", pattern="^[A-Za-z0-9_]+$")
     """The first part of the asset keys: letters, digits and underscores."""
@@ -18,4 +18,4 @@ class AdHocAttributes(AssetsOfDataset):
     """Of the job that scrapes a list."""
 
     def _built(self) -> ScrapeDoDataset:
-        return build_scrape_targets(self.name, job_name=self.job_name, **self._arguments())
+        return build_ad_hoc_dataset(name=self.name, job_name=self.job_name, **self._arguments())

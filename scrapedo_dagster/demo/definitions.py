@@ -14,7 +14,7 @@ from scrapedo_dagster import (
     ScrapeDoParquetIOManager,
     ScrapeDoResource,
     ScrapeOptions,
-    build_scrape_targets,
+    build_ad_hoc_dataset,
     scrape_do_assets,
 )
 from scrapedo_dagster.api import DEFAULT_BASE_URL
@@ -96,7 +96,7 @@ def _account() -> ScrapeDoResource:
 
 defs = dg.Definitions.merge(
     catalogue.defs,
-    build_scrape_targets().defs,  # a list of one's own, from the Launchpad
+    build_ad_hoc_dataset().defs,  # a list of one's own, from the Launchpad
     dg.Definitions(
         assets=[page_titles],
         # Short steps: a process for each would take longer to start than to work.

@@ -45,11 +45,12 @@ def collector_with_recorded_options(session: StepSession, partition: str | None)
     if order is None:
         collector, unknown = session.collector(partition), ["options"]
     else:
-        dataset = replace(
-            session.dataset,
-            options=ScrapeOptions.model_validate(order["options"]),
-            max_open_jobs=order["max_open_jobs"],
-            retry_failed_targets=order["retry_failed_targets"],
+        dataset = session.dataset.model_copy(
+            update={
+                "options": ScrapeOptions.model_validate(order["options"]),
+                "max_open_jobs": order["max_open_jobs"],
+                "retry_failed_targets": order["retry_failed_targets"],
+            }
         )
         collector, unknown = replace(session, dataset=dataset).collector(partition), order["withheld"]
     if not unknown:

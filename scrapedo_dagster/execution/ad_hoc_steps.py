@@ -40,14 +40,7 @@ def submit_list(
         )
     except ValueError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    dataset = ad_hoc_dataset(
-        config.dataset,
-        options=config.scrape_options(),
-        on_invalid_target=config.on_invalid_target,
-        max_credits=config.max_credits,
-        max_open_jobs=config.max_open_jobs,
-        retry_failed_targets=config.retry_failed_targets,
-    )
+    dataset = ad_hoc_dataset(config.dataset, **config.submit_options())
     _check_dataset(context, dataset)
     partition = config.partition_key or _partition_of_launch(context)
     with (
@@ -134,7 +127,7 @@ def _check_dataset(context: dg.OpExecutionContext, dataset: Dataset) -> None:
     if defined is None:
         context.log.warning(
             f"This code location has no dataset {dataset.name!r}: what is submitted is lost after three days if no "
-            f"collect_targets brings it home. build_scrape_targets(dataset={dataset.name!r}) makes its assets and the "
+            f"collect_targets brings it home. build_ad_hoc_dataset(name={dataset.name!r}) makes its assets and the "
             "sensor that looks after it."
         )
     elif defined.specs_by_key[dataset.tasks_key].partitions_def != dataset.partitions_def:

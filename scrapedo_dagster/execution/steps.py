@@ -190,7 +190,7 @@ def collect_partitions(
 
     problems = collect_generations(
         {collector(session, partition): generation_of[ref] for ref, partition in partition_of.items()},
-        job_timeout=dataset.job_deadline,
+        job_timeout=dataset.job_timeout,
         on_progress=log_progress,
         on_collected=tell_home,
     )

@@ -36,7 +36,7 @@ def shop(context):
 files = build_scrape_do_assets(name="files", targets=TargetsFile("urls.csv"))
 urls = dg.AssetSpec("urls", partitions_def=daily)
 upstream = build_scrape_do_assets(name="upstream", targets=TargetsAsset("urls"), partitions_def=daily)
-datasets = [shop, files, upstream, build_scrape_targets()]
+datasets = [shop, files, upstream, build_ad_hoc_dataset()]
 defs = dg.Definitions.merge(
     *(each.defs for each in datasets),
     dg.Definitions(
