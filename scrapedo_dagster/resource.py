@@ -1,13 +1,22 @@
-"""The resource: one Scrape.do account, as Dagster configures it."""
+"""ScrapeDoResource: one Scrape.do account, configured in Dagster."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import dagster as dg
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from scrapedo_dagster.api import DEFAULT_BASE_URL
+from scrapedo_dagster.api.requests import check_target
 
 # Imported where they are used: a code location that only defines assets needs neither SQLAlchemy nor an HTTP client.
 if TYPE_CHECKING:
@@ -16,8 +25,10 @@ if TYPE_CHECKING:
     from scrapedo_dagster.engine.inbox.protocol import Inbox
     from scrapedo_dagster.engine.ledger.ledger import Ledger
 
-_SECRETS = ("api_token", "ledger_url", "webhook_secret", "webhook_inbox")
-_SHORT_TIMEOUT = 2.0
+_SECRET: dict[str, Any] = {"dagster__is_secret": True}
+_VARIABLES = (dg.EnvVar, type(dg.EnvVar.int("NAME")))
+
+HttpUrl = Annotated[str, AfterValidator(check_target)]
 
 
 class ScrapeDoResource(dg.ConfigurableResource[Any]):
@@ -27,125 +38,132 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
     dg.Definitions(resources={"scrape_do": ScrapeDoResource(api_token=dg.EnvVar("SCRAPE_DO_API_KEY"))})
     ```
 
-    Nothing is connected before a client is made, and clients are made in the process that uses them.
+    Every field takes a value, or `dg.EnvVar(...)` (`dg.EnvVar.int(...)` for numbers). Secrets belong in environment
+    variables: Dagster stores literal values in plain text in the snapshot of the code location.
+
+    Nothing connects before a client is created, and each process creates its own clients.
     """
 
     # Pydantic would print the whole input of a failed rule, the token included.
-    model_config = ConfigDict(hide_input_in_errors=True)
-
-    api_token: str = Field(
-        repr=False,
-        json_schema_extra={"dagster__is_secret": True},
-        description=(
-            "The Scrape.do token. Give it as `dg.EnvVar(...)`: Dagster stores a literal value in plain text in the "
-            "snapshot of the code location."
-        ),
+    model_config = ConfigDict(
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "dependentRequired": {"webhook_url": ["webhook_secret"], "webhook_secret": ["webhook_url"]},
+        },
     )
-    base_url: str = Field(default=DEFAULT_BASE_URL, description="The service, or an emulator of it.")
-    request_timeout: float = Field(
-        default=30.0, gt=0, description="Seconds to wait for each piece of an answer, and to connect."
+
+    api_token: str = Field(repr=False, json_schema_extra=_SECRET, description="The Scrape.do API token.")
+    base_url: HttpUrl = Field(default=DEFAULT_BASE_URL, description="URL of the Async API, or of an emulator.")
+    request_timeout: int = Field(
+        default=30, ge=1, description="Timeout of a request in seconds: to connect, and for each read."
     )
     max_attempts: int = Field(
         default=5,
         ge=1,
         description=(
-            "How often a request is sent at most. A job's submission is sent again only if it provably did not arrive."
+            "Maximum number of attempts per request. A job submission is repeated only if it provably did not arrive."
         ),
     )
     max_concurrency: int = Field(
         default=64,
         ge=1,
         description=(
-            "Results that are fetched at once, at most: while Scrape.do answers 429 or not in time, it is fewer."
+            "Maximum number of results fetched at once. Fewer are fetched while Scrape.do answers 429 or times out."
         ),
     )
 
     ledger_url: str | None = Field(
         default=None,
         repr=False,
-        json_schema_extra={"dagster__is_secret": True},
+        json_schema_extra=_SECRET,
         description=(
-            "Where submissions are recorded, as a SQLAlchemy URL. By default a SQLite file under the Dagster home, "
-            "which suits one machine; give `postgresql+psycopg://...`, as `dg.EnvVar(...)`, where runs start on others."
+            "SQLAlchemy URL of the ledger, such as `postgresql+psycopg://...`. The default is a SQLite file in the "
+            "Dagster home, which suits a deployment on one machine."
         ),
     )
-    webhook_url: str | None = Field(
+    webhook_url: HttpUrl | None = Field(
         default=None,
         description=(
-            "Where Scrape.do reaches `scrapedo-dagster webhooks`, such as https://hooks.example.com: it then delivers "
-            "each result there as it ends. By default results are polled for. Needs webhook_secret."
+            "Public URL of `scrapedo-dagster webhooks`, such as https://hooks.example.com, to which Scrape.do delivers "
+            "each result. Requires webhook_secret. By default, jobs are polled."
         ),
     )
     webhook_secret: str | None = Field(
         default=None,
         repr=False,
-        json_schema_extra={"dagster__is_secret": True},
-        description="What the receiver knows Scrape.do by: 24 or more letters and digits, as `dg.EnvVar(...)`.",
+        json_schema_extra=_SECRET,
+        description="Secret that authenticates deliveries: 24 or more letters and digits.",
     )
     webhook_inbox: str | None = Field(
         default=None,
         repr=False,
-        json_schema_extra={"dagster__is_secret": True},
+        json_schema_extra=_SECRET,
         description=(
-            "Where the receiver stores what was delivered: its --inbox, a path or a URI of any filesystem that pyarrow "
-            "knows; as `dg.EnvVar(...)` where it has credentials. By default the ledger's database."
+            "Where the receiver stores deliveries, as its --inbox: a path, or a URI of a filesystem that pyarrow "
+            "supports. The default is the ledger's database."
         ),
     )
     _ledger: Ledger | None = PrivateAttr(default=None)
     _inbox: Inbox | None = PrivateAttr(default=None)
 
+    @field_validator("*", mode="wrap")
+    @classmethod
+    def _keep_variable(cls, value: Any, validate: ValidatorFunctionWrapHandler) -> Any:
+        """Keep an EnvVar of any field for Dagster, which validates its value when the resource is initialized."""
+        return value if isinstance(value, _VARIABLES) else validate(value)
+
     @model_validator(mode="after")
-    def _webhook_is_whole(self) -> ScrapeDoResource:
+    def _check_webhook(self) -> ScrapeDoResource:
         if (self.webhook_url is None) != (self.webhook_secret is None):
             given, missing = ("webhook_url", "webhook_secret")[:: -1 if self.webhook_url is None else 1]
-            raise ValueError(f"{given} is given without {missing}: a webhook needs both. Give {missing}, or neither.")
+            raise ValueError(f"{given} is set without {missing}. Set both, or neither.")
         return self
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Dagster's hook: find the ledger. It is opened on first use."""
+        """Locate the ledger, which connects on first use. Called by Dagster."""
         from scrapedo_dagster.engine.ledger.ledger import Ledger
         from scrapedo_dagster.engine.ledger.url import default_url, is_on_this_machine, parse_url
 
-        if masked := [name for name in _SECRETS if (value := getattr(self, name)) and set(value) == {"*"}]:
+        if masked := [name for name in secret_fields(type(self)) if set(getattr(self, name) or "") == {"*"}]:
             raise dg.DagsterInvariantViolationError(
-                f"The run config gives ScrapeDoResource asterisks for {', '.join(masked)}: Dagster's Launchpad writes "
-                "them in place of secrets. Delete `resources:` from the run config, and what the code says is used."
+                f"ScrapeDoResource: the run config sets {', '.join(masked)} to asterisks, which Dagster's Launchpad shows "
+                "in place of secrets. Delete `resources:` from the run config to use the values of the code location."
             )
         if self.ledger_url is not None:
             url = parse_url(self.ledger_url)
         elif context.instance is not None:
             url = default_url(context.instance.root_directory)
         else:
-            raise dg.DagsterInvariantViolationError("ScrapeDoResource needs a Dagster instance, or a ledger_url.")
+            raise dg.DagsterInvariantViolationError("ScrapeDoResource needs a Dagster instance or a ledger_url.")
         if context.instance is not None and is_on_this_machine(url):
-            _check_that_runs_stay_here(context.instance)
+            _check_run_launcher(context.instance)
         self._ledger, self._inbox = Ledger(url), None
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
-        """Dagster's hook: close what was opened."""
+        """Close the connections of the ledger. Called by Dagster."""
         if self._ledger is not None:
             self._ledger.close()
 
     @property
     def ledger(self) -> Ledger:
-        """The ledger, inside a run."""
+        """The ledger. Available while Dagster has the resource initialized."""
         if self._ledger is None:
             raise dg.DagsterInvariantViolationError(
-                "The ledger is known only while Dagster has initialised the resource: inside a run, or in "
+                "ScrapeDoResource is not initialized, so it has no ledger. Use it inside a run, or in "
                 "`with resource.process_config_and_initialize_cm() as resource:`."
             )
         return self._ledger
 
     @property
     def account(self) -> str:
-        """How the ledger calls this account: a fingerprint of the token."""
+        """Fingerprint of the token, which identifies the account in the ledger."""
         from scrapedo_dagster.engine.ledger.records import account_fingerprint
 
         return account_fingerprint(self.api_token)
 
     @property
     def webhook(self) -> Webhook | None:
-        """Where results are delivered to, if anywhere. WebhookError if the URL or the secret cannot be used."""
+        """The receiver of deliveries, or None. Raises WebhookError if the URL or the secret is invalid."""
         from scrapedo_dagster.engine.inbox.address import Webhook
 
         if self.webhook_url is None or self.webhook_secret is None:
@@ -154,7 +172,7 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
 
     @property
     def inbox(self) -> Inbox | None:
-        """What was delivered, inside a run; None without a webhook. ValueError if its place cannot be used."""
+        """Stored deliveries, or None without a webhook. Raises ValueError if webhook_inbox is invalid."""
         from scrapedo_dagster.engine.inbox.opening import open_inbox
 
         if self._inbox is None and self.webhook_url is not None:
@@ -162,24 +180,27 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
         return self._inbox
 
     def client(self) -> ScrapeDoAsyncAPIClient:
-        """A blocking client of this account; use it in a `with` statement."""
+        """Return a blocking client; use it in a `with` statement."""
         from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
 
         return ScrapeDoAsyncAPIClient(**self._client_settings())
 
     def async_client(self) -> AsyncScrapeDoAsyncAPIClient:
-        """An asyncio client of this account; use it in an `async with` statement."""
+        """Return an asyncio client; use it in an `async with` statement."""
         from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient
 
         return AsyncScrapeDoAsyncAPIClient(**self._client_settings())
 
-    def short_timeout_client(self, timeout: float = _SHORT_TIMEOUT) -> ScrapeDoAsyncAPIClient:
-        """A blocking client that soon gives up: for an interrupt, or a sensor's tick, that must end in time."""
+    def short_timeout_client(self, timeout: float = 2.0) -> ScrapeDoAsyncAPIClient:
+        """Return a blocking client for interrupt handlers and sensor ticks, which have little time.
+
+        Args:
+            timeout: seconds per request, at most `request_timeout`. A request has two attempts.
+        """
         from scrapedo_dagster.api import Backoff, RetryPolicy, ScrapeDoAsyncAPIClient
 
-        timeout = min(self.request_timeout, timeout)
         retry = RetryPolicy(attempts=2, backoff=Backoff(initial=0.2), max_retry_after=1.0)
-        return ScrapeDoAsyncAPIClient(**self._client_settings() | {"timeout": timeout, "retry": retry})
+        return ScrapeDoAsyncAPIClient(**self._client_settings() | {"timeout": min(self.request_timeout, timeout), "retry": retry})
 
     def _client_settings(self) -> dict[str, Any]:
         from scrapedo_dagster.api import RetryPolicy
@@ -193,12 +214,18 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
         }
 
 
-def _check_that_runs_stay_here(instance: dg.DagsterInstance) -> None:
+def secret_fields(resource: type[dg.ConfigurableResource[Any]]) -> list[str]:
+    """Return the names of a resource's fields that hold secrets."""
+    extras = {name: field.json_schema_extra for name, field in resource.model_fields.items()}
+    return [name for name, extra in extras.items() if isinstance(extra, dict) and extra.get("dagster__is_secret")]
+
+
+def _check_run_launcher(instance: dg.DagsterInstance) -> None:
+    """Raise if runs may start on other machines, where the file of the ledger does not exist."""
     launcher = type(instance.run_launcher)
     if not launcher.__module__.startswith("dagster._core."):
         raise dg.DagsterInvariantViolationError(
-            f"This deployment starts its runs with {launcher.__name__}, perhaps on other machines, and the ledger of "
-            "ScrapeDoResource is a file on this one: two runs could submit, and pay for, the same targets. Nothing was "
-            "submitted. Give ScrapeDoResource a `ledger_url` that all machines reach, such as "
-            "postgresql+psycopg://..., as dg.EnvVar(...)."
+            f"ScrapeDoResource: {launcher.__name__} may start runs on other machines, but the ledger is a file on this "
+            "one, so two runs could submit and pay for the same targets. Nothing was submitted. Set `ledger_url` to a "
+            "database that all machines reach, such as postgresql+psycopg://..., as dg.EnvVar(...)."
         )

@@ -33,25 +33,25 @@ def test_the_webhook_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatc
         webhook_inbox=str(tmp_path / "inbox"),
         ledger_url="sqlite://",
     )
-    with given.process_config_and_initialize_cm() as initialised:
-        assert initialised.webhook == Webhook("https://hooks.example", SECRET)
-        assert repr(initialised.inbox) == f"FileInbox({str(tmp_path / 'inbox')!r})"
-        assert initialised.inbox is initialised.inbox, "one for all partitions"
-        assert "canary" not in repr(initialised)
-        assert "canary" not in repr(initialised.webhook)
+    with given.process_config_and_initialize_cm() as initialized:
+        assert initialized.webhook == Webhook("https://hooks.example", SECRET)
+        assert repr(initialized.inbox) == f"FileInbox({str(tmp_path / 'inbox')!r})"
+        assert initialized.inbox is initialized.inbox, "one for all partitions"
+        assert "canary" not in repr(initialized)
+        assert "canary" not in repr(initialized.webhook)
 
 
 def test_the_inbox_is_in_the_ledgers_database_by_default() -> None:
     given = resource(webhook_url="https://hooks.example", webhook_secret=SECRET, ledger_url="sqlite://")
-    with given.process_config_and_initialize_cm() as initialised:
-        assert repr(initialised.inbox) == "TableInbox(Ledger('sqlite://'))"
+    with given.process_config_and_initialize_cm() as initialized:
+        assert repr(initialized.inbox) == "TableInbox(Ledger('sqlite://'))"
 
 
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"webhook_url": "https://hooks.example"}, "webhook_url is given without webhook_secret.* Give webhook_secret"),
-        ({"webhook_secret": SECRET}, "webhook_secret is given without webhook_url.* Give webhook_url"),
+        ({"webhook_url": "https://hooks.example"}, "webhook_url is set without webhook_secret. Set both"),
+        ({"webhook_secret": SECRET}, "webhook_secret is set without webhook_url. Set both"),
     ],
 )
 def test_half_a_webhook_is_refused_with_what_to_do(settings: dict[str, str], told: str) -> None:
