@@ -1,10 +1,11 @@
-"""Loads what a scraping dataset has collected into the assets downstream of it."""
+"""ScrapeDoParquetIOManager: loads the tables of a dataset into downstream assets."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import dagster as dg
+from pydantic import AfterValidator, ConfigDict, Field
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -14,52 +15,68 @@ if TYPE_CHECKING:
     from scrapedo_dagster.engine.storage.tables import ParquetStore
 
 
+FILESYSTEMS = ("file", "s3", "gs", "gcs", "abfs", "abfss", "hdfs", "viewfs", "hf")
+"""Schemes of the URIs that pyarrow supports, listed here because importing pyarrow is slow."""
+
+
+def _check_scheme(uri: str) -> str:
+    scheme, separator, _ = uri.partition("://")
+    if separator and scheme not in FILESYSTEMS and not scheme.startswith("fsspec+"):
+        raise ValueError(f"pyarrow supports no filesystem {scheme}://. Give a path, or one of {', '.join(FILESYSTEMS)}")
+    return uri
+
+
 class ScrapeDoParquetIOManager(dg.ConfigurableIOManager):
-    """Loads `tasks` and `contents` of a scraping dataset, one partition or many.
+    """Loads `tasks` and `contents` of a dataset into downstream assets, one partition or many.
 
-    The annotation of the downstream parameter chooses the form: `pandas.DataFrame` (also without annotation),
-    `pyarrow.Table`, or `pyarrow.dataset.Dataset`, which reads no rows until it is asked. Partitioned data have the key
-    of each row's partition as the column `partition`. Only complete partitions are loaded; a missing one fails the
-    step.
+    The annotation of the downstream parameter selects the type: `pandas.DataFrame` (the default), `pyarrow.Table`, or
+    `pyarrow.dataset.Dataset`, which is lazy. Partitioned data have a column `partition` with the partition key of each
+    row. Only complete partitions are loaded; a missing one fails the step and is named.
 
-    `base_uri` is a path or any filesystem URI that pyarrow knows (`s3://bucket/prefix`). A relative path starts at
-    the current directory of the process that loads or collects, so give an absolute one when these may differ.
+    The metadata of an input may select columns and allow missing partitions, which are then skipped with a warning:
 
-    Columns can be chosen, as with other table IO managers; contents are large:
-
-        @dg.asset(ins={"pages": dg.AssetIn(["products", "contents"], metadata={"columns": ["url", "text"]})})
+        @dg.asset(
+            ins={
+                "pages": dg.AssetIn(
+                    ["products", "contents"],
+                    metadata={"columns": ["url", "text"], "allow_missing_partitions": True},
+                )
+            }
+        )
         def titles(pages: pd.DataFrame): ...
     """
 
-    base_uri: str
+    model_config = ConfigDict(hide_input_in_errors=True)
+
+    base_uri: Annotated[str, AfterValidator(_check_scheme)] = Field(
+        min_length=1,
+        description=(
+            "Where the tables are stored: a path, or a URI of a filesystem that pyarrow supports, such as "
+            "s3://bucket/scraped. A relative path starts at the current directory of the process."
+        ),
+    )
 
     @property
     def store(self) -> ParquetStore:
-        """Where the tables are, for the asset that writes them."""
+        """The store of the tables, for the assets that write them."""
         from scrapedo_dagster.engine.storage.tables import ParquetStore
 
         return ParquetStore(self.base_uri)
 
     def handle_output(self, context: dg.OutputContext, obj: Any) -> None:
-        """Refuse: the assets of a dataset write their files themselves, while they collect."""
+        """Raise DagsterInvariantViolationError: the assets of a dataset write their own files."""
+        name = f"asset {context.asset_key.to_user_string()!r}" if context.has_asset_key else f"output {context.name!r}"
         raise dg.DagsterInvariantViolationError(
-            f"ScrapeDoParquetIOManager was asked to store a value of {_output_name(context)}, but it only loads what "
-            "scraping datasets have written themselves. Leave this asset on your default IO manager: take "
-            "`io_manager_key` away from it."
+            f"{name}: ScrapeDoParquetIOManager stores no values, it loads the tables of datasets. Remove "
+            "`io_manager_key` to use the default IO manager."
         )
 
     def load_input(self, context: dg.InputContext) -> pd.DataFrame | pa.Table | ds.Dataset:
-        """Load the partitions that the downstream step depends on, or the whole of an unpartitioned asset."""
-        from scrapedo_dagster.execution.loading import load  # not before the step: it loads pandas and pyarrow
+        """Load the partitions that the downstream step depends on, or an unpartitioned asset."""
+        from scrapedo_dagster.execution.loading import load  # imports pandas and pyarrow
 
         return load(context, self.store)
 
 
 ParquetResource: TypeAlias = dg.ResourceParam[ScrapeDoParquetIOManager]
-"""How a step asks for it: an IO manager is no resource by its annotation alone."""
-
-
-def _output_name(context: dg.OutputContext) -> str:
-    if context.has_asset_key:
-        return f"the asset {context.asset_key.to_user_string()!r}"
-    return f"the output {context.name!r}"
+"""Annotation of a step's parameter: Dagster does not inject an IO manager by its class alone."""

@@ -126,8 +126,8 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
 
         if masked := [name for name in secret_fields(type(self)) if set(getattr(self, name) or "") == {"*"}]:
             raise dg.DagsterInvariantViolationError(
-                f"ScrapeDoResource: the run config sets {', '.join(masked)} to asterisks, which Dagster's Launchpad shows "
-                "in place of secrets. Delete `resources:` from the run config to use the values of the code location."
+                f"ScrapeDoResource: the run config sets {', '.join(masked)} to asterisks, which the Launchpad shows in "
+                "place of secrets. Delete `resources:` from the run config to use the values of the code location."
             )
         if self.ledger_url is not None:
             url = parse_url(self.ledger_url)
@@ -200,7 +200,9 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
         from scrapedo_dagster.api import Backoff, RetryPolicy, ScrapeDoAsyncAPIClient
 
         retry = RetryPolicy(attempts=2, backoff=Backoff(initial=0.2), max_retry_after=1.0)
-        return ScrapeDoAsyncAPIClient(**self._client_settings() | {"timeout": min(self.request_timeout, timeout), "retry": retry})
+        return ScrapeDoAsyncAPIClient(
+            **self._client_settings() | {"timeout": min(self.request_timeout, timeout), "retry": retry}
+        )
 
     def _client_settings(self) -> dict[str, Any]:
         from scrapedo_dagster.api import RetryPolicy

@@ -1,4 +1,4 @@
-"""What a downstream asset sees of a dataset's tables."""
+"""Loading the tables of a dataset into downstream assets."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +9,12 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from pyarrow.fs import FileSystem
+from pydantic import ValidationError
 
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
-from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
+from scrapedo_dagster.io_manager import FILESYSTEMS, ScrapeDoParquetIOManager
 
 RANGE_START, RANGE_END = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
 DAYS = dg.StaticPartitionsDefinition(["2026-01-01", "2026-01-02", "2026-01-03"])
@@ -164,7 +166,7 @@ class TestForm:
         assert seen[0]["status_code"][1] is pd.NA
         assert seen[0]["response_headers"][0] == {"Via": "x"}
 
-    def test_unsupported_annotation_says_what_can_be_had(self, io, instance):
+    def test_an_unsupported_annotation_is_refused_with_the_supported_ones(self, io, instance):
         upstream = dataset()
         downstream, _ = seeing(dict[str, pd.DataFrame])
         collect(upstream, io, instance)
@@ -191,7 +193,7 @@ class TestColumns:
         downstream, _ = seeing(pd.DataFrame, {"columns": ["url", "title"]}, table="contents")
         collect(upstream, io, instance)
         error = failure_of(loaded_by(downstream, io, instance, upstream, raise_on_error=False))
-        assert "no columns ['title']" in error
+        assert "input 'given': 'products/contents' has no columns ['title']" in error
         assert "'text'" in error
 
 
@@ -248,6 +250,35 @@ class TestPartitions:
             assert f"partition '{day}': nothing complete in {tmp_path}/data/products/tasks/partition={day}" in error
         assert "Materialize the asset 'products/tasks'" in error
 
+    def test_missing_partitions_are_skipped_with_a_warning_if_the_input_allows_it(self, io, instance, capfd):
+        upstream = dataset(partitions_def=DAYS)
+        downstream, seen = seeing(pd.DataFrame, {"allow_missing_partitions": True, "columns": ["url", "partition"]})
+        collect(upstream, io, instance, "2026-01-02")
+        assert loaded_by(downstream, io, instance, upstream).success
+        assert seen[0].to_dict("records") == [
+            {"url": f"https://{host}/2026-01-02", "partition": "2026-01-02"} for host in "ab"
+        ]
+        logged = capfd.readouterr().err
+        assert "WARNING" in logged
+        for day in ("2026-01-01", "2026-01-03"):
+            assert f"partition '{day}': nothing complete in" in logged
+        assert "Skipped, because the metadata of the input has allow_missing_partitions=True" in logged
+
+    @pytest.mark.parametrize("annotation", [pd.DataFrame, pa.Table, ds.Dataset])
+    def test_all_partitions_missing_are_an_empty_table_if_the_input_allows_it(self, io, instance, annotation):
+        downstream, seen = seeing(annotation, {"allow_missing_partitions": True}, partitions_def=DAYS)
+        upstream = dataset(partitions_def=DAYS)
+        assert loaded_by(downstream, io, instance, upstream, partition_key="2026-01-01").success
+        table = seen[0].to_table() if annotation is ds.Dataset else seen[0]
+        assert len(table) == 0
+        columns = list(table.columns) if annotation is pd.DataFrame else table.column_names
+        assert columns == [*TASKS_SCHEMA.names, "partition"]
+
+    def test_missing_unpartitioned_data_are_an_error_even_if_partitions_may_be_missing(self, io, instance):
+        downstream, _ = seeing(pd.DataFrame, {"allow_missing_partitions": True})
+        error = failure_of(loaded_by(downstream, io, instance, dataset(), raise_on_error=False))
+        assert "unpartitioned data: nothing complete in" in error
+
     def test_no_partitions_at_all_is_an_error(self, io, instance):
         upstream = dataset(partitions_def=dg.DynamicPartitionsDefinition(name="shops"))
         downstream, _ = seeing(pd.DataFrame)
@@ -273,18 +304,18 @@ class TestMetadata:
 
 
 class TestRefusals:
-    def test_own_asset_is_told_to_stay_on_its_io_manager(self, io, instance):
+    def test_an_asset_outside_datasets_is_refused(self, io, instance):
         @dg.asset(io_manager_key="scrape_do_parquet")
         def mine() -> int:
             return 1
 
         result = dg.materialize([mine], instance=instance, resources={"scrape_do_parquet": io}, raise_on_error=False)
         error = failure_of(result)
-        assert "the asset 'mine'" in error
+        assert "asset 'mine': ScrapeDoParquetIOManager stores no values" in error
         assert "default IO manager" in error
 
     def test_input_that_is_no_asset_is_refused(self, io):
-        with pytest.raises(dg.DagsterInvariantViolationError, match="'given': it is not an asset"):
+        with pytest.raises(dg.DagsterInvariantViolationError, match="input 'given': it is not an asset"):
             io.load_input(dg.build_input_context(name="given"))
 
 
@@ -303,3 +334,26 @@ def test_defining_touches_no_disk(tmp_path, monkeypatch):
     dg.Definitions([dataset()], resources={"scrape_do_parquet": io}).resolve_all_job_defs()
     assert io.store.uri("x") == str(tmp_path / "data" / "x")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("uri", "reason"), [("foo://x/canary", "no filesystem foo://"), ("", "at least 1 character")])
+def test_a_base_uri_that_cannot_be_used_is_refused(uri, reason):
+    with pytest.raises(ValidationError, match=reason) as raised:
+        ScrapeDoParquetIOManager(base_uri=uri)
+    assert "canary" not in str(raised.value)
+
+
+def complaint_of_pyarrow(uri):
+    """Why pyarrow cannot use this filesystem; empty if it can."""
+    try:
+        FileSystem.from_uri(uri)
+    except (ImportError, OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("scheme", FILESYSTEMS)
+def test_pyarrow_supports_the_filesystems_that_are_accepted(scheme):
+    assert "Unrecognized filesystem" in complaint_of_pyarrow("foo://bucket/x")
+    query = "?region=eu-west-1" if scheme == "s3" else ""  # without it, the bucket is asked for its region
+    assert "Unrecognized filesystem" not in complaint_of_pyarrow(f"{scheme}:///bucket/x{query}")

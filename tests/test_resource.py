@@ -259,5 +259,5 @@ class TestEnvironmentVariables:
 
     @pytest.mark.parametrize("name", ["base_url", "webhook_url"])
     def test_urls_are_checked_where_they_are_literal(self, name: str) -> None:
-        with pytest.raises(ValidationError, match="'hooks.example' is not an http or https URL"):
+        with pytest.raises(ValidationError, match=r"'hooks\.example' is not an http or https URL"):
             ScrapeDoResource(**{**REQUIRED, **OTHER_HALF.get(name, {}), name: "hooks.example"})

@@ -41,7 +41,7 @@ class ScrapeDoComponent(dg.Component, YamlModel):
     )
 
     resources: Resources | None = None
-    """The account and the storage. Leave it out where the project has the resources scrape_do and scrape_do_parquet."""
+    """Resources of the whole project. Leave out those that are defined elsewhere in the project."""
     datasets: list[DatasetAttributes] = Field(default_factory=list, min_length=1)
     """The datasets."""
     ad_hoc: AdHocAttributes | None = None
@@ -65,7 +65,7 @@ class ScrapeDoComponent(dg.Component, YamlModel):
             if each.name in names[:index]
         }
         if twice:
-            raise refused(self, twice)
+            raise refused(type(self), twice)
         return self
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
@@ -83,5 +83,5 @@ class ScrapeDoComponent(dg.Component, YamlModel):
             jobs=[job for each in datasets for job in each.jobs],
             schedules=[schedule for each in datasets for schedule in each.schedules],
             sensors=[sensor],
-            resources=self.resources.bound() if self.resources else None,
+            resources=self.resources.by_key() if self.resources else None,
         )

@@ -178,6 +178,6 @@ class DatasetAttributes(AssetsOfDataset):
             elif isinstance(targets, list):
                 validated_entries(targets, self.on_invalid_target)
         except InvalidTargetsError as error:
-            raise refused(self, {("targets", index): reason for index, reason in error.reasons.items()}) from None
+            raise refused(type(self), {("targets", index): reason for index, reason in error.reasons.items()}) from None
         except ValueError as error:
-            raise refused(self, {("targets", "file"): str(error)}) from None
+            raise refused(type(self), {("targets", "file"): str(error)}) from None

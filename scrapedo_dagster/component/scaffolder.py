@@ -1,4 +1,4 @@
-"""`dg scaffold defs scrapedo_dagster.ScrapeDoComponent`: a `defs.yaml` to begin with."""
+"""Scaffolds a `defs.yaml`: `dg scaffold defs scrapedo_dagster.ScrapeDoComponent NAME`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pydantic import BaseModel, Field
 
 
 class ScaffoldParams(BaseModel):
-    """The options of the command."""
+    """Options of the command."""
 
-    name: str = Field(default="pages", description="The name of the dataset.")
-    storage: str = Field(default="scraped", description="Where the tables go: a path or URI.")
-    file: str | None = Field(default=None, description="A file of targets: CSV, Parquet or text, a path or URI.")
+    name: str = Field(default="pages", description="Name of the dataset.")
+    base_uri: str = Field(default="scraped", description="Where the tables are stored: a path or URI.")
+    file: str | None = Field(default=None, description="Path or URI of a file of targets: CSV, Parquet or text.")
 
 
 class ScrapeDoScaffolder(dg.Scaffolder[ScaffoldParams]):
@@ -19,16 +19,19 @@ class ScrapeDoScaffolder(dg.Scaffolder[ScaffoldParams]):
 
     @classmethod
     def get_scaffold_params(cls) -> type[ScaffoldParams]:
-        """Dagster's hook: the options of the command."""
+        """Return the options of the command. Called by Dagster."""
         return ScaffoldParams
 
     def scaffold(self, request: dg.ScaffoldRequest[ScaffoldParams]) -> None:
-        """Dagster's hook: write the file."""
+        """Write the file. Called by Dagster."""
         params = request.params
         dg.scaffold_component(
             request,
             {
-                "resources": {"token_variable": "SCRAPE_DO_API_KEY", "storage": params.storage},
+                "resources": {
+                    "scrape_do": {"api_token": {"env": "SCRAPE_DO_API_KEY"}},
+                    "scrape_do_parquet": {"base_uri": params.base_uri},
+                },
                 "datasets": [
                     {"name": params.name, "targets": {"file": params.file} if params.file else ["https://example.com"]}
                 ],

@@ -29,10 +29,10 @@ class ComponentModel(dg.Model):
     model_config = ConfigDict(use_attribute_docstrings=True, hide_input_in_errors=True)
 
 
-def refused(model: BaseModel, reasons: Mapping[tuple[str | int, ...], str]) -> ValidationError:
+def refused(model: type[BaseModel], reasons: Mapping[tuple[str | int, ...], str]) -> ValidationError:
     """What a model validator raises for fields that are wrong together: the reasons, by where the fields are."""
     return ValidationError.from_exception_data(
-        type(model).__name__,
+        model.__name__,
         [
             InitErrorDetails(type=PydanticCustomError("refused", "{reason}", {"reason": reason}), loc=where, input=None)
             for where, reason in reasons.items()

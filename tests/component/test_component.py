@@ -20,18 +20,19 @@ import yaml
 from dagster.components.core.component_tree import ComponentTreeException
 from dagster.components.testing import create_defs_folder_sandbox
 from dagster.components.testing.test_cases import TestTranslation as TranslationCases
-from pyarrow.fs import FileSystem
 
-from scrapedo_dagster import ScrapeDoComponent, ScrapeOptions
+from scrapedo_dagster import ScrapeDoComponent, ScrapeDoParquetIOManager, ScrapeDoResource, ScrapeOptions
 from scrapedo_dagster.component.partitions import Partitions
-from scrapedo_dagster.component.resources import _SCHEMES
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
 
 DOCS = Path(__file__).parents[2] / "docs" / "component.md"
 BLOCKS = re.findall(r"```yaml\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
 TYPE = "scrapedo_dagster.ScrapeDoComponent"
-RESOURCES = {"storage": "scraped"}
+RESOURCES = {
+    "scrape_do": {"api_token": {"env": "SCRAPE_DO_API_KEY"}},
+    "scrape_do_parquet": {"base_uri": "scraped"},
+}
 TABLES = ("jobs", "tasks", "contents")
 PARTS = ("Resources", "DatasetAttributes", "AdHocAttributes")
 
@@ -100,6 +101,7 @@ class TestDocs:
         page = DOCS.read_text(encoding="utf-8")
         schema = ScrapeDoComponent.model_json_schema()
         names = {name for each in PARTS for name in schema["$defs"][each]["properties"]}
+        names |= ScrapeDoResource.model_fields.keys() | ScrapeDoParquetIOManager.model_fields.keys()
         assert [name for name in sorted(names) if name not in page] == []
 
 
@@ -107,26 +109,31 @@ class TestDatasets:
     def test_resources_know_the_names_of_variables_and_no_value(self, monkeypatch, canary: str) -> None:
         monkeypatch.setenv("SHOP_TOKEN", canary)
         resources = {
-            "token_variable": "SHOP_TOKEN",
-            "storage": "s3://bucket/x",
-            "base_url": "http://127.0.0.1:1",
-            "ledger_url_variable": "SHOP_LEDGER",
-            "webhook_url": "https://hooks.example",
-            "webhook_secret_variable": "SHOP_SECRET",
-            "request_timeout": 12.5,
-            "max_attempts": 2,
-            "max_concurrency": 8,
+            "scrape_do": {
+                "api_token": {"env": "SHOP_TOKEN"},
+                "base_url": "http://127.0.0.1:1",
+                "ledger_url": {"env": "SHOP_LEDGER"},
+                "webhook_url": {"env": "SHOP_HOOKS"},
+                "webhook_secret": {"env": "SHOP_SECRET"},
+                "request_timeout": 12,
+                "max_attempts": 2,
+                "max_concurrency": {"env": "SHOP_CONCURRENCY"},
+            },
+            "scrape_do_parquet": {"base_uri": {"env": "SHOP_STORAGE"}},
         }
+        assert complaints_of_check_yaml(dataset() | {"resources": resources}) == []
         with project(dataset() | {"resources": resources}) as defs:
             account, storage = defs.resources["scrape_do"], defs.resources["scrape_do_parquet"]
-        stored = account._convert_to_config_dictionary()
-        assert stored["api_token"] == {"env": "SHOP_TOKEN"}
-        assert stored["ledger_url"] == {"env": "SHOP_LEDGER"}
-        assert stored["webhook_secret"] == {"env": "SHOP_SECRET"}
-        assert stored["base_url"] == "http://127.0.0.1:1"
-        assert (stored["request_timeout"], stored["max_attempts"], stored["max_concurrency"]) == (12.5, 2, 8)
-        assert canary not in repr(stored)
-        assert storage.base_uri == "s3://bucket/x"
+        assert account._convert_to_config_dictionary() == resources["scrape_do"]
+        assert canary not in repr(account)
+        monkeypatch.setenv("SHOP_LEDGER", "sqlite://")
+        monkeypatch.setenv("SHOP_HOOKS", "https://hooks.example")
+        monkeypatch.setenv("SHOP_SECRET", "s" * 24)
+        monkeypatch.setenv("SHOP_CONCURRENCY", "8")
+        monkeypatch.setenv("SHOP_STORAGE", "s3://bucket/x")
+        with account.process_config_and_initialize_cm() as initialized:
+            assert (initialized.api_token, initialized.max_concurrency) == (canary, 8)
+        assert storage.process_config_and_initialize().base_uri == "s3://bucket/x"
 
     def test_attributes_of_the_assets(self) -> None:
         defs = built(
@@ -326,21 +333,12 @@ def complaint_of_check_defs(text: str) -> str:
     return re.sub(r"/\S*/defs.yaml", "defs.yaml", "".join(traceback.format_exception(caught.value)))
 
 
-def complaint_of_pyarrow(uri: str) -> str:
-    """Why this filesystem cannot be used; nothing if it can."""
-    try:
-        FileSystem.from_uri(uri)
-    except (ImportError, OSError, ValueError) as error:
-        return str(error)
-    return ""
-
-
 GOOD = """\
 type: scrapedo_dagster.ScrapeDoComponent
 attributes:
   resources:
-    token_variable: SCRAPE_DO_API_KEY
-    storage: scraped
+    scrape_do: {api_token: {env: SCRAPE_DO_API_KEY}}
+    scrape_do_parquet: {base_uri: scraped}
   datasets:
     - name: products
       targets: {file: "urls/{partition_key}.csv", column: url, key_column: sku}
@@ -351,6 +349,7 @@ attributes:
       partitions: {type: daily, start_date: "2026-01-01"}
       schedule: true
 """
+ACCOUNT, STORAGE = "scrape_do: {api_token: {env: SCRAPE_DO_API_KEY}}", "scrape_do_parquet: {base_uri: scraped}"
 TARGETS = 'targets: {file: "urls/{partition_key}.csv", column: url, key_column: sku}'
 PARTITIONS = 'partitions: {type: daily, start_date: "2026-01-01"}'
 DATASET = "attributes.datasets.0"
@@ -445,25 +444,37 @@ class TestMistakes:
             "datasets.0.partitions.day_offset",
         ]
 
-    def test_resources_without_storage(self) -> None:
-        text = GOOD.replace("    storage: scraped\n", "")
-        told = complaints_of_check_yaml(yaml.safe_load(text)["attributes"])
-        assert told == [("resources", "'storage' is a required property")]
-        assert "defs.yaml:3 - attributes.resources: Field required: storage" in complaint_of_check_defs(text)
+    @pytest.mark.parametrize(
+        ("given", "line", "resource", "missing"),
+        [(ACCOUNT, 4, "scrape_do", "api_token"), (STORAGE, 5, "scrape_do_parquet", "base_uri")],
+    )
+    def test_resources_without_a_required_field(self, given: str, line: int, resource: str, missing: str) -> None:
+        text = GOOD.replace(given, f"{resource}: {{}}")
+        path = f"resources.{resource}"
+        assert complaints_of_check_yaml(yaml.safe_load(text)["attributes"]) == [
+            (path, f"'{missing}' is a required property")
+        ]
+        assert f"defs.yaml:{line} - attributes.{path}: Field required: {missing}" in complaint_of_check_defs(text)
+
+    def test_an_unknown_field_of_a_resource(self) -> None:
+        text = GOOD.replace(STORAGE, "scrape_do_parquet: {base_uri: x, base_url: y}")
+        [(path, message)] = complaints_of_check_yaml(yaml.safe_load(text)["attributes"])
+        assert path == "resources.scrape_do_parquet"
+        assert "'base_url' was unexpected" in message
+        reason = "attributes.resources.scrape_do_parquet.base_url: Extra inputs are not permitted"
+        assert f"defs.yaml:5 - {reason}" in complaint_of_check_defs(text)
 
     @pytest.mark.parametrize(
         ("given", "missing"),
-        [("webhook_url: https://h.example", "webhook_secret_variable"), ("webhook_secret_variable: S", "webhook_url")],
+        [("webhook_url: https://h.example", "webhook_secret"), ("webhook_secret: {env: S}", "webhook_url")],
     )
     def test_half_a_webhook(self, given: str, missing: str) -> None:
-        text = GOOD.replace("    storage: scraped\n", f"    storage: scraped\n    {given}\n")
+        text = GOOD.replace("{api_token:", f"{{{given}, api_token:")
         name = given.partition(":")[0]
         [(path, message)] = complaints_of_check_yaml(yaml.safe_load(text)["attributes"])
-        assert (path, message) == ("resources", f"'{missing}' is a dependency of '{name}'")
-        assert (
-            f"defs.yaml:6 - attributes.resources.{name}: a webhook needs {missing} as well"
-            in complaint_of_check_defs(text)
-        )
+        assert (path, message) == ("resources.scrape_do", f"'{missing}' is a dependency of '{name}'")
+        reason = f"attributes.resources.scrape_do: {name} is set without {missing}. Set both, or neither."
+        assert f"defs.yaml:4 - {reason}" in complaint_of_check_defs(text)
 
     def test_each_mistake_of_a_dataset_has_a_line(self) -> None:
         text = GOOD.replace("schedule: true", "schedule: every day\n      owners: [me]\n      tags: {a: '!'}")
@@ -498,45 +509,59 @@ class TestMistakes:
     @pytest.mark.parametrize(
         ("field", "value", "reason"),
         [
-            ("storage", "foo://x/{canary}", "foo:// is no filesystem that pyarrow knows"),
+            ("base_uri", "foo://x/{canary}", "pyarrow supports no filesystem foo://"),
             ("base_url", "not a url", "'not a url' contains white space"),
             ("webhook_url", "hooks.example", "'hooks.example' is not an http or https URL"),
             ("max_concurrency", "0", "Input should be greater than or equal to 1"),
         ],
     )
     def test_resources_that_cannot_be_used(self, field: str, value: str, reason: str, canary: str) -> None:
-        line = f"    {field}: {value.format(canary=canary)}\n"
-        text = GOOD.replace("    storage: scraped\n", line if field == "storage" else f"    storage: scraped\n{line}")
+        line = f"{field}: {value.format(canary=canary)}\n"
+        if field == "base_uri":
+            text, path = GOOD.replace(STORAGE, f"scrape_do_parquet:\n      {line}"), f"scrape_do_parquet.{field}"
+        else:
+            account = f"scrape_do:\n      {line}      api_token: {{env: T}}\n"
+            if field == "webhook_url":
+                account += "      webhook_secret: {env: S}\n"
+            text, path = GOOD.replace(ACCOUNT, account), f"scrape_do.{field}"
         told = complaint_of_check_defs(text)
-        assert f"defs.yaml:{5 if field == 'storage' else 6} - attributes.resources.{field}: {reason}" in told
+        assert f"defs.yaml:{6 if field == 'base_uri' else 5} - attributes.resources.{path}: {reason}" in told
         assert canary not in told
-
-    @pytest.mark.parametrize("scheme", _SCHEMES)
-    def test_pyarrow_knows_the_filesystems_that_are_taken(self, scheme: str) -> None:
-        assert "Unrecognized filesystem" in complaint_of_pyarrow("foo://bucket/x")
-        query = "?region=eu-west-1" if scheme == "s3" else ""  # else the bucket is asked for it
-        assert "Unrecognized filesystem" not in complaint_of_pyarrow(f"{scheme}:///bucket/x{query}")
 
     def test_a_project_without_resources(self) -> None:
         with project({"datasets": dataset()["datasets"]}) as defs, pytest.raises(dg.DagsterError, match="'scrape_do'"):
             dg.Definitions.validate_loadable(defs)
 
-    @pytest.mark.parametrize("variable", ["token_variable", "ledger_url_variable", "webhook_secret_variable"])
+    @pytest.mark.parametrize("field", ["api_token", "ledger_url", "webhook_secret", "webhook_inbox"])
     @pytest.mark.parametrize(
-        "given", ["{canary}", "{TOKEN}", "'{{{{ env.SHOP_TOKEN }}}}'", "postgresql://u:{canary}@host/db"]
+        "given",
+        [
+            "{canary}",
+            "{TOKEN}",
+            "'{{{{ env.SHOP_TOKEN }}}}'",
+            "postgresql://u:{canary}@host/db",
+            "{{env: {canary}}}",
+            "{{env: {TOKEN}}}",
+            "{{env: '{{{{ env.SHOP_TOKEN }}}}'}}",
+            "{{{canary}: SHOP_TOKEN}}",
+            "[{canary}]",
+        ],
     )
     def test_a_secret_in_place_of_a_name_is_refused_and_not_repeated(
-        self, monkeypatch, canary: str, variable: str, given: str
+        self, monkeypatch, canary: str, field: str, given: str
     ) -> None:
         monkeypatch.setenv("SHOP_TOKEN", canary)
         token = "A1B2C3D4E5F60718293A4B5C6D7E8F90"
         given = given.format(canary=canary, TOKEN=token)
-        text = GOOD.replace("token_variable: SCRAPE_DO_API_KEY", f"{variable}: {given}")
-        told = complaint_of_check_defs(text)
-        assert (
-            f"defs.yaml:4 - attributes.resources.{variable}: this must be the name of an environment variable" in told
+        account = {"api_token": "{env: T}", field: given}
+        text = GOOD.replace(
+            ACCOUNT, f"scrape_do: {{{', '.join(f'{name}: {value}' for name, value in account.items())}}}"
         )
-        told += str(complaints_of_check_yaml(yaml.safe_load(text)["attributes"]))
+        told = complaint_of_check_defs(text)
+        reason = "give {env: NAME}, with the name of an environment variable"
+        assert f"defs.yaml:4 - attributes.resources.scrape_do.{field}: {reason}" in told
+        if ": SHOP_TOKEN" not in given:  # the names of fields are repeated
+            told += str(complaints_of_check_yaml(yaml.safe_load(text)["attributes"]))
         assert canary not in told
         assert token not in told
 
@@ -581,7 +606,10 @@ class TestSeveral:
             dg.Definitions.validate_loadable(defs)
 
     def test_resources_that_disagree_are_refused(self) -> None:
-        second = {"resources": {"storage": "elsewhere"}, "datasets": [{"name": "other", "targets": []}]}
+        second = {
+            "resources": {"scrape_do_parquet": {"base_uri": "elsewhere"}},
+            "datasets": [{"name": "other", "targets": []}],
+        }
         with pytest.raises(ComponentTreeException) as caught, project(dataset(), second):
             pass
         assert "different resources with same key 'scrape_do_parquet'" in str(caught.value.__cause__)
@@ -623,7 +651,10 @@ def test_yaml_becomes_rows_in_parquet(tmp_path: Path, monkeypatch, canary: str) 
             url = f"{site.base_url}/2026-01-0{day}/products"
             (tmp_path / f"2026-01-0{day}.csv").write_text(f"sku,url\n007,{url}/1\n008,{url}/2\n")
         attributes = {
-            "resources": {"storage": str(tmp_path / "data"), "base_url": emulator.base_url},
+            "resources": {
+                "scrape_do": {"api_token": {"env": "SCRAPE_DO_API_KEY"}, "base_url": emulator.base_url},
+                "scrape_do_parquet": {"base_uri": str(tmp_path / "data")},
+            },
             "datasets": [
                 {
                     "name": "products",
@@ -658,7 +689,7 @@ def test_yaml_becomes_rows_in_parquet(tmp_path: Path, monkeypatch, canary: str) 
 
 def test_scaffolding_gives_a_component_that_loads() -> None:
     with create_defs_folder_sandbox() as sandbox:
-        for parameters in (None, {"name": "shop", "storage": "s3://b/x", "file": "urls.csv"}):
+        for parameters in (None, {"name": "shop", "base_uri": "s3://b/x", "file": "urls.csv"}):
             path = sandbox.scaffold_component(component_cls=ScrapeDoComponent, scaffold_params=parameters)
             with sandbox.load_component_and_build_defs(path) as (component, defs):
                 assert isinstance(component, ScrapeDoComponent)
