@@ -19,7 +19,7 @@ from scrapedo_dagster.engine.collection.retry_schedule import ATTEMPTS, Need, de
 from scrapedo_dagster.engine.errors import LostClaimError
 from scrapedo_dagster.engine.ledger.records import GenerationRecord, PartitionRef, Submission
 from scrapedo_dagster.engine.ledger.states import CANCELABLE, UNSENT, State
-from scrapedo_dagster.engine.polling.order import in_turn, is_near_expiry
+from scrapedo_dagster.engine.polling.order import is_near_expiry, poll_order
 from scrapedo_dagster.engine.polling.poller import JobPoller
 from scrapedo_dagster.engine.submission.cancel import CancelResult, cancel_all
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy, reconcile
@@ -173,7 +173,7 @@ class CompletionTick:
         ended: list[Submission] = []
         batches = [each for of_generation in found.values() for each in of_generation]
         now = self.scrape_do.ledger.now()
-        turn = in_turn(batches, cursor.polled_through, now)
+        turn = poll_order(batches, cursor.polled_through, now)
         poller = JobPoller(
             self.scrape_do.ledger, client, self.scrape_do.inbox, self.context.log.warning, cursor.all_polled_at
         )

@@ -20,10 +20,10 @@ import pytest
 import sqlalchemy as sa
 
 from scrapedo_dagster import ScrapeDoDataset
+from scrapedo_dagster.engine.clock import SYSTEM_CLOCK
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.polling import poller as watch
 from scrapedo_dagster.engine.targets.target import validated_entries
 from scrapedo_dagster.execution import sensor_tick as completion
 
@@ -167,8 +167,8 @@ def plant(ledger: Ledger, service: Service, token: str) -> Plant:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """The time by which a tick keeps to its budget: it passes by what the service takes, on any machine."""
     now = [0.0]
-    for module in (completion, watch):
-        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(completion, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(SYSTEM_CLOCK, "monotonic", lambda: now[0])
 
     def take(seconds: float) -> None:
         now[0] += seconds

@@ -14,7 +14,7 @@ from scrapedo_dagster.cli.webhooks import webhooks
 from scrapedo_dagster.engine.inbox import address as inbox_address
 from scrapedo_dagster.engine.inbox import protocol as inbox_module
 from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER, Webhook
-from scrapedo_dagster.engine.polling import poller as watch
+from scrapedo_dagster.engine.polling.poller import PollPolicy
 from scrapedo_dagster.webhooks import app, secrets, server
 from scrapedo_dagster.webhooks.storing import Fate
 
@@ -64,7 +64,8 @@ def test_the_numbers_and_names_of_the_page_are_those_of_the_code() -> None:
     assert f"{server._MOST_CONNECTIONS}\nconnections at most, and {server._RESERVE} fewer" in PAGE
     assert f"more than {server._MOST_HEAD // 1024} KB of headers" in PAGE
     assert f"within {app._READY_SECONDS:g} s." in PAGE
-    silent, told = (period.total_seconds() // 60 for period in (watch._SILENT, watch._TOLD))
+    polling = PollPolicy()
+    silent, told = (each.total_seconds() // 60 for each in (polling.undelivered_every, polling.delivered_every))
     assert f"every {silent:g} minutes while nothing of them has come, and every {told:g} minutes once" in PAGE
     assert f"forgotten after {inbox_module.KEPT.days} days" in PAGE
     apart = f"Up to {inbox_module.MAX_QUARANTINED} of them and {inbox_module.MAX_QUARANTINED_BYTES // 2**20} MB"

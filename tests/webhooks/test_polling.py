@@ -15,9 +15,9 @@ from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.polling.order import in_turn
+from scrapedo_dagster.engine.polling.order import poll_order
 from scrapedo_dagster.engine.polling.poller import JobPoller
-from scrapedo_dagster.engine.submission.submitter import Limits
+from scrapedo_dagster.engine.submission.settings import Limits
 from scrapedo_dagster.engine.targets.target import validated_entries
 
 TOKEN = "canary-7f3a9c"
@@ -66,7 +66,7 @@ def requests_in_ten_minutes(pipeline: Any, client: ScrapeDoAsyncAPIClient, inbox
         clock.passed += TICK
         poller = JobPoller(ledger, client, inbox, print, polled_at)
         with suppress(ScrapeDoError):
-            poller.poll(in_turn(ledger.submissions.of_generation(REF, 1), 0, ledger.now()))
+            poller.poll(poll_order(ledger.submissions.of_generation(REF, 1), 0, ledger.now()))
         polled_at = poller.polled_at
     return asked(pipeline) - before
 

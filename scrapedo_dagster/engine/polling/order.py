@@ -1,4 +1,4 @@
-"""In which order open jobs are polled: those near expiry first. Decides only."""
+"""Decides in which order open jobs are polled: those that expire soon first."""
 
 from __future__ import annotations
 
@@ -9,18 +9,21 @@ from scrapedo_dagster.engine.ledger.records import RETENTION, Submission
 from scrapedo_dagster.engine.ledger.states import State
 
 NEAR_EXPIRY = timedelta(days=1)
-"""Results that expire so soon are collected although others of their generation are still being made."""
+"""Results that expire within this time are collected even if other jobs of their generation are still running."""
 
 
-def is_near_expiry(batch: Submission, now: datetime) -> bool:
-    """Whether its results are deleted soon."""
-    expires_at = batch.expires_at or (batch.claimed_at or batch.planned_at) + RETENTION
+def is_near_expiry(submission: Submission, now: datetime) -> bool:
+    """Return whether Scrape.do deletes its results soon."""
+    expires_at = submission.expires_at or (submission.claimed_at or submission.planned_at) + RETENTION
     return expires_at - now < NEAR_EXPIRY
 
 
-def in_turn(batches: Sequence[Submission], polled_through: int, now: datetime) -> list[Submission]:
-    """The order in which to look at submitted batches: near expiry first, then from where the last look ended."""
-    submitted = [each for each in batches if each.state == State.SUBMITTED]
+def poll_order(submissions: Sequence[Submission], polled_through: int, now: datetime) -> list[Submission]:
+    """Return the submitted ones in the order in which to poll them.
+
+    Those near expiry come first, then those after `polled_through`, the id at which the last poll ended.
+    """
+    submitted = [each for each in submissions if each.state == State.SUBMITTED]
     return sorted(
         submitted,
         key=lambda each: (not is_near_expiry(each, now), each.id <= polled_through, each.id),

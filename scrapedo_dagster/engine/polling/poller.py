@@ -1,9 +1,8 @@
-"""Which jobs have ended? Reads the inbox, then asks: for few jobs one by one, for many by listing pages."""
+"""Finds out which jobs have ended: from deliveries, then by polling. Few jobs one by one, many by listing."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -15,29 +14,51 @@ from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import IncompleteListingError, NotFoundError, ScrapeDoError
 from scrapedo_dagster.api.requests import JobsQuery
 from scrapedo_dagster.api.responses import JobDetails
+from scrapedo_dagster.engine.clock import SYSTEM_CLOCK, Clock
 from scrapedo_dagster.engine.errors import LostClaimError
 from scrapedo_dagster.engine.inbox.address import submission_key
 from scrapedo_dagster.engine.inbox.protocol import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import AnySubmission, Submission
 
-_FEW = 8  # jobs that are asked for one by one
-_MARGIN = timedelta(hours=1)  # between our clock and the service's
-_MOST_PROBLEMS = 3  # jobs that cannot be asked for before it must be the service that cannot be asked
-_NEW = timedelta(seconds=10)  # a job may not be there to be read in the moment after it was made
-_SILENT = timedelta(minutes=2)  # between two polls of a job of which nothing was delivered
-_TOLD = timedelta(minutes=10)  # and of one of which something was
+OnEnded: TypeAlias = Callable[[Submission, int], None]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
-OnEnded: TypeAlias = Callable[[Submission, int], None]
+
+@dataclass(frozen=True)
+class PollPolicy:
+    """How jobs are polled, and how often those with a webhook.
+
+    Attributes:
+        few: up to so many jobs are requested one by one; more are listed, 100 a page.
+        max_errors: after so many jobs that cannot be read it must be the service, and polling stops.
+        new: a job submitted less than this ago may not be readable yet; 404 does not mean that it expired.
+        clock_margin: difference between the ledger's clock and the service's.
+        undelivered_every: time between two polls of a job of which no task was delivered.
+        delivered_every: time between two polls of a job of which some tasks were delivered.
+    """
+
+    few: int = 8
+    max_errors: int = 3
+    new: timedelta = timedelta(seconds=10)
+    clock_margin: timedelta = timedelta(hours=1)
+    undelivered_every: timedelta = timedelta(minutes=2)
+    delivered_every: timedelta = timedelta(minutes=10)
 
 
 @dataclass
 class JobPoller:
-    """Looks at submitted jobs again and again.
+    """Polls the submitted jobs of one account again and again.
 
-    With an inbox, a job whose tasks were all delivered has ended, and the others are polled seldom: a receiver that is
-    down costs time, and no result. `polled_at` is when all of them were looked at last, by the ledger's time.
+    With an inbox, a job whose tasks were all delivered has ended, and the others are polled seldom: if the receiver is
+    down, results come later, and none is lost.
+
+    Attributes:
+        ledger: where ended jobs are recorded.
+        client: of the account.
+        inbox: where tasks are delivered, or None: then every poll asks Scrape.do.
+        log: called with lines for a person.
+        polled_at: when all jobs were polled last, by the ledger's clock. `poll` changes it.
     """
 
     ledger: Ledger
@@ -45,6 +66,8 @@ class JobPoller:
     inbox: Inbox | None
     log: Callable[[str], object]
     polled_at: datetime | None = None
+    policy: PollPolicy = PollPolicy()
+    clock: Clock = SYSTEM_CLOCK
 
     def poll(
         self,
@@ -54,23 +77,38 @@ class JobPoller:
         on_polled: Callable[[AnySubmission], None] = lambda _submission: None,
         deadline: float | None = None,
     ) -> list[AnySubmission]:
-        """As `poll_jobs`."""
+        """Read the inbox, poll the jobs that are due, and record which have ended.
+
+        Args:
+            submissions: in state submitted.
+            on_ended: called with a submission and how many of its tasks have ended: if any was delivered, and if its
+                job was requested by itself.
+            on_polled: called with each submission once it needs no further look: first those that were delivered or
+                are not due, then those that were polled.
+            deadline: time by the clock; see `poll_jobs`.
+
+        Returns:
+            The submissions that were recorded as finished or expired, as they are now.
+
+        Raises:
+            ScrapeDoError: as `poll_jobs`. What was learned before is recorded.
+        """
         now = self.ledger.now()
-        arrived = self._arrived(submissions)
+        deliveries = self._delivered_task_ids(submissions)
         delivered: list[AnySubmission] = []
-        polled: list[AnySubmission] = []
+        due: list[AnySubmission] = []
         for each in submissions:
-            amount = min(len(arrived.get(each.id, ())), each.target_count)
-            if amount:
-                on_ended(each, amount)
-            if amount == each.target_count and self._are_all(arrived.get(each.id, frozenset()), each):
+            task_ids = deliveries.get(each.id, frozenset())
+            ended = min(len(task_ids), each.target_count)
+            if ended:
+                on_ended(each, ended)
+            if ended == each.target_count and self._has_all_tasks(task_ids, each):
                 delivered.append(each)
-                on_polled(each)
-            elif self.inbox is None or self._is_due(_TOLD if amount else _SILENT, now):
-                polled.append(each)
-            else:
-                on_polled(each)
-        left = len(polled)
+            elif self.inbox is None or self._is_due(ended, now):
+                due.append(each)
+                continue
+            on_polled(each)
+        left = len(due)
 
         def count(submission: AnySubmission) -> None:
             nonlocal left
@@ -80,15 +118,22 @@ class JobPoller:
         changed = self.ledger.submissions.mark_all_finished(delivered)
         try:
             changed += poll_jobs(
-                self.ledger, self.client, polled, on_ended=on_ended, on_polled=count, deadline=deadline
+                self.ledger,
+                self.client,
+                due,
+                on_ended=on_ended,
+                on_polled=count,
+                deadline=deadline,
+                policy=self.policy,
+                clock=self.clock,
             )
         finally:
-            if not left:  # also where one of them cannot be asked for: it is again in its turn
+            if not left:  # even if some could not be read: those are polled again when they are due
                 self.polled_at = now
         return changed
 
-    def _arrived(self, submissions: Sequence[Submission]) -> dict[int, frozenset[str]]:
-        """Which tasks of each submission were delivered."""
+    def _delivered_task_ids(self, submissions: Sequence[Submission]) -> dict[int, frozenset[str]]:
+        """Return the ids of the delivered tasks by submission; nothing if the inbox cannot be read."""
         if self.inbox is None:
             return {}
         try:
@@ -103,13 +148,14 @@ class JobPoller:
             for each in submissions
         }
 
-    def _are_all(self, arrived: frozenset[str], submission: Submission) -> bool:
-        """Whether so many that arrived are all of a job's tasks."""
-        task_ids = self.ledger.submissions.get(submission.id).task_ids
-        return arrived.issuperset(task_ids)  # without ids, the number has to do
+    def _has_all_tasks(self, task_ids: frozenset[str], submission: Submission) -> bool:
+        """Return whether these are all tasks of a job, given that there are enough of them."""
+        # A submission without task ids has none to compare: then the number decides.
+        return task_ids.issuperset(self.ledger.submissions.get(submission.id).task_ids)
 
-    def _is_due(self, period: timedelta, now: datetime) -> bool:
-        """Whether a period has come to an end since the last look: the same for all jobs, so that they are listed."""
+    def _is_due(self, ended: int, now: datetime) -> bool:
+        """Return whether a period has ended since the last poll. It ends for all jobs at once: they are listed."""
+        period = self.policy.delivered_every if ended else self.policy.undelivered_every
         return self.polled_at is None or (now - _EPOCH) // period > (self.polled_at - _EPOCH) // period
 
 
@@ -121,50 +167,56 @@ def poll_jobs(
     on_ended: OnEnded = lambda _submission, _amount: None,
     on_polled: Callable[[AnySubmission], None] = lambda _submission: None,
     deadline: float | None = None,
+    policy: PollPolicy = PollPolicy(),
+    clock: Clock = SYSTEM_CLOCK,
 ) -> list[AnySubmission]:
-    """Ask after submitted jobs and record which have ended. Returns the submissions that changed.
+    """Ask Scrape.do for the status of jobs, few one by one and many by listing, and record which have ended.
 
-    An unknown status has not ended. A job that the service no longer has is `expired`; one that was submitted a moment
-    ago and cannot be found yet has not ended.
+    A job with an unknown status has not ended. A job that the service no longer has is expired.
 
     Args:
         ledger: where they are recorded.
-        client: their account.
-        submissions: those in state submitted.
-        on_ended: called with how many of a job's tasks have ended, where it was asked for one by one.
-        on_polled: called with each submission that was looked at: first those in the listing, then those that were
-            asked for one by one; each in their order.
-        deadline: in seconds of `time.monotonic`. After half of the time until then no more pages of the listing are
-            asked for, and after it no more jobs are looked at.
+        client: of their account.
+        submissions: in state submitted.
+        on_ended: called with a submission and how many of its tasks have ended, if its job was requested by itself.
+        on_polled: called with each submission that was polled: first those in the listing, then those that were
+            requested one by one.
+        deadline: time by the clock after which no job is polled any more. The listing stops halfway to it.
+        policy: how many jobs are few, and when polling stops.
+        clock: by which the deadline is.
+
+    Returns:
+        The submissions that were recorded as finished or expired, as they are now.
 
     Raises:
-        ScrapeDoError: the service could not be asked, or not after some of the jobs. What was learned is recorded.
+        ScrapeDoError: some jobs could not be polled. What was learned of the others is recorded.
     """
-    listed = _listed(client, submissions, deadline) if len(submissions) > _FEW else {}
+    listed = _list_jobs(client, submissions, deadline, policy, clock) if len(submissions) > policy.few else {}
     ended: list[AnySubmission] = []
     expired: list[AnySubmission] = []
-    problems: list[ScrapeDoError] = []
+    errors: list[ScrapeDoError] = []
     for submission in sorted(submissions, key=lambda each: each.job_id not in listed):
-        if deadline is not None and time.monotonic() >= deadline:
+        if deadline is not None and clock.monotonic() >= deadline:
             break
         job = listed.get(submission.job_id or "")
         if job is None:
-            # Few jobs; or one that the listing left out, because it is gone or does not tell when it began, or because
-            # the listing was cut short.
+            # Few jobs; or one that is missing from the listing, because it is gone, its start is hidden, or the
+            # listing was cut short.
             try:
                 job = client.get_job(submission.job_id or "")
             except NotFoundError as error:
                 on_polled(submission)
-                if submission.submitted_at is None or ledger.now() - submission.submitted_at >= _NEW:
-                    expired += _expired(ledger, submission, str(error))
+                if submission.submitted_at is None or ledger.now() - submission.submitted_at >= policy.new:
+                    with suppress(LostClaimError):  # another worker recorded it
+                        expired.append(ledger.submissions.mark_expired(submission, str(error)))
                 continue
             except ScrapeDoError as error:
                 if not error.may_concern_one_resource:
-                    problems.insert(0, error)
+                    errors.insert(0, error)
                     break
                 on_polled(submission)
-                problems.append(error)
-                if len(problems) == _MOST_PROBLEMS:
+                errors.append(error)
+                if len(errors) == policy.max_errors:
                     break
                 continue
             on_ended(submission, sum(task.is_terminal for task in job.tasks))
@@ -172,28 +224,25 @@ def poll_jobs(
         if job.is_terminal:
             ended.append(submission)
     changed = ledger.submissions.mark_all_finished(ended) + expired
-    if problems:
-        raise problems[0]
+    if errors:
+        raise errors[0]
     return changed
 
 
-def _listed(
-    client: ScrapeDoAsyncAPIClient, submissions: Sequence[AnySubmission], deadline: float | None
+def _list_jobs(
+    client: ScrapeDoAsyncAPIClient,
+    submissions: Sequence[Submission],
+    deadline: float | None,
+    policy: PollPolicy,
+    clock: Clock,
 ) -> dict[str, JobDetails]:
-    """What the listing tells: all of it, or as much as there is time for."""
-    since = min(each.submitted_at for each in submissions if each.submitted_at) - _MARGIN
-    until = None if deadline is None else (time.monotonic() + deadline) / 2
+    """Return the listed jobs since the oldest submission by id; a part of them if the listing is cut short."""
+    since = min(each.submitted_at for each in submissions if each.submitted_at) - policy.clock_margin
+    until = None if deadline is None else (clock.monotonic() + deadline) / 2
     listed: dict[str, JobDetails] = {}
     with suppress(IncompleteListingError):
         for job in client.iter_jobs(JobsQuery(start_from=since)):
             listed[job.job_id] = job
-            if until is not None and time.monotonic() >= until:
+            if until is not None and clock.monotonic() >= until:
                 break
     return listed
-
-
-def _expired(ledger: Ledger, submission: AnySubmission, reason: str) -> Iterable[AnySubmission]:
-    try:
-        return [ledger.submissions.mark_expired(submission, reason)]
-    except LostClaimError:
-        return []  # another worker has recorded it

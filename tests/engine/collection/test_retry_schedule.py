@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scrapedo_dagster.engine.collection.retry_schedule import ATTEMPTS, LAST_ATTEMPTS, Need, delay_after, need_of
 from scrapedo_dagster.engine.ledger.records import RETENTION, GenerationRecord, PartitionRef, Submission
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.polling.order import NEAR_EXPIRY, in_turn, is_near_expiry
+from scrapedo_dagster.engine.polling.order import NEAR_EXPIRY, is_near_expiry, poll_order
 
 NOW = datetime(2026, 1, 10, tzinfo=timezone.utc)
 REF = PartitionRef("account", "shop", "mon")
@@ -140,7 +140,7 @@ def test_near_expiry_comes_first_and_then_what_was_not_looked_at_last_time() -> 
     submitted = [
         batch(State.SUBMITTED, number=number, age=old if number in {2, 5} else timedelta(0)) for number in range(7)
     ]
-    assert ids(in_turn(submitted, 3, NOW)) == [5, 2, 4, 6, 0, 1, 3]
+    assert ids(poll_order(submitted, 3, NOW)) == [5, 2, 4, 6, 0, 1, 3]
 
 
 @given(
@@ -155,7 +155,7 @@ def test_no_job_is_looked_at_twice_before_each_was_looked_at_once(
     submitted = {each.id for each in submissions if each.state == State.SUBMITTED}
     seen: list[int] = []
     for _ in range(-(-len(submitted) // per_tick)):
-        looked = in_turn(submissions, through, NOW)[:per_tick]
+        looked = poll_order(submissions, through, NOW)[:per_tick]
         seen += ids(looked)
         through = looked[-1].id
     assert set(seen) == submitted
