@@ -28,6 +28,7 @@ def ours(meter: Meter, *, url: str, targets: int, postgres: str | None) -> dict[
     from scrapedo_dagster.api import ScrapeDoAsyncAPIClient, ScrapeOptions
     from scrapedo_dagster.engine.ledger.ledger import Ledger
     from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
+    from scrapedo_dagster.engine.submission.settings import SubmissionSettings
     from scrapedo_dagster.engine.submission.submitter import Submitter
     from scrapedo_dagster.engine.targets.target import validated_entries
 
@@ -37,7 +38,7 @@ def ours(meter: Meter, *, url: str, targets: int, postgres: str | None) -> dict[
         stack.callback(ledger.close)
         client = stack.enter_context(ScrapeDoAsyncAPIClient(TOKEN, base_url=url))
         ref = PartitionRef(account_fingerprint(TOKEN), "shop", None)
-        submitter = Submitter(ledger, client, ref, ScrapeOptions(), run_id="run", log=print)
+        submitter = Submitter(ledger, client, SubmissionSettings(ref, ScrapeOptions(), run_id="run"), print)
         ledger.now()  # opens it
         with meter:
             generation = submitter.begin(validated_entries(listed, "raise"))

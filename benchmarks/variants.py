@@ -100,6 +100,7 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
     from scrapedo_dagster.engine.polling.poller import poll_jobs
     from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
     from scrapedo_dagster.engine.storage.tables import ParquetStore
+    from scrapedo_dagster.engine.submission.settings import SubmissionSettings
     from scrapedo_dagster.engine.submission.submitter import Submitter
     from scrapedo_dagster.engine.targets.target import validated_entries
 
@@ -112,7 +113,7 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
         tables = Tables(store.table(["tasks"], TASKS_SCHEMA), store.table(["contents"], CONTENTS_SCHEMA), None)
         with ScrapeDoAsyncAPIClient(TOKEN, base_url=order.url) as blocking:
             ref = PartitionRef(account_fingerprint(TOKEN), "benchmark", None)
-            submitter = Submitter(ledger, blocking, ref, ScrapeOptions(), None, print)
+            submitter = Submitter(ledger, blocking, SubmissionSettings(ref, ScrapeOptions(), None), print)
             collector = PartitionCollector(submitter, client, tables)
 
             def submit() -> int:

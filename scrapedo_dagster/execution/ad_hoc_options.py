@@ -55,7 +55,9 @@ def collector_with_recorded_options(session: StepSession, partition: str | None)
         collector, unknown = replace(session, dataset=dataset).collector(partition), order["withheld"]
     if not unknown:
         return collector
-    return replace(collector, submitter=CollectOnlySubmitter(**vars(collector.submitter), unknown=tuple(unknown)))
+    of = collector.submitter
+    submitter = CollectOnlySubmitter(of.ledger, of.client, of.settings, of.log, unknown=tuple(unknown))
+    return replace(collector, submitter=submitter)
 
 
 def _order_of(instance: dg.DagsterInstance, key: dg.AssetKey, partition: str | None) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.submission.submitter import Submitter
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class CollectOnlySubmitter(Submitter):
     """Of a partition whose options are not all known: what was sent can be collected, and nothing more be sent."""
 

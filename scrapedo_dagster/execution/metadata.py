@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
     from scrapedo_dagster.engine.storage.summary import Summary
     from scrapedo_dagster.engine.storage.tables import CompleteGeneration, ParquetTable
-    from scrapedo_dagster.engine.submission.submitter import Generation
+    from scrapedo_dagster.engine.submission.planner import Generation
 
 Metadata = dict[str, Any]
 

@@ -11,8 +11,10 @@ from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
 from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.submission.credits import CreditBalance
+from scrapedo_dagster.engine.submission.planner import Generation
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
-from scrapedo_dagster.engine.submission.submitter import Generation, Limits, Submitter
+from scrapedo_dagster.engine.submission.settings import Limits, SubmissionSettings
+from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.target import Batch
 from scrapedo_dagster.execution.partition_events import reported_generations
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
@@ -40,18 +42,16 @@ class StepSession:
 
     def submitter(self, partition: str | None) -> Submitter:
         """What submits a partition."""
-        return Submitter(
-            ledger=self.scrape_do.ledger,
-            client=self.client,
+        settings = SubmissionSettings(
             ref=self.ref(partition),
             options=self.dataset.options,
             run_id=self.run.root_run_id or self.run.run_id,
-            log=self.log,
+            webhook=self.scrape_do.webhook,
             limits=Limits(max_credits=self.dataset.max_credits, max_open_jobs=self.dataset.max_open_jobs),
             claim_policy=ClaimPolicy.for_request_timeout(self.scrape_do.request_timeout),
-            webhook=self.scrape_do.webhook,
-            inbox=self.scrape_do.inbox,
-            balance=self.balance,
+        )
+        return Submitter(
+            self.scrape_do.ledger, self.client, settings, self.log, inbox=self.scrape_do.inbox, balance=self.balance
         )
 
     def begin(self, partition: str | None, entries: Batch) -> Generation:

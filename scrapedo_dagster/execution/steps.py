@@ -15,7 +15,7 @@ from scrapedo_dagster.engine.errors import EngineError, InvalidTargetsError
 from scrapedo_dagster.engine.inbox.reader import prune_inbox
 from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.storage.summary import Summary, summarize
-from scrapedo_dagster.engine.submission.submitter import Generation
+from scrapedo_dagster.engine.submission.planner import Generation
 from scrapedo_dagster.engine.targets.target import Batch, Target, validated_entries
 from scrapedo_dagster.execution import metadata
 from scrapedo_dagster.execution.check_evaluation import evaluations

@@ -22,6 +22,7 @@ from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
+from scrapedo_dagster.engine.submission.settings import SubmissionSettings
 from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.target import validated_entries
 
@@ -48,19 +49,17 @@ def work(spec: dict[str, Any]) -> None:
         return AsyncScrapeDoAsyncAPIClient(**account)
 
     with ScrapeDoAsyncAPIClient(**account, transport=WatchedTransport(point)) as client:
-        submitter = Submitter(
-            # How many jobs have ended at one poll differs from run to run: record one by one.
-            ledger=Ledger(spec["ledger"], rows_per_statement=1),
-            client=client,
+        settings = SubmissionSettings(
             ref=PartitionRef(account_fingerprint(spec["token"]), "shop", "mon"),
             options=ScrapeOptions(),
             run_id=None,
-            log=print,
             claim_policy=ClaimPolicy(
                 timedelta(seconds=spec["lease"]), timedelta(seconds=spec["lease"] / 2), pause=0.05
             ),
             batch_size=3,
         )
+        # How many jobs have ended at one poll differs from run to run: record one by one.
+        submitter = Submitter(Ledger(spec["ledger"], rows_per_statement=1), client, settings, print)
         if "submit" in spec["steps"]:
             begun = submitter.begin(
                 validated_entries(spec["targets"], "skip"),

@@ -15,7 +15,6 @@ import sqlalchemy as sa
 from pyarrow import fs
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
-from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
@@ -27,9 +26,11 @@ from scrapedo_dagster.engine.storage.tables import CompleteGeneration, ParquetSt
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.target import validated_entries
+from tests.support.submission import make_submitter
 
 TOKEN = "canary-7f3a9c"
 QUICK = RetryPolicy(attempts=4, backoff=Backoff(initial=0.001, maximum=0.01))
+QUICK_SENDING = RetryPolicy(backoff=QUICK.backoff)
 
 _one_tls_context = functools.cache(ssl.create_default_context)
 
@@ -211,14 +212,8 @@ def submitter(
     said: list[str] = []
 
     def submitter(**settings: Any) -> Submitter:
-        settings = {
-            "ref": ref,
-            "options": ScrapeOptions(),
-            "run_id": uuid4().hex,
-            "claim_policy": claim_policy,
-            **settings,
-        }
-        return Submitter(**{"ledger": ledger, "client": client, "log": said.append, **settings})
+        defaults = {"ref": ref, "run_id": uuid4().hex, "claim_policy": claim_policy, "retry": QUICK_SENDING}
+        return make_submitter(**{"ledger": ledger, "client": client, "log": said.append, **defaults, **settings})
 
     submitter.said = said  # type: ignore[attr-defined]
     return submitter

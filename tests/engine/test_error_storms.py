@@ -21,7 +21,6 @@ from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
 from scrapedo_dagster.engine.collection.tables import Tables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.submission import submitter as submit_module
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.target import validated_entries
@@ -64,7 +63,6 @@ def test_partition_ends_right_and_each_target_is_paid_once(
     site: Any,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(submit_module, "_BACKOFF", QUICK)
     monkeypatch.setattr(collect_module, "_POLL", QUICK)
     targets = [f"{site.base_url}/2026-01-01/products/{1 + n}?{n}" for n in range(BATCHES * SIZE)]
     emulator.set_faults(storm(seed))

@@ -24,7 +24,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import ScrapeDoError
-from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
@@ -41,11 +40,11 @@ from scrapedo_dagster.engine.ledger.submissions import SubmissionStore
 from scrapedo_dagster.engine.polling.poller import poll_jobs
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
-from scrapedo_dagster.engine.submission import submitter as submit_module
 from scrapedo_dagster.engine.submission.cancel import cancel_all, open_submissions
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.target import validated_entries
+from tests.support.submission import make_submitter
 
 TOKEN = "canary-7f3a9c"
 QUICK = Backoff(initial=0.001, maximum=0.005)
@@ -238,15 +237,15 @@ class Walk(RuleBasedStateMachine):
         client = WalkClient(TOKEN, base_url=self.emulator.base_url, timeout=5.0, retry=RETRY)
         client.mortal = mortal
         with client:
-            yield Submitter(
-                ledger=ledger,
-                client=client,
-                ref=self.ref(partition),
-                options=ScrapeOptions(),
-                run_id=uuid4().hex,  # each worker is a run of its own
+            yield make_submitter(
+                ledger,
+                client,
+                self.ref(partition),
                 log=lambda _line: None,
+                run_id=uuid4().hex,  # each worker is a run of its own
                 claim_policy=claim_policy
                 or ClaimPolicy(timedelta(milliseconds=1), timedelta(0), pause=0.002, grace=1.0),
+                retry=RetryPolicy(backoff=QUICK),
                 batch_size=2,
             )
         ledger.close()
@@ -437,7 +436,6 @@ def unfinished_of(tables: Tables) -> dict[str, Any]:
 
 @pytest.fixture
 def walk(site: DemoSite, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Counter[str]]:
-    monkeypatch.setattr(submit_module, "_BACKOFF", QUICK)
     monkeypatch.setattr(collect_module, "_POLL", QUICK)
     monkeypatch.setattr(collect_module, "_TASKS_END_WITHIN", 0.2)
     Walk.site = site

@@ -23,7 +23,6 @@ import uvicorn
 from pyarrow import fs
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
-from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.emulator import Emulator, EmulatorSettings
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.collection.collector import collect
@@ -41,6 +40,7 @@ from scrapedo_dagster.webhooks.app import Receiver
 from scrapedo_dagster.webhooks.log import Log
 from scrapedo_dagster.webhooks.secrets import Secrets
 from scrapedo_dagster.webhooks.server import make_server
+from tests.support.submission import make_submitter
 
 TOKEN = "canary-7f3a9c"
 SECRET = "canary-7f3a9c-current-secret"
@@ -211,8 +211,7 @@ class Pipeline:
 
     def submitter(self, webhook: Webhook | None, **settings: Any) -> Submitter:
         client = ScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url, timeout=10.0)
-        settings = {"options": ScrapeOptions(), "run_id": None, "log": print, "webhook": webhook, **settings}
-        return Submitter(ledger=self.ledger, client=client, ref=REF, **settings)
+        return make_submitter(self.ledger, client, REF, webhook=webhook, **settings)
 
     def submit(self, urls: list[str], webhook: Webhook | None, **settings: Any) -> SubmissionWithTargets:
         """One job, submitted."""

@@ -60,7 +60,7 @@ def test_each_job_is_told_where_to_deliver(pipeline: Any, webhook: Webhook, ledg
     [job] = pipeline.emulator.jobs()
     assert job.request["WebhookURL"] == f"{webhook.url}/webhooks/scrape-do/{submission_key(submission)}"
     assert job.request["WebhookHeaders"] == {SECRET_HEADER: SECRET}
-    without = pipeline.submitter(None).fingerprint
+    without = pipeline.submitter(None).settings.fingerprint
     assert ledger.submissions.get(submission.id).fingerprint == without, "the targets are scraped alike"
 
 

@@ -205,7 +205,7 @@ def collect_together(
     report.fetching()
     with _collector_at_ease():
         return run_async_uninterrupted(
-            _collect_together(some.async_client, ready, report), grace=some.submitter.claim_policy.grace
+            _collect_together(some.async_client, ready, report), grace=some.submitter.settings.claim_policy.grace
         )
 
 

@@ -1,1 +1,1 @@
-"""Plans, sends, continues, reconciles and cancels submissions."""
+"""Plans, sends, continues, reconciles, resumes and cancels submissions."""

@@ -1,12 +1,11 @@
-"""Stops what a person no longer wants: cancels open submissions at Scrape.do and in the ledger.
+"""Cancels open submissions at Scrape.do and in the ledger, within a given time.
 
-Within a given time: whoever cancels is most often about to be killed.
+Most callers are about to be killed: they must get an answer whatever the service does.
 """
 
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -14,14 +13,15 @@ from queue import Empty, SimpleQueue
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import NotAcceptableError, NotFoundError
+from scrapedo_dagster.engine.clock import SYSTEM_CLOCK, Clock
 from scrapedo_dagster.engine.errors import LostClaimError
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import CANCELABLE, State
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy, reconcile
 
-_AT_ONCE = 16
-_LOOK_EVERY = 0.5  # seconds between two looks for a submission that is on no list yet
+_THREADS = 16
+_RECONCILE_EVERY = 0.5  # seconds, while a submission is in no listing
 
 
 class CancelResult(str, Enum):
@@ -35,12 +35,13 @@ class CancelResult(str, Enum):
 
 @dataclass(frozen=True)
 class Cancellation:
-    """A submission that was to be canceled, and what became of it.
+    """The result of canceling one submission.
 
     Attributes:
-        submission: as the ledger knows it now.
-        result: `CANCELED` at Scrape.do; `NEVER_SENT`, it was no job and becomes none; `ENDED`, it had ended before, and
-            can be collected where that is so; `LEFT` as it was, it may still go on and cost credits.
+        submission: as it is in the ledger now.
+        result: `CANCELED`: its job was canceled at Scrape.do. `NEVER_SENT`: it was not sent, and will not be.
+            `ENDED`: its job had ended before; its results can be collected. `LEFT`: it was not canceled, and may still
+            run and cost credits.
         reason: why it was left.
     """
 
@@ -50,7 +51,7 @@ class Cancellation:
 
 
 def open_submissions(ledger: Ledger, refs: Iterable[PartitionRef]) -> list[SubmissionWithTargets]:
-    """What can be canceled of the newest generations of these partitions."""
+    """Return the cancelable submissions of the newest generation of each partition."""
     newest = (each for ref in refs for each in ledger.submissions.with_targets(ref, ledger.generations.newest(ref)))
     return [each for each in newest if each.state in CANCELABLE]
 
@@ -63,93 +64,92 @@ def cancel_all(
     reason: str,
     seconds: float,
     claim_policy: ClaimPolicy | None = None,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> list[Cancellation]:
     """Cancel submissions, several at once, and return within `seconds` whatever the service does.
 
-    Requests that are on their way then go on, at most until the process ends. Never raises for the service or the
-    ledger: what could not be canceled is `LEFT`, and says why.
+    Requests in flight then go on in daemon threads. Never raises for the service or the ledger: what could not be
+    canceled is `LEFT`, with the reason.
     """
-    deadline = time.monotonic() + seconds
-    outcomes: dict[int, Cancellation] = {}
+    canceler = _Canceler(ledger, client, reason, claim_policy or ClaimPolicy(), clock.monotonic() + seconds, clock)
+    results: dict[int, Cancellation] = {}
 
-    def work(submission: SubmissionWithTargets) -> None:
+    def cancel(submission: SubmissionWithTargets) -> None:
         try:
-            outcomes[submission.id] = _cancel(
-                ledger, client, submission, reason, claim_policy or ClaimPolicy(), deadline
-            )
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others are canceled all the same
-            outcomes[submission.id] = Cancellation(submission, CancelResult.LEFT, str(error))
+            results[submission.id] = canceler.cancel(submission)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others are canceled
+            results[submission.id] = Cancellation(submission, CancelResult.LEFT, str(error))
 
-    # What was never sent first: no request can delay that, and no other worker sends it meanwhile.
-    _in_threads(work, sorted(submissions, key=lambda each: each.state != State.PLANNED), deadline)
-    late = f"there was no answer within {seconds:g} s"
-    return [outcomes.get(each.id) or Cancellation(each, CancelResult.LEFT, late) for each in submissions]
+    # What was never sent comes first: that needs no request, and then no other worker sends it.
+    ordered = sorted(submissions, key=lambda each: each.state != State.PLANNED)
+    _run_in_threads(cancel, ordered, canceler.deadline, clock)
+    late = f"Scrape.do did not answer within {seconds:g} s"
+    return [results.get(each.id) or Cancellation(each, CancelResult.LEFT, late) for each in submissions]
 
 
-def _cancel(
-    ledger: Ledger,
-    client: ScrapeDoAsyncAPIClient,
-    submission: SubmissionWithTargets,
-    reason: str,
-    claim_policy: ClaimPolicy,
+@dataclass(frozen=True)
+class _Canceler:
+    """Cancels one submission at a time, in any thread."""
+
+    ledger: Ledger
+    client: ScrapeDoAsyncAPIClient
+    reason: str
+    claim_policy: ClaimPolicy
+    deadline: float
+    clock: Clock
+
+    def cancel(self, submission: SubmissionWithTargets) -> Cancellation:
+        store = self.ledger.submissions
+        try:
+            if submission.state in {State.SUBMITTING, State.UNCERTAIN}:
+                reconciled = self._reconcile(submission)
+                if reconciled is None:
+                    return Cancellation(
+                        store.get(submission.id),
+                        CancelResult.LEFT,
+                        "the answer to its submission was lost, and Scrape.do does not list it yet",
+                    )
+                submission = reconciled
+            if submission.state == State.PLANNED:
+                return Cancellation(store.mark_canceled(submission, self.reason), CancelResult.NEVER_SENT)
+            if submission.state != State.SUBMITTED:
+                return Cancellation(submission, CancelResult.ENDED)
+            return self._cancel_job(submission)
+        except LostClaimError:
+            # Another worker changed it meanwhile.
+            return self.cancel(store.get(submission.id))
+
+    def _cancel_job(self, submission: SubmissionWithTargets) -> Cancellation:
+        store = self.ledger.submissions
+        try:
+            self.client.cancel_job(submission.job_id or "")
+        except NotAcceptableError:
+            return Cancellation(store.mark_finished(submission), CancelResult.ENDED)
+        except NotFoundError as error:
+            return Cancellation(store.mark_expired(submission, str(error)), CancelResult.ENDED)
+        return Cancellation(store.mark_canceled(submission, self.reason), CancelResult.CANCELED)
+
+    def _reconcile(self, submission: SubmissionWithTargets) -> SubmissionWithTargets | None:
+        while True:
+            found = reconcile(self.ledger, self.client, submission, self.claim_policy)
+            if found is not None or self.clock.monotonic() + _RECONCILE_EVERY >= self.deadline:
+                return found
+            self.clock.sleep(_RECONCILE_EVERY)
+
+
+def _run_in_threads(
+    work: Callable[[SubmissionWithTargets], None],
+    submissions: Sequence[SubmissionWithTargets],
     deadline: float,
-) -> Cancellation:
-    try:
-        if submission.state in {State.SUBMITTING, State.UNCERTAIN}:
-            found = _reconciled(ledger, client, submission, claim_policy, deadline)
-            if found is None:
-                return Cancellation(
-                    ledger.submissions.get(submission.id),
-                    CancelResult.LEFT,
-                    "the answer to its submission is lost, and Scrape.do does not list it yet",
-                )
-            submission = found
-        if submission.state == State.PLANNED:
-            return Cancellation(ledger.submissions.mark_canceled(submission, reason), CancelResult.NEVER_SENT)
-        if submission.state != State.SUBMITTED:
-            return Cancellation(submission, CancelResult.ENDED)
-        return _cancel_job(ledger, client, submission, reason)
-    except LostClaimError:
-        # Another worker has moved it meanwhile.
-        return _cancel(ledger, client, ledger.submissions.get(submission.id), reason, claim_policy, deadline)
-
-
-def _cancel_job(
-    ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: SubmissionWithTargets, reason: str
-) -> Cancellation:
-    try:
-        client.cancel_job(submission.job_id or "")
-    except NotAcceptableError:
-        return Cancellation(ledger.submissions.mark_finished(submission), CancelResult.ENDED)
-    except NotFoundError as error:
-        return Cancellation(ledger.submissions.mark_expired(submission, str(error)), CancelResult.ENDED)
-    return Cancellation(ledger.submissions.mark_canceled(submission, reason), CancelResult.CANCELED)
-
-
-def _reconciled(
-    ledger: Ledger,
-    client: ScrapeDoAsyncAPIClient,
-    submission: SubmissionWithTargets,
-    claim_policy: ClaimPolicy,
-    deadline: float,
-) -> SubmissionWithTargets | None:
-    while True:
-        found = reconcile(ledger, client, submission, claim_policy)
-        if found is not None or time.monotonic() + _LOOK_EVERY >= deadline:
-            return found
-        time.sleep(_LOOK_EVERY)
-
-
-def _in_threads(
-    work: Callable[[SubmissionWithTargets], None], submissions: Sequence[SubmissionWithTargets], deadline: float
+    clock: Clock,
 ) -> None:
-    # No ThreadPoolExecutor: the process would wait at its end for requests that hang.
+    # No ThreadPoolExecutor: at its end the process would wait for requests that hang.
     waiting: SimpleQueue[SubmissionWithTargets] = SimpleQueue()
     for submission in submissions:
         waiting.put(submission)
 
     def run() -> None:
-        while time.monotonic() < deadline:
+        while clock.monotonic() < deadline:
             try:
                 work(waiting.get_nowait())
             except Empty:
@@ -157,9 +157,9 @@ def _in_threads(
 
     threads = [
         threading.Thread(target=run, name="scrapedo-cancel", daemon=True)
-        for _ in range(min(_AT_ONCE, len(submissions)))
+        for _ in range(min(_THREADS, len(submissions)))
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(max(0.0, deadline - time.monotonic()))
+        thread.join(max(0.0, deadline - clock.monotonic()))

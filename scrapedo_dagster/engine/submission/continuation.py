@@ -1,4 +1,4 @@
-"""Whether whoever submits a partition goes on with its newest generation, or begins a new one. Decides only."""
+"""Decides whether a run continues the newest generation of a partition or begins a new one. Changes nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scrapedo_dagster.engine.targets.target import Batch, Entry
 
 @dataclass(frozen=True)
 class SubmitRequest:
-    """What is to be submitted, see `Submitter.begin`; `fingerprint` is that of the options."""
+    """What a run wants to submit; the fields are explained in `Planner.begin`. `fingerprint` is that of the options."""
 
     entries: Batch
     fingerprint: str
@@ -25,82 +25,87 @@ class SubmitRequest:
 
 @dataclass(frozen=True)
 class Decision:
-    """Whether the newest generation is continued, and what a person should know of that."""
+    """Whether the newest generation is continued, and the reason if a person should know it."""
 
     continues: bool
-    why: str | None = None
+    reason: str | None = None
 
 
-_ANEW = Decision(False)
+_BEGIN = Decision(False)
 
 
 def decide(newest: Sequence[SubmissionWithTargets], request: SubmitRequest, now: datetime) -> Decision:
-    """What to do, given the submissions of the newest generation.
+    """Decide, given the submissions of the newest generation.
 
     Raises:
         GenerationConflictError: neither would be right.
     """
     states = {each.state for each in newest}
-    # Without targets nothing was paid, and there is nothing to go on with: the list may have been mended since.
-    if State.FAILED in states or not targets_of(newest):
-        return _ANEW
-    # A retry goes on with what its run has begun, also where all of that was collected before Dagster knew.
-    is_ours = request.run_id is not None and all(each.run_id == request.run_id for each in newest)
-    if not request.reuse_open_jobs and not is_ours:
-        return _ANEW
+    # A generation without targets cost nothing, and its list may have been corrected since.
+    if State.FAILED in states or not urls_of(newest):
+        return _BEGIN
+    # A retry continues what its run began, even if all of it was collected before Dagster recorded that.
+    is_own = request.run_id is not None and all(each.run_id == request.run_id for each in newest)
+    if not request.reuse_open_jobs and not is_own:
+        return _BEGIN
     if State.CANCELED in states:
-        return _of_canceled(newest, request, now)
+        return _decide_canceled(newest, request, now)
     if not any(each.is_open for each in newest):
-        return _of_collected(newest, request, is_ours)
-    return _of_open(newest, request)
+        return _decide_collected(newest, request, is_own)
+    return _decide_open(newest, request)
 
 
-def _of_canceled(newest: Sequence[SubmissionWithTargets], request: SubmitRequest, now: datetime) -> Decision:
-    """It is continued if it is wanted again as it was: who canceled it may have wanted something else."""
-    canceled = f"generation {newest[0].generation} was canceled, and is not continued, since"
+def _decide_canceled(newest: Sequence[SubmissionWithTargets], request: SubmitRequest, now: datetime) -> Decision:
+    """Continue it only if it is wanted unchanged: whoever canceled it may have wanted something else."""
+    not_continued = f"generation {newest[0].generation} was canceled and is not continued"
     if now - newest[0].planned_at >= RETENTION:
-        return Decision(False, f"{canceled} Scrape.do keeps results for three days. All targets are submitted anew.")
-    if targets_of(newest) != targets_in(request.entries):
-        return Decision(False, f"{canceled} it has other targets than are listed now. These are submitted anew.")
+        return Decision(
+            False, f"{not_continued}: Scrape.do keeps results for three days. All targets are submitted again."
+        )
+    if urls_of(newest) != valid_urls(request.entries):
+        return Decision(False, f"{not_continued}: it has other targets than the new list, which is submitted whole.")
     if _has_other_options(newest, request):
-        return Decision(False, f"{canceled} it was submitted with other options. All targets are submitted anew.")
+        return Decision(False, f"{not_continued}: it has other options. All targets are submitted again.")
     return Decision(True)
 
 
-def _of_collected(newest: Sequence[SubmissionWithTargets], request: SubmitRequest, is_ours: bool) -> Decision:
+def _decide_collected(newest: Sequence[SubmissionWithTargets], request: SubmitRequest, is_own: bool) -> Decision:
     number = newest[0].generation
     if number == request.unfinished:
         return Decision(True, f"generation {number} was submitted and collected by a run that died, and is kept.")
-    if is_ours:
+    if is_own:
         return Decision(
             True,
-            f"generation {number} was submitted by this run, or by the one of which it is a re-execution, and is "
-            "collected: nothing is submitted again. Launch a new run, not a re-execution, to scrape anew.",
+            f"generation {number} was submitted by this run, or by the run that it re-executes, and is collected: "
+            "nothing is submitted again. Launch a new run, not a re-execution, to scrape again.",
         )
-    return _ANEW
+    return _BEGIN
 
 
-def _of_open(newest: Sequence[SubmissionWithTargets], request: SubmitRequest) -> Decision:
+def _decide_open(newest: Sequence[SubmissionWithTargets], request: SubmitRequest) -> Decision:
     number = newest[0].generation
-    going_on, listed = targets_of(newest), targets_in(request.entries)
-    if going_on == listed:
+    open_urls, listed_urls = urls_of(newest), valid_urls(request.entries)
+    if open_urls == listed_urls:
         return Decision(True)
     unsent = [each for each in newest if each.state in UNSENT]
     if unsent and _has_other_options(unsent, request):
         if all(each.state == State.PLANNED for each in newest):
             return Decision(
-                False, f"nothing of generation {number} was sent, and other targets are listed now, with other options."
+                False,
+                f"generation {number} is replaced: nothing of it was sent, and the new list has other targets and "
+                "options.",
             )
         raise GenerationConflictError(
-            f"{newest[0].ref}: {len(unsent)} of {len(newest)} batches of generation {number} were not sent yet, and "
-            "other targets are listed now, with other options, which must not be sent to the old targets. Nothing was "
-            f"submitted. Repeat what began it (run {newest[0].run_id}), or give it up with `scrapedo-dagster jobs "
-            "cancel` and materialise again."
+            f"{newest[0].ref}: {len(unsent)} of {len(newest)} batches of generation {number} were not sent yet. The "
+            "new list has other targets and other options, which must not be sent with the old targets. Nothing was "
+            f"submitted. Repeat the run that began it ({newest[0].run_id}), or cancel it with `scrapedo-dagster jobs "
+            "cancel` and materialize again."
         )
     return Decision(
         True,
-        f"generation {number} is still open and goes on with its {len(going_on)} targets, of which "
-        f"{len(going_on & listed)} are listed now; {len(listed - going_on)} new ones wait for the next generation.",
+        f"generation {number} is still open and continues with its {len(open_urls)} targets. "
+        f"{len(open_urls & listed_urls)} of them are in the new list; its {len(listed_urls - open_urls)} new targets "
+        "wait for the next generation.",
     )
 
 
@@ -108,11 +113,11 @@ def _has_other_options(submissions: Sequence[SubmissionWithTargets], request: Su
     return any(each.fingerprint != request.fingerprint for each in submissions)
 
 
-def targets_of(submissions: Iterable[SubmissionWithTargets]) -> set[str]:
-    """The different URLs of some submissions, without those that were rejected."""
+def urls_of(submissions: Iterable[SubmissionWithTargets]) -> set[str]:
+    """Return the distinct URLs of submissions, without rejected entries."""
     return {url for each in submissions for url in each.targets}
 
 
-def targets_in(entries: Iterable[Entry]) -> set[str]:
-    """The different URLs among some entries, without those that were rejected."""
+def valid_urls(entries: Iterable[Entry]) -> set[str]:
+    """Return the distinct URLs of entries, without rejected ones."""
     return {entry.url for entry in entries if entry.rejected is None}

@@ -1,43 +1,50 @@
-"""What an account can still spend, without asking for it before each of many partitions."""
+"""What the account can still spend, and what a target costs."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.requests import ScrapeOptions
-
-_TRUSTED_FOR = 10.0  # seconds; others use the account too
+from scrapedo_dagster.engine.clock import SYSTEM_CLOCK, Clock
 
 
 @dataclass
 class CreditBalance:
-    """The credits of one account. What was set aside since the service was asked last is taken from its answer."""
+    """Cached balance of an account, less what was reserved since the last request. Mutable.
 
-    left: int | None = None
-    asked_at: float = 0.0
+    Attributes:
+        available: credits, or None before the first request and if the service does not report them.
+        requested_at: time of the last request, by the clock.
+        max_age: seconds that an answer is used; others spend the account's credits too.
+    """
+
+    available: int | None = None
+    requested_at: float = 0.0
+    max_age: float = 10.0
+    clock: Clock = SYSTEM_CLOCK
 
     def reserve(self, estimate: int, client: ScrapeDoAsyncAPIClient) -> int | None:
-        """Take so many credits from it. What there was before; None if the service does not tell.
+        """Subtract credits, and return how many there were before. None if that is not known.
 
-        That credits are lacking is never concluded but from a new answer.
+        The service is asked again before the answer is ever too low.
 
         Raises:
             ScrapeDoError: the service could not be asked.
         """
         if not estimate:
             return None
-        if self.left is None or estimate > self.left or time.monotonic() - self.asked_at > _TRUSTED_FOR:
-            self.left, self.asked_at = client.get_user_info().available_credits, time.monotonic()
-        before = self.left
+        age = self.clock.monotonic() - self.requested_at
+        if self.available is None or estimate > self.available or age > self.max_age:
+            self.available, self.requested_at = client.get_user_info().available_credits, self.clock.monotonic()
+        before = self.available
         if before is not None:
-            self.left = before - estimate
+            self.available = before - estimate
         return before
 
 
 def credits_per_target(options: ScrapeOptions) -> int:
-    """Credits a request costs by the price list; some domains cost more."""
+    """Return the credits of one request by the price list; some domains cost more."""
     if options.render is not None:
         return 25 if options.super else 5
     return 10 if options.super else 1

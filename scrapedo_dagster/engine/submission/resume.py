@@ -1,4 +1,4 @@
-"""Goes on with what was canceled: what had ended is kept, since it is paid for, and the rest is submitted again."""
+"""Decides what of a canceled submission is submitted again: what had ended is paid for, and is kept."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.targets.target import Batch
 
 
-def left_to_do(
+def entries_to_resubmit(
     ledger: Ledger, client: ScrapeDoAsyncAPIClient, submission: SubmissionWithTargets, claim_policy: ClaimPolicy
 ) -> Batch | None:
-    """What of a canceled submission has to be submitted again; None where it cannot be told yet.
+    """Return the entries of a canceled submission that have no outcome. None while that is not certain.
 
     Raises:
         ScrapeDoError: the service could not be asked.
@@ -26,16 +26,16 @@ def left_to_do(
     try:
         job = client.get_job(submission.job_id)
     except NotFoundError:
-        return sent  # with all that it had done
+        return sent  # the service has deleted its results
     canceled_at = submission.finished_at or submission.planned_at
     if not job.is_terminal and ledger.now() - canceled_at < claim_policy.absent_after:
         return None  # the status of a canceled job may lag, and its last tasks may be about to end
-    done = _done(submission, job)
+    done = _targets_with_outcome(submission, job)
     return tuple(entry for entry in sent if entry.url not in done)
 
 
-def _done(submission: SubmissionWithTargets, job: JobDetails) -> set[str]:
-    """The targets whose task has an outcome, good or bad; also where the job does not tell it: that may be paid."""
+def _targets_with_outcome(submission: SubmissionWithTargets, job: JobDetails) -> set[str]:
+    """Return the targets whose task ended, or is missing from the job: both may be paid for."""
     matched = match_tasks(submission.targets, [task.url for task in job.tasks])
     return {
         target

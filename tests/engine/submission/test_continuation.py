@@ -50,7 +50,7 @@ def test_where_nothing_was_sent_the_new_list_takes_its_place(
     assert submit(submitter(options=MINE), urls(3)) == 2
     assert [job.targets for job in emulator.jobs()] == [tuple(urls(3))]
     [given_up] = ledger.submissions.with_targets(ref, 1)
-    assert (given_up.state, given_up.reason) == (State.CANCELED, "generation 2 was begun in its place")
+    assert (given_up.state, given_up.reason) == (State.CANCELED, "replaced by generation 2")
 
 
 def test_a_run_goes_on_with_its_own_also_where_open_jobs_are_not_to_be_reused(
@@ -70,7 +70,7 @@ def test_open_jobs_that_are_not_to_be_reused_are_canceled(
     assert [job.canceled for job in emulator.jobs()] == [True, False]
     assert [each.state for each in ledger.submissions.with_targets(ref, 1)] == [State.CANCELED]
     said = submitter.said[-1]  # type: ignore[attr-defined]
-    assert "1 batches of generation 1 were given up." in said
+    assert "canceled 1 batches of generation 1, which generation 2 replaces." in said
 
 
 def test_what_could_not_be_canceled_is_said(submitter: MakeSubmitter, emulator: Emulator, urls: Urls) -> None:
@@ -80,4 +80,4 @@ def test_what_could_not_be_canceled_is_said(submitter: MakeSubmitter, emulator: 
     submit(submitter(), urls(1, 2))
     submit(submitter(), urls(1, 2), reuse_open_jobs=False)
     said = submitter.said[-1]  # type: ignore[attr-defined]
-    assert "1 may still go on: `scrapedo-dagster jobs cancel`" in said
+    assert "1 may still be running: cancel them with `scrapedo-dagster jobs cancel`" in said

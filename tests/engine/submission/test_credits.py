@@ -13,9 +13,9 @@ from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.errors import NotEnoughCreditsError
 from scrapedo_dagster.engine.ledger.records import PartitionRef
-from scrapedo_dagster.engine.submission import credits as credits_module
 from scrapedo_dagster.engine.submission.credits import CreditBalance
 from scrapedo_dagster.engine.targets.target import validated_entries
+from tests.support.clock import ManualClock
 
 TARGETS = validated_entries(["https://a.example/", "https://b.example/"], "raise")
 
@@ -27,9 +27,14 @@ def emulator(token: str) -> Iterator[Emulator]:
 
 
 @pytest.fixture
-def begin(submitter: Callable[..., Any], ref: PartitionRef) -> Callable[[str], int]:
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def begin(submitter: Callable[..., Any], ref: PartitionRef, clock: ManualClock) -> Callable[[str], int]:
     """Plan a partition of two targets, as all partitions of a step: with one balance."""
-    balance = CreditBalance()
+    balance = CreditBalance(clock=clock)
     return lambda key: submitter(ref=replace(ref, partition=key), balance=balance).begin(TARGETS).number
 
 
@@ -49,9 +54,9 @@ def test_partitions_are_planned_by_one_answer_until_it_is_used_up(
 def test_what_is_lacking_is_asked_for_again_before_it_is_refused(
     emulator: Emulator, client: ScrapeDoAsyncAPIClient, submitter: Callable[..., Any]
 ) -> None:
-    balance = CreditBalance(left=1, asked_at=time.monotonic())
+    balance = CreditBalance(available=1, requested_at=time.monotonic())
     assert balance.reserve(2, client) == 5
-    assert (asked(emulator), balance.left) == (1, 3)
+    assert (asked(emulator), balance.available) == (1, 3)
     with pytest.raises(NotEnoughCreditsError, match="the account has 5"):
         submitter(balance=balance).begin(
             validated_entries([f"https://a.example/{number}" for number in range(6)], "raise")
@@ -60,10 +65,10 @@ def test_what_is_lacking_is_asked_for_again_before_it_is_refused(
 
 
 def test_an_answer_is_trusted_for_a_short_time(
-    begin: Callable[[str], int], emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+    begin: Callable[[str], int], emulator: Emulator, clock: ManualClock
 ) -> None:
     begin("a")
-    monkeypatch.setattr(credits_module, "_TRUSTED_FOR", -1.0)
+    clock.sleep(CreditBalance.max_age + 1)
     begin("b")
     assert asked(emulator) == 2
 

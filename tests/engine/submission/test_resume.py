@@ -23,7 +23,8 @@ from scrapedo_dagster.engine.ledger.records import RETENTION, PartitionRef, Subm
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.submission.cancel import cancel_all, open_submissions
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
-from scrapedo_dagster.engine.submission.submitter import Limits, Submitter
+from scrapedo_dagster.engine.submission.settings import Limits
+from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.target import validated_entries
 
 Urls = Callable[..., list[str]]
@@ -155,14 +156,14 @@ def test_other_targets_or_options_are_another_work(
     canceled()
     assert submitter(options=ScrapeOptions(device="mobile")).begin(entries).number == 2
     said = submitter.said[-1]  # type: ignore[attr-defined]
-    assert "generation 1 was canceled, and is not continued, since it was submitted with other options" in said
+    assert "generation 1 was canceled and is not continued: it has other options" in said
 
 
 def test_other_targets_are_submitted_anew(canceled: Canceled, submitter: MakeSubmitter, urls: Urls) -> None:
     canceled()
     assert submitter().begin(validated_entries(urls(1, 2), "raise")).number == 2
     said = submitter.said[-1]  # type: ignore[attr-defined]
-    assert "not continued, since it has other targets than are listed now" in said
+    assert "not continued: it has other targets than the new list" in said
 
 
 def test_after_three_days_all_targets_are_submitted_anew(
@@ -199,7 +200,7 @@ def test_the_rest_is_guarded_like_a_new_generation(
 ) -> None:
     canceled()
     poor = submitter(limits=Limits(max_credits=len(SLOW) - 1))
-    with pytest.raises(NotEnoughCreditsError, match="2 targets of shop, partition 'mon' cost about 2 credits"):
+    with pytest.raises(NotEnoughCreditsError, match="shop, partition 'mon': 2 targets cost about 2 credits"):
         poor.begin(entries)
     assert {each.state for each in ledger.submissions.with_targets(ref, 1)} == {State.CANCELED}
     assert submitter(limits=Limits(max_credits=len(SLOW))).begin(entries).continued

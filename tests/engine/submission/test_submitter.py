@@ -16,18 +16,13 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.errors import NeverArrivesError
 from scrapedo_dagster.engine.ledger.records import RETENTION, PartitionRef, SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.submission import submitter as submit_module
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy, reconcile
-from scrapedo_dagster.engine.submission.submitter import Limits, Submitter
+from scrapedo_dagster.engine.submission.settings import Limits
+from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.target import validated_entries
 
 Urls = Callable[..., list[str]]
 MakeSubmitter = Callable[..., Submitter]
-
-
-@pytest.fixture(autouse=True)
-def _no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(submit_module, "_BACKOFF", type(submit_module._BACKOFF)(initial=0.001, maximum=0.01))
 
 
 def submit(submitter: Submitter, urls: list[str]) -> list[SubmissionWithTargets]:
@@ -52,7 +47,7 @@ def test_options_are_sent_and_told_apart(submitter: MakeSubmitter, emulator: Emu
     )
     [submission] = submit(desktop, urls(1))
     assert emulator.jobs()[0].request["Device"] == "desktop"
-    assert submission.fingerprint == desktop.fingerprint != mobile.fingerprint
+    assert submission.fingerprint == desktop.settings.fingerprint != mobile.settings.fingerprint
 
 
 def test_rejected_targets_are_never_sent(submitter: MakeSubmitter, emulator: Emulator) -> None:
@@ -187,7 +182,7 @@ def test_answer_that_comes_after_another_job_was_sent_cancels_its_own(
     first, second = emulator.jobs()
     assert submission.job_id == second.job_id
     assert (first.canceled, second.canceled) == (not ended, False)
-    assert any("submitted once too often" in line and first.job_id in line for line in submitter.said)
+    assert any("sent once too often" in line and first.job_id in line for line in submitter.said)
 
 
 def test_answer_whose_job_another_batch_has_adopted_leaves_it_the_job(
@@ -223,7 +218,7 @@ def test_an_open_generation_is_continued_with_its_own_targets(submitter: Any, em
     submit(submitter(), urls(1, 2))
     submit(submitter(), urls(2, 3))
     assert [job.targets for job in emulator.jobs()] == [tuple(urls(1, 2))]
-    assert any("1 new ones wait for the next generation" in line for line in submitter.said)
+    assert any("its 1 new targets wait for the next generation" in line for line in submitter.said)
 
 
 def test_a_new_generation_is_above_the_files(submitter: MakeSubmitter, urls: Urls) -> None:
@@ -237,14 +232,14 @@ def test_who_waits_for_a_turn_says_so_once(submitter: MakeSubmitter, emulator: E
     assert once_each(emulator, urls(1, 2))
     said = submitter.said  # type: ignore[attr-defined]
     assert len(said) == 1
-    assert "1 batches wait to be submitted: too many other jobs of the account are open" in said[0]
+    assert "1 batches wait to be submitted: the account has too many other open jobs" in said[0]
 
 
 def test_a_service_that_never_gets_what_it_is_sent_holds_no_run_for_ever(
     submitter: MakeSubmitter, emulator: Emulator, urls: Urls, ledger: Any
 ) -> None:
     emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "drop", "when": "before"}]})
-    with pytest.raises(NeverArrivesError, match="Batch 0 of shop, partition 'mon' was sent 5 times"):
+    with pytest.raises(NeverArrivesError, match="shop, partition 'mon', batch 0: sent 5 times, and it never arrived"):
         submit(submitter(), urls(1))
     assert [each.state for each in ledger.submissions.find()] == [State.PLANNED]
     emulator.set_faults({})

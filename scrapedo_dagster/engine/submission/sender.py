@@ -1,0 +1,152 @@
+"""Sends one batch: claims it in the ledger, POSTs it, and records the answer.
+
+A batch whose answer is lost becomes `uncertain`. Whether it is sent again is decided in `reconcile`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
+from scrapedo_dagster.api.errors import NotAcceptableError, NotFoundError, ScrapeDoError, SubmissionUncertainError
+from scrapedo_dagster.api.responses import JobCreationResponse
+from scrapedo_dagster.api.retry import RetryPolicy
+from scrapedo_dagster.engine.clock import Clock
+from scrapedo_dagster.engine.errors import LostClaimError
+from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
+from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.submission.settings import SubmissionSettings
+from scrapedo_dagster.engine.threads import run_uninterrupted
+
+_ONCE = RetryPolicy(attempts=1)  # the claim must be renewed before another attempt
+
+
+@dataclass(frozen=True)
+class Sender:
+    """Sends the batches of one partition, one at a time."""
+
+    ledger: Ledger
+    client: ScrapeDoAsyncAPIClient
+    settings: SubmissionSettings
+    log: Callable[[str], object]
+    clock: Clock
+
+    def send(self, submission: SubmissionWithTargets) -> bool:
+        """Send a planned batch. Returns False if another worker claimed it first.
+
+        Raises:
+            ScrapeDoError: the batch provably did not arrive, and is planned again.
+            LostClaimError: another worker changed the submission meanwhile.
+        """
+        if not submission.targets:
+            self.ledger.submissions.mark_finished(submission)
+            return True
+        sending = _Sending(self, submission)
+        try:
+            # Not in the main thread, where an interrupt could fall between the POST and its record.
+            return run_uninterrupted(sending.run, on_interrupt=sending.stop.set, grace=self.settings.claim_policy.grace)
+        except BaseException:
+            # If the request is still on its way, the next worker need not wait until the lease ends.
+            with suppress(Exception):
+                sending.abandon()
+            raise
+
+
+@dataclass
+class _Sending:
+    """One batch while it is sent.
+
+    Attributes:
+        stop: set to ask it to begin no further attempt.
+        claimed: the submission as it was claimed last.
+    """
+
+    sender: Sender
+    submission: SubmissionWithTargets
+    stop: threading.Event = field(default_factory=threading.Event)
+    claimed: SubmissionWithTargets | None = None
+
+    def run(self) -> bool:
+        """Claim the batch, POST it until it arrives, and record the answer."""
+        sender, store = self.sender, self.sender.ledger.submissions
+        claimed = self._claim(self.submission)
+        if claimed is None:
+            return False
+        request = sender.settings.options_for(claimed).job(claimed.targets)
+        for attempt in itertools.count():
+            if self.stop.is_set():
+                store.release(claimed, "interrupted before it was sent")
+                break
+            try:
+                created = sender.client.create_job(request, retry=_ONCE)
+            except SubmissionUncertainError as error:
+                store.mark_uncertain(claimed, str(error))
+                break
+            except ScrapeDoError as error:  # any other error means that it did not arrive
+                pause = self._pause_before_retry(error, attempt)
+                if pause is None:
+                    store.release(claimed, str(error))
+                    raise
+                sender.clock.wait(self.stop, pause)
+                self.claimed = claimed = store.renew(claimed)
+            else:
+                self._record(claimed, created)
+                break
+        return True
+
+    def abandon(self) -> None:
+        """Record that nobody waits for the answer any more."""
+        if self.claimed is not None:
+            self.sender.ledger.submissions.mark_uncertain(self.claimed, "interrupted while it was sent")
+
+    def _claim(self, submission: SubmissionWithTargets) -> SubmissionWithTargets | None:
+        settings = self.sender.settings
+        self.claimed = self.sender.ledger.submissions.claim(
+            submission, run_id=settings.run_id, fingerprint=settings.fingerprint
+        )
+        return self.claimed
+
+    def _pause_before_retry(self, error: ScrapeDoError, attempt: int) -> float | None:
+        """Return the seconds until the batch is sent again, or None if it is not."""
+        retry = self.sender.settings.retry
+        pause = max(retry.backoff.pause(attempt), getattr(error, "retry_after", None) or 0.0)
+        may_retry = error.transient and attempt + 1 < retry.attempts and pause <= retry.max_retry_after
+        return pause if may_retry else None
+
+    def _record(self, claimed: SubmissionWithTargets, created: JobCreationResponse) -> None:
+        """Record the job of a batch, also if the claim was lost before its answer came."""
+        store = self.sender.ledger.submissions
+        try:
+            store.mark_submitted(claimed, created.job_id, created.task_ids)
+        except LostClaimError:
+            current = store.get(claimed.id)
+        else:
+            return
+        if created.job_id in store.known_job_ids(claimed.ref.account):
+            # Another worker adopted this job: for this batch, or for another one with the same targets. In the second
+            # case the job of that batch may be the one of ours.
+            if current.state == State.SUBMITTING and current.claim == claimed.claim:
+                store.mark_uncertain(
+                    current, f"job {created.job_id} was adopted for another batch with the same targets"
+                )
+        elif current.state == State.UNCERTAIN and current.claim == claimed.claim:
+            self._record(current, created)
+        elif current.state == State.PLANNED and (again := self._claim(current)) is not None:
+            self._record(again, created)  # nobody has sent it again yet
+        else:
+            self._cancel_surplus(claimed, created.job_id)
+
+    def _cancel_surplus(self, claimed: SubmissionWithTargets, job_id: str) -> None:
+        """Cancel a job in whose place another was sent, or whose batch was canceled."""
+        try:
+            self.sender.client.cancel_job(job_id)
+        except (NotAcceptableError, NotFoundError):
+            result = "has ended already and may have been charged"
+        else:
+            result = "is canceled"
+        self.sender.log(f"{claimed.ref}, batch {claimed.batch}: sent once too often; job {job_id} {result}.")
