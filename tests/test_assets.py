@@ -143,7 +143,7 @@ def test_a_job_that_expired_before_it_was_collected_is_rows_with_their_reason(
 @pytest.mark.parametrize(
     "wire",
     [
-        {"shuffle_task_ids": True, "normalise_urls": True},
+        {"shuffle_task_ids": True, "normalize_urls": True},
         {"absent": "go", "fraction_digits": 9, "list_headers": True, "times_before_end": "hidden"},
         {"absent": "null"},
     ],

@@ -1,6 +1,6 @@
-"""The demo code location: a shop scraped every day, the titles of its pages, and lists given in the Launchpad.
+"""Code location of the demo: a daily scraped shop, the titles of its pages, and the job for ad-hoc lists.
 
-It is what `make demo` runs and `make dev` serves; both set the environment variables that it reads.
+`make demo` runs it and `make dev` serves it. Both set the environment variables that it reads.
 """
 
 import os
@@ -18,7 +18,7 @@ from scrapedo_dagster import (
     scrape_do_assets,
 )
 from scrapedo_dagster.api import DEFAULT_BASE_URL
-from scrapedo_dagster.emulator import demo_site as site
+from scrapedo_dagster.emulator import demo_site
 
 DAYS = ("2026-01-01", "2026-01-02")
 """The partitions that `make demo` scrapes."""
@@ -31,13 +31,13 @@ daily = dg.DailyPartitionsDefinition(start_date=DAYS[0])
 
 @scrape_do_assets(name=DATASET, partitions_def=daily, options=ScrapeOptions(timeout=5_000))
 def catalogue(context: dg.AssetExecutionContext) -> list[str]:
-    """A shop's pages as they were on one day."""
-    if demo_site := os.environ.get("SCRAPEDO_DEMO_SITE"):
-        return site.targets(demo_site, context.partition_key)
-    if own_list := os.environ.get("TARGETS"):
-        return _share_of(urls_in(Path(own_list)), context.partition_key)
+    """Pages of a shop on one day."""
+    if site := os.environ.get("SCRAPEDO_DEMO_SITE"):
+        return demo_site.targets(site, context.partition_key)
+    if urls_file := os.environ.get("TARGETS"):
+        return _urls_of_day(urls_in(Path(urls_file)), context.partition_key)
     raise dg.Failure(
-        "There is nothing to scrape: the demo site is not running. Start it with `make demo` or `make dev`.",
+        "The demo site is not running: start it with `make demo` or `make dev`.",
         allow_retries=False,
     )
 
@@ -52,7 +52,7 @@ def catalogue(context: dg.AssetExecutionContext) -> list[str]:
     group_name=DATASET,
 )
 def page_titles(context: dg.AssetExecutionContext, contents: pd.DataFrame) -> pd.DataFrame:
-    """The title of every HTML page."""
+    """Title of each HTML page."""
     pages = contents[contents["content_type"].eq("text/html") & contents["status_code"].eq(200)]
     table = pd.DataFrame({"url": pages["url"], "title": pages["text"].fillna("").map(_title)})
     context.add_output_metadata(
@@ -71,20 +71,22 @@ def _title(html: str) -> str | None:
 
 
 def urls_in(path: Path) -> list[str]:
-    """The URLs of a text file, one a line, each once; empty lines and those that begin with # are left out."""
+    """Read the URLs of a text file, one per line, each once. Skips empty lines and lines that start with #."""
     lines = (line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
     return list(dict.fromkeys(line for line in lines if line and not line.startswith("#")))
 
 
-def _share_of(urls: list[str], day: str) -> list[str]:
-    """One day's share of the user's own list: every URL belongs to one of the two days, so that it is paid once."""
+def _urls_of_day(urls: list[str], day: str) -> list[str]:
+    """Return the URLs of one of the two days; each URL belongs to one day, so that it is charged once."""
     if day not in DAYS:
-        raise dg.Failure(f"TARGETS is shared out between {' and '.join(DAYS)}, not {day}.", allow_retries=False)
+        raise dg.Failure(
+            f"{day} has no targets: the URLs of TARGETS belong to {' and '.join(DAYS)}.", allow_retries=False
+        )
     return urls[DAYS.index(day) :: len(DAYS)]
 
 
 def _account() -> ScrapeDoResource:
-    """The emulator's account where the demo runs one; otherwise the user's own."""
+    """Return the account of the emulator if the demo started one, otherwise that of the user."""
     if "SCRAPEDO_DEMO_SITE" in os.environ:
         return ScrapeDoResource(
             api_token=dg.EnvVar("SCRAPEDO_DEMO_TOKEN"), base_url=os.environ["SCRAPEDO_DEMO_BASE_URL"]
@@ -96,10 +98,10 @@ def _account() -> ScrapeDoResource:
 
 defs = dg.Definitions.merge(
     catalogue.defs,
-    build_ad_hoc_dataset().defs,  # a list of one's own, from the Launchpad
+    build_ad_hoc_dataset().defs,  # ad-hoc lists from the Launchpad
     dg.Definitions(
         assets=[page_titles],
-        # Short steps: a process for each would take longer to start than to work.
+        # The steps are short: starting a process for each would take longer.
         executor=dg.in_process_executor,
         resources={
             "scrape_do": _account(),

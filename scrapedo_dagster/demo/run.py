@@ -1,4 +1,4 @@
-"""`make demo`: scrape two days of the catalogue with Dagster, and show what came of it."""
+"""`make demo`: scrape two days of the catalogue with Dagster and show the results."""
 
 from __future__ import annotations
 
@@ -26,16 +26,18 @@ from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithT
 from scrapedo_dagster.engine.storage.summary import Summary, summarize
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 
-_POLL_EVERY = 0.3  # seconds
-_LOG_LINES = 30
-_GO_ON = "Jobs that were submitted go on at Scrape.do: the same command brings their results, and pays nothing twice."
+_POLL_SECONDS = 0.3
+_MAX_LOG_LINES = 30
+_JOBS_CONTINUE = (
+    "Submitted jobs continue at Scrape.do: run the same command to collect their results. Nothing is paid twice."
+)
 
 console = Console()
 
 
 def main() -> int:
-    """Run the demo. The exit status is 0 if both days were scraped."""
-    signal.signal(signal.SIGTERM, as_ctrl_c)
+    """Run the demo and return the exit status: 0 if both days were scraped."""
+    signal.signal(signal.SIGTERM, raise_keyboard_interrupt)
     started = time.monotonic()
     try:
         with demo_services() as services:
@@ -48,20 +50,20 @@ def main() -> int:
         console.print(f"[red]{error}[/]")
         return 1
     except KeyboardInterrupt:
-        console.print("\nStopped, with everything that was started.")
+        console.print("\nStopped. All started processes have ended.")
         if "TARGETS" in os.environ:
-            console.print(_GO_ON)
+            console.print(_JOBS_CONTINUE)
         return 130
     console.print(f"\nDone in {time.monotonic() - started:.0f} s. See it in the Dagster UI: [bold]make dev[/]")
     return 0
 
 
-def as_ctrl_c(_signal: int, _frame: FrameType | None) -> None:
+def raise_keyboard_interrupt(_signal: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
 def _scrape(services: Services) -> dict[str, float]:
-    """Launch one Dagster run a day and show how far each is. Returns the seconds of each run."""
+    """Launch one Dagster run for each day and show its progress. Returns the seconds of each run."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[phase]}"))
     seconds = {}
     with (
@@ -77,37 +79,37 @@ def _scrape(services: Services) -> dict[str, float]:
             progress.start_task(bar)
             began = time.monotonic()
             ref = PartitionRef(account_fingerprint(services.token), DATASET, day)
-            _launch(services, day, _Bar(progress, bar, client, ref))
+            _launch(services, day, _ProgressOfDay(progress, bar, client, ref))
             seconds[day] = time.monotonic() - began
             progress.stop_task(bar)
     return seconds
 
 
-def _launch(services: Services, day: str, bar: _Bar) -> None:
+def _launch(services: Services, day: str, progress: _ProgressOfDay) -> None:
     log = Path("demo_data") / f"{day}.log"
     log.parent.mkdir(exist_ok=True)
     arguments = ("dg", "launch", "--assets", f"group:{DATASET}", "--partition", day)
-    bar.show("starting Dagster")
+    progress.show("starting Dagster")
     with program(*arguments, environment=services.environment, log=log) as process:
         while process.poll() is None:
-            bar.update()
+            progress.update()
             with suppress(subprocess.TimeoutExpired):
-                process.wait(_POLL_EVERY)
+                process.wait(_POLL_SECONDS)
         if process.returncode:
-            raise DemoError(f"The run of {day} failed. The whole log is {log}; it says:\n\n{_reason_in(log)}")
-    bar.finish()
+            raise DemoError(f"The run of {day} failed. Log: {log}\n\n{_errors_in(log)}")
+    progress.finish()
 
 
-def _reason_in(log: Path) -> str:
-    """What went wrong, in the words of its last exceptions; the end of the log where it has none."""
+def _errors_in(log: Path) -> str:
+    """Return the last exceptions of a log, or its last lines if it has none."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     reasons = [line for line in lines if re.match(r"(scrapedo_dagster|dagster)\.\S*(Error|Failure): |Failure: ", line)]
     ours = [line for line in reasons if not line.startswith("dagster._core.errors.DagsterExecution")]
-    return "\n".join(list(dict.fromkeys(ours))[-2:] or lines[-_LOG_LINES:])
+    return "\n".join(list(dict.fromkeys(ours))[-2:] or lines[-_MAX_LOG_LINES:])
 
 
-class _Bar:
-    """One day's progress, asked from Scrape.do itself: which tasks of the recorded jobs have ended."""
+class _ProgressOfDay:
+    """Progress bar of one day, from the statuses of its tasks at Scrape.do."""
 
     def __init__(self, progress: Progress, bar: TaskID, client: ScrapeDoAsyncAPIClient, ref: PartitionRef) -> None:
         self._progress = progress
@@ -127,7 +129,7 @@ class _Bar:
         try:
             jobs = [self._client.get_job(each.job_id) for each in submissions if each.job_id]
         except ScrapeDoError:
-            return  # only the display waits; the run has its own connection and patience
+            return  # only the display is late; the run has its own client
         ended = sum(task.is_terminal for job in jobs for task in job.tasks)
         targets = sum(len(each.targets) for each in submissions)
         self._progress.update(self._bar, total=targets, completed=ended)
@@ -146,7 +148,7 @@ class _Bar:
 def _show_summary(seconds: dict[str, float], data: str) -> None:
     tasks = ParquetStore(data).table([DATASET, "tasks"])
     summaries = {day: summarize(tasks, day) for day in DAYS}
-    table = Table(title="\nWhat came of it", title_justify="left")
+    table = Table(title="\nResults", title_justify="left")
     table.add_column("partition")
     for heading in ("targets", "succeeded", "failed", "bytes", "credits", "seconds"):
         table.add_column(heading, justify="right")
@@ -154,11 +156,11 @@ def _show_summary(seconds: dict[str, float], data: str) -> None:
         figures = (summary.targets, summary.succeeded, summary.failures, summary.bytes, summary.credits)
         table.add_row(day, *(f"{figure:,}" for figure in figures), f"{seconds[day]:.1f}")
     console.print(table)
-    _show_answers(summaries)
+    _show_outcomes(summaries)
 
 
-def _show_answers(summaries: dict[str, Summary]) -> None:
-    table = Table(title="\nEvery target has its outcome", title_justify="left")
+def _show_outcomes(summaries: dict[str, Summary]) -> None:
+    table = Table(title="\nOutcomes of the targets", title_justify="left")
     for heading in ("partition", "task", "HTTP status"):
         table.add_column(heading)
     table.add_column("targets", justify="right")

@@ -1,4 +1,4 @@
-"""What the demo runs against: the real service, or an emulator and a web site on this machine."""
+"""Services of the demo: Scrape.do, or an emulator and a web site on this machine."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
 
 OWN_DATA = "scraped"
-"""Where the results of one's own URLs go."""
+"""Directory of the results for the URLs of TARGETS."""
 
 LEDGER_URL = "sqlite:///dagster_home/scrapedo/ledger.db"
 
-_PATIENCE = 15  # seconds for a program of ours to stop by itself
-_SPEED = 5  # how much faster than the real service the emulator works
+_STOP_TIMEOUT = 15  # seconds for a started program to stop
+_SPEED = 5  # of the emulator
 
 
 class DemoError(Exception):
-    """The demo cannot run; the message says what to do."""
+    """The demo cannot run. The message says what to do."""
 
 
 @dataclass(frozen=True)
 class Services:
-    """Where the demo scrapes, in words; with which account; where its results go; what its programs need to know."""
+    """Description, account, directory of the results, and environment of started programs."""
 
     description: str
     token: str = field(repr=False)
@@ -43,59 +43,61 @@ class Services:
 
 @contextmanager
 def demo_services() -> Iterator[Services]:
-    """The services, running until the block ends.
+    """Start the services, and stop them when the `with` block ends.
 
     Raises:
-        DemoError: not started from the repository, or half of what the real service needs is missing.
+        DemoError: not in the root of the repository, or a setting of the real service is missing.
     """
     home = Path("dagster_home").absolute()
     if not (home / "dagster.yaml").is_file():
-        raise DemoError("Run this in the root of the repository: there is no dagster_home/dagster.yaml here.")
-    # dg warns about a virtual environment that it finds but that is not activated.
+        raise DemoError("Run this command in the root of the repository: dagster_home/dagster.yaml is missing here.")
+    # Otherwise dg warns that the virtual environment is not activated.
     environment = {**os.environ, "DAGSTER_HOME": str(home), "VIRTUAL_ENV": sys.prefix}
     if targets := os.environ.get("TARGETS"):
         token, path = _real_service(targets)
-        # QuarantineUsage from what the emulator brings, which the next `make demo` replaces.
-        own = {"TARGETS": str(path), "SCRAPEDO_DEMO_DATA": OWN_DATA}
+        # Apart from the results of the emulator, which the next `make demo` replaces.
+        settings = {"TARGETS": str(path), "SCRAPEDO_DEMO_DATA": OWN_DATA}
         base_url = os.environ.get("SCRAPE_DO_BASE_URL", DEFAULT_BASE_URL)
-        yield Services(f"the real service, for the URLs in {targets}", token, base_url, OWN_DATA, environment | own)
+        yield Services(
+            f"the real service, for the URLs in {targets}", token, base_url, OWN_DATA, environment | settings
+        )
         return
-    # Another account each time: an emulator knows nothing of the jobs of those before it.
+    # A new account each time: a new emulator does not know the jobs of earlier ones.
     with DemoSite() as site, Emulator(speed=_SPEED, token=f"demo-{secrets.token_hex(8)}") as emulator:
-        # Names of their own: dg reads a .env file over the environment, and a real token may be in it.
-        ours = {
+        # Separate names: dg lets a .env file override the environment, and it may contain a real token.
+        settings = {
             "SCRAPEDO_DEMO_SITE": site.base_url,
             "SCRAPEDO_DEMO_TOKEN": emulator.token,
             "SCRAPEDO_DEMO_BASE_URL": emulator.base_url,
         }
-        words = f"an emulator of Scrape.do ({emulator.base_url}), which costs nothing"
-        yield Services(words, emulator.token, emulator.base_url, DATA, environment | ours)
+        description = f"an emulator of Scrape.do ({emulator.base_url}), which is free"
+        yield Services(description, emulator.token, emulator.base_url, DATA, environment | settings)
 
 
 def _real_service(targets: str) -> tuple[str, Path]:
     path = Path(targets).absolute()
     if not path.is_file():
-        raise DemoError(f"TARGETS={targets} is not a file. Give it a text file with one URL a line.")
+        raise DemoError(f"TARGETS={targets} is not a file: set it to a text file with one URL per line.")
     token = os.environ.get("SCRAPE_DO_API_KEY")
     if not token:
-        raise DemoError("TARGETS is scraped by the real service, which needs your token: set SCRAPE_DO_API_KEY too.")
+        raise DemoError("The real service scrapes the URLs of TARGETS and needs your token: set SCRAPE_DO_API_KEY too.")
     try:
         urls = urls_in(path)
         for url in urls:
             check_target(url)
-    except ValueError as error:  # also what is no UTF-8
-        raise DemoError(f"{targets}: {error}. Nothing was submitted; correct the list.") from None
+    except ValueError as error:  # includes invalid UTF-8
+        raise DemoError(f"{targets}: {error}. Nothing was submitted: correct the file.") from None
     if not urls:
-        raise DemoError(f"{targets} has no URLs: write one a line.")
+        raise DemoError(f"{targets} has no URLs: add one per line.")
     return token, path
 
 
 @contextmanager
 def program(*arguments: str, environment: dict[str, str], log: Path | None = None) -> Iterator[subprocess.Popen[bytes]]:
-    """A program of this virtual environment, which is stopped when the block ends, however it ends."""
+    """Start a program of this virtual environment, and stop it when the `with` block ends."""
     executable = Path(sys.executable).parent / arguments[0]
     with log.open("wb") if log else nullcontext() as output:
-        process = subprocess.Popen(  # noqa: S603 - a program of ours with arguments of ours
+        process = subprocess.Popen(  # noqa: S603 - program and arguments are fixed
             [str(executable), *arguments[1:]], env=environment, stdout=output, stderr=subprocess.STDOUT if log else None
         )
         try:
@@ -105,10 +107,10 @@ def program(*arguments: str, environment: dict[str, str], log: Path | None = Non
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    # Ctrl-C in a terminal has reached the program too. It is told once more only if it goes on.
-    for tell in (None, process.terminate, process.kill):
-        if tell and process.poll() is None:
-            tell()
+    # Ctrl-C in a terminal reaches the program too. Signal it only if it does not stop by itself.
+    for stop in (None, process.terminate, process.kill):
+        if stop and process.poll() is None:
+            stop()
         with suppress(subprocess.TimeoutExpired):
-            process.wait(_PATIENCE if tell or process.poll() is not None else 0.5)
+            process.wait(_STOP_TIMEOUT if stop or process.poll() is not None else 0.5)
             return

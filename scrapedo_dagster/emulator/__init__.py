@@ -1,17 +1,17 @@
-"""A local Scrape.do Async API: try a pipeline without spending credits, and see it survive bad days.
+"""A local Scrape.do Async API, to try pipelines without spending credits and to test them with faults.
 
-`Emulator` serves all six operations of the service under `/api/v1`, fetches the targets for real over
-HTTP, and plays faults on demand::
+`Emulator` serves the six operations of the service under `/api/v1`, fetches the targets over HTTP, and injects faults
+on demand::
 
     from scrapedo_dagster.emulator import Emulator
 
     with Emulator(plan="business", token="t", speed=50.0) as emulator:
         client = ...  # any client, with emulator.base_url and emulator.token
 
-On the command line it is `scrapedo-dagster emulator`. What it does follows Scrape.do's documentation; where
-that is silent, the variants a client must tolerate can be chosen (`WireStyle`).
+The command is `scrapedo-dagster emulator`. The emulator follows Scrape.do's documentation. Where the documentation is
+silent, `WireStyle` selects the variants that a client must tolerate.
 
-It shares no code with the clients of this package, so that it can prove them wrong.
+It shares no code with the clients of this package, so that the two can disagree.
 """
 
 from typing import TYPE_CHECKING
@@ -41,7 +41,7 @@ __all__ = [
     "serve",
 ]
 
-# The server needs the `[emulator]` extra, and the command line must start without.
+# The server needs the `[emulator]` extra; the command line must start without it.
 __getattr__ = lazy_names(
     __name__,
     {

@@ -1,13 +1,13 @@
-"""`/admin`: what the emulator has seen, and the handles to its clock and its faults. JSON in snake_case, no token.
+"""Endpoints below `/admin`: recorded calls, clock and faults. JSON in snake_case, without a token.
 
     GET    /admin/targets    {"targets": [{"url", "submitted", "fetched", "charged", "credits"}, ...]}
-    GET    /admin/requests   {"requests": {"create_job": 1, ...}}: calls of each operation, faulty ones included
+    GET    /admin/requests   {"requests": {"create_job": 1, ...}}: calls of each operation, including faulty ones
     POST   /admin/clock      {"advance_seconds": 3600} -> {"now": "2026-01-31T09:30:00+00:00"}
-    GET    /admin/faults     the faults in force, in the shape of `faults.py`
-    PUT    /admin/faults     the same shape puts other faults in force, and starts their counts anew
-    DELETE /admin/faults     nothing goes wrong any more
+    GET    /admin/faults     the active faults, in the format of `faults.py`
+    PUT    /admin/faults     replaces the faults and resets their counts; same format
+    DELETE /admin/faults     removes all faults
 
-A request that is not understood is answered with 400 and `{"error": ...}`.
+The response to an invalid request is 400 with `{"error": ...}`.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _MAX_ADVANCE: Final = timedelta(days=3650)
 
 
 def admin_routes(service: Service) -> list[Route]:
-    """The routes below `/admin`."""
-    admin = _Admin(service)
+    """Return the routes below `/admin`."""
+    admin = _AdminEndpoints(service)
     return [
         Route("/targets", admin.targets, methods=["GET"]),
         Route("/requests", admin.requests, methods=["GET"]),
@@ -40,7 +40,7 @@ def admin_routes(service: Service) -> list[Route]:
     ]
 
 
-class _Admin:
+class _AdminEndpoints:
     def __init__(self, service: Service) -> None:
         self._service = service
 
@@ -59,23 +59,23 @@ class _Admin:
             or not isinstance(seconds, (int, float))
             or not 0 <= seconds <= _MAX_ADVANCE.total_seconds()
         ):
-            return _refused('send {"advance_seconds": N}, a number of seconds from 0 to ten years')
+            return _bad_request('send {"advance_seconds": N}, seconds from 0 to ten years')
         self._service.clock.advance(timedelta(seconds=seconds))
         return JSONResponse({"now": self._service.clock.now().isoformat()})
 
     async def get_faults(self, request: Request) -> Response:
-        return JSONResponse(self._service.chaos.faults.model_dump(exclude_unset=True))
+        return JSONResponse(self._service.injector.faults.model_dump(exclude_unset=True))
 
     async def put_faults(self, request: Request) -> Response:
         try:
             faults = Faults.parse(await _json(request))
         except FaultsError as error:
-            return _refused(str(error))
-        self._service.chaos.replace(faults)
+            return _bad_request(str(error))
+        self._service.injector.replace(faults)
         return await self.get_faults(request)
 
     async def delete_faults(self, request: Request) -> Response:
-        self._service.chaos.replace(Faults())
+        self._service.injector.replace(Faults())
         return await self.get_faults(request)
 
 
@@ -86,5 +86,5 @@ async def _json(request: Request) -> Any:
         return None
 
 
-def _refused(message: str) -> Response:
+def _bad_request(message: str) -> Response:
     return JSONResponse({"error": message}, 400)

@@ -1,4 +1,4 @@
-"""Turns a target's bytes into the `Content` of a task: text, base64, markdown, or the JSON of a browser."""
+"""Convert the response of a target to the `Content` of a task: text, base64, Markdown or browser JSON."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Final
 
 import markdownify
 
-from scrapedo_dagster.emulator.fetch import Answer
-from scrapedo_dagster.emulator.validation import JobRequest, RenderRequest, ScreenShotAction
+from scrapedo_dagster.emulator.fetcher import TargetResponse
+from scrapedo_dagster.emulator.job_body import JobBody, RenderBody, ScreenShot
 
-# One transparent pixel: a screenshot that decodes, of a page that no browser has seen.
+# A valid image of one transparent pixel, in place of screenshots.
 _PIXEL: Final = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 _SCREENSHOT_TYPES: Final = {
     "Screenshot": "ScreenShot",
@@ -20,14 +20,14 @@ _SCREENSHOT_TYPES: Final = {
 }
 
 
-def content_of(answer: Answer, job: JobRequest) -> tuple[str, bool]:
-    """The content, and whether it is base64. Whatever is not valid UTF-8 is."""
-    if job.output == "markdown" and "html" in answer.content_type.lower():
-        text, is_base64 = _markdown(answer), False
+def content_of(response: TargetResponse, job: JobBody) -> tuple[str, bool]:
+    """Return the content, and whether it is base64, which it is if the body is not valid UTF-8."""
+    if job.output == "markdown" and "html" in response.content_type.lower():
+        text, is_base64 = _markdown(response), False
     else:
-        text, is_base64 = _text(answer.body)
+        text, is_base64 = _text(response.body)
     if job.render is not None and job.render.return_json:
-        return _browser_json(answer.status_code, text, job.render), False
+        return _browser_json(response.status_code, text, job.render), False
     return text, is_base64
 
 
@@ -38,19 +38,19 @@ def _text(body: bytes) -> tuple[str, bool]:
         return base64.b64encode(body).decode("ascii"), True
 
 
-def _markdown(answer: Answer) -> str:
+def _markdown(response: TargetResponse) -> str:
     try:
-        html = answer.body.decode(answer.charset or "utf-8", "replace")
+        html = response.body.decode(response.charset or "utf-8", "replace")
     except LookupError:
-        html = answer.body.decode("utf-8", "replace")
+        html = response.body.decode("utf-8", "replace")
     return str(markdownify.markdownify(html))
 
 
-def _browser_json(status_code: int, content: str, render: RenderRequest) -> str:
-    """The envelope of ReturnJSON. There is no browser: actions are reported as done, screenshots are a pixel."""
+def _browser_json(status_code: int, content: str, render: RenderBody) -> str:
+    """Return the JSON of ReturnJSON, without a browser: every action succeeds, screenshots are one pixel."""
     actions = render.play_with_browser or []
     kinds = [_SCREENSHOT_TYPES[name] for name in render.screenshots]
-    kinds += [_screenshot_type(action) for action in actions if isinstance(action, ScreenShotAction)]
+    kinds += [_screenshot_type(action) for action in actions if isinstance(action, ScreenShot)]
     return json.dumps(
         {
             "statusCode": status_code,
@@ -67,7 +67,7 @@ def _browser_json(status_code: int, content: str, render: RenderRequest) -> str:
     )
 
 
-def _screenshot_type(action: ScreenShotAction) -> str:
+def _screenshot_type(action: ScreenShot) -> str:
     if action.full:
         return "FullScreenShot"
     return "ParticularScreenShot" if action.particular else "ScreenShot"

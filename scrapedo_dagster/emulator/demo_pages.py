@@ -1,6 +1,6 @@
-"""The pages of the demo web site, as a function of their path: nothing is stored, nothing is random.
+"""Pages of the demo site, computed from their path alone.
 
-Products keep their names; prices and stock change from day to day, as in a shop.
+Products keep their names; prices and stock change from day to day.
 """
 
 import json
@@ -23,7 +23,7 @@ _IMAGE_SIZE = 48  # pixels
 
 @dataclass(frozen=True)
 class Page:
-    """An answer of the site. `media_type` may carry a charset."""
+    """A response of the site. `media_type` may include a charset."""
 
     body: bytes
     media_type: str
@@ -63,7 +63,7 @@ class _Product:
 
 
 def page_at(path: str) -> Page:
-    """The page at `/{day}/...`; a page with status 404 if there is none."""
+    """Return the page at `/{day}/...`, or a page with status 404."""
     day_text, _, rest = path.removeprefix("/").partition("/")
     kind, _, name = rest.partition("/")
     try:
@@ -83,7 +83,7 @@ def _product(day: date, name: str) -> Page:
       <p>À la carte: every {product.name} is made to order in our façade workshop, glazed «à l'ancienne» and
       shipped within three days.</p>
     """
-    # A third of the shop is an old part of the site that never moved to UTF-8: the € sign is another byte there.
+    # A third of the pages are in windows-1252, as in the old part of a site; the € sign is another byte there.
     return _html(f"{product.name}: {product.price}", body, "windows-1252" if product.number % 3 == 0 else "utf-8")
 
 
@@ -129,9 +129,9 @@ def _checkout(_day: date, _name: str) -> Page:
     return _html("Something went wrong", "<p>The cart could not be loaded.</p>", status=500)
 
 
-def _number(text: str, known: range) -> int:
+def _number(text: str, valid: range) -> int:
     number = int(text)
-    if number not in known:
+    if number not in valid:
         raise KeyError(text)
     return number
 

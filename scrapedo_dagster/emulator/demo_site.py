@@ -1,7 +1,7 @@
-"""A small web shop on this machine, for scraping without harm: `with DemoSite() as site: ...`.
+"""A small web shop on this machine to scrape in demos and tests: `with DemoSite() as site: ...`.
 
-Besides pages that work it has what scrapers meet: two charsets, JSON, images, a redirect, a missing page, an error, and
-a page that never answers. `pages.py` says what is on them.
+It has what scrapers encounter: two charsets, JSON, images, a redirect, a missing page, an error, and a page that never
+responds. `demo_pages.py` defines the demo_pages.
 """
 
 import asyncio
@@ -17,32 +17,32 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from scrapedo_dagster.emulator import demo_pages as pages
+from scrapedo_dagster.emulator import demo_pages
 
 _HOST = "127.0.0.1"
-_LOOK_EVERY = 0.05  # seconds, for a page that never answers to see that nobody waits for it any more
-_GRACE = 1  # seconds for other answers to be sent when the site stops
+_DISCONNECT_POLL_SECONDS = 0.05  # how often a page that never responds checks for a disconnect
+_SHUTDOWN_SECONDS = 1  # for responses in progress when the site stops
 
 
 def targets(base_url: str, day: str) -> list[str]:
-    """The URLs of everything the shop has on a day (`2026-01-01`), 127 of them, in a fixed order."""
+    """Return the 127 URLs of the shop on a day (`2026-01-01`), in a fixed order."""
     paths = [
-        *(f"products/{number}" for number in pages.PRODUCTS),
-        *(f"categories/{quote(name)}" for name in pages.CATEGORIES),
-        *(f"api/products/{number}" for number in pages.SERVED_AS_JSON),
-        *(f"images/{number}.png" for number in pages.IMAGES),
+        *(f"products/{number}" for number in demo_pages.PRODUCTS),
+        *(f"categories/{quote(name)}" for name in demo_pages.CATEGORIES),
+        *(f"api/products/{number}" for number in demo_pages.SERVED_AS_JSON),
+        *(f"images/{number}.png" for number in demo_pages.IMAGES),
         "sale",  # redirects
-        f"products/{pages.PRODUCTS.stop}",  # is missing
-        "checkout",  # fails
-        "search/never-answers",
+        f"products/{demo_pages.PRODUCTS.stop}",  # not found
+        "checkout",  # status 500
+        "search/never-responds",
     ]
     return [f"{base_url.rstrip('/')}/{day}/{path}" for path in paths]
 
 
 class DemoSite:
-    """The shop, served at `base_url` until the block ends. A port of 0 takes any that is free.
+    """The shop, served at `base_url` until the `with` block ends. Port 0 selects a free port.
 
-    Raises OSError when the port is taken.
+    Raises OSError if the port is in use.
     """
 
     def __init__(self, port: int = 0) -> None:
@@ -50,8 +50,8 @@ class DemoSite:
         self._requests: Counter[str] = Counter()
         app = Starlette(
             routes=[
-                Route("/{day}/search/{query:path}", self._never_answer),
-                Route("/{path:path}", self._answer),
+                Route("/{day}/search/{query:path}", self._never_respond),
+                Route("/{path:path}", self._respond),
             ]
         )
         config = uvicorn.Config(
@@ -60,12 +60,12 @@ class DemoSite:
             ws="none",
             log_config=None,
             access_log=False,
-            timeout_graceful_shutdown=_GRACE,
+            timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
         )
         self._server = uvicorn.Server(config)
 
-    def __enter__(self) -> "DemoSite":  # noqa: PYI034 - Self is of Python 3.11
-        # It listens from here on: a request that comes before the thread has started waits.
+    def __enter__(self) -> "DemoSite":  # noqa: PYI034 - typing has no Self on Python 3.10
+        # Listens from here on: requests that arrive before the thread has started wait.
         listener = socket.create_server((_HOST, self._port), backlog=512)
         self._port = listener.getsockname()[1]
         self._thread = threading.Thread(
@@ -80,29 +80,29 @@ class DemoSite:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop, also where pages hang."""
+        """Stop, even if pages hang."""
         self._server.should_exit = True
         self._thread.join()
 
     @property
     def base_url(self) -> str:
-        """Where the site is, without a slash at the end."""
+        """URL of the site, without a trailing slash."""
         return f"http://{_HOST}:{self._port}"
 
     @property
     def requests(self) -> dict[str, int]:
-        """How often each path, decoded, was asked for."""
+        """Number of requests for each path, decoded."""
         return dict(self._requests)
 
-    async def _answer(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> Response:
         self._requests[request.scope["path"]] += 1
-        page = pages.page_at(request.path_params["path"])
-        # Given as headers, because Starlette adds a charset of its own to the text types.
+        page = demo_pages.page_at(request.path_params["path"])
+        # Passed as a header: with media_type Starlette would add its own charset to text types.
         return Response(page.body, page.status, {"content-type": page.media_type, **page.headers})
 
-    async def _never_answer(self, request: Request) -> Response:
+    async def _never_respond(self, request: Request) -> Response:
         self._requests[request.scope["path"]] += 1
-        # Two ends are looked for, and another thread sets one of them.
+        # Polls two conditions, one of which another thread sets.
         while not self._server.should_exit and not await request.is_disconnected():  # noqa: ASYNC110
-            await asyncio.sleep(_LOOK_EVERY)
+            await asyncio.sleep(_DISCONNECT_POLL_SECONDS)
         return Response(status_code=503)

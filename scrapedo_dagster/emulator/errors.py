@@ -1,10 +1,10 @@
-"""The one exception by which an API call is refused."""
+"""Error of an API call."""
 
 from __future__ import annotations
 
 
 class ApiError(Exception):
-    """Becomes the documented envelope `{"Error": message, "Code": status}` with HTTP status `status`."""
+    """An error response: `{"Error": message, "Code": status}` with HTTP status `status`."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)

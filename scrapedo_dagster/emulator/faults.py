@@ -1,24 +1,24 @@
-"""What may go wrong, as data: read from TOML, from JSON, or written in Python.
+"""Faults to inject, declared in TOML, JSON or Python.
 
-Names are snake_case, in TOML, in JSON and in Python alike. An example with every kind::
+Names are snake_case in all three. An example with every kind::
 
     seed = 7                        # the same seed and calls give the same faults
 
-    [wire]                          # how answers are written
+    [wire]                          # how responses are written
     absent = "go"                   # omit | null | go (null lists and maps, zero times, empty strings)
-    fraction_digits = 9             # of times, 0 to 9
-    times_before_end = "hidden"     # shown | hidden: StartTime of what has not ended
+    fraction_digits = 9             # fraction digits of times, 0 to 9
+    times_before_end = "hidden"     # shown | hidden: StartTime before the end
     shuffle_task_ids = true
-    normalise_urls = true           # echo https://EXAMPLE.com:443 as https://example.com/
+    normalize_urls = true           # report https://EXAMPLE.com:443 as https://example.com/
     list_headers = true             # ResponseHeaders as {"Vary": ["a", "b"]}
 
-    [[calls]]                       # what happens to API calls
+    [[calls]]                       # faults of API calls
     endpoint = "create_job"         # create_job get_job get_task list_jobs cancel_job me, or *
     kind = "drop"                   # latency | status | drop | truncate | hang
-    when = "after"                  # before | after the work was done
-    times = 1                       # the next calls only; for ever when absent
-    probability = 0.5               # of a hit, 1.0 when absent
-    match = "*/products/*"          # the path, or a target's URL, of the call
+    when = "after"                  # before | after the call was processed
+    times = 1                       # at most so often; unlimited by default
+    probability = 0.5               # default 1.0
+    match = "*/products/*"          # path of the call, or URL of one of its targets
 
     [[calls]]
     kind = "status"
@@ -28,32 +28,32 @@ Names are snake_case, in TOML, in JSON and in Python alike. An example with ever
 
     [[calls]]
     kind = "latency"
-    seconds = 1.5                   # real seconds, not scaled by speed
+    seconds = 1.5                   # real seconds, independent of the speed
 
-    [[targets]]                     # what happens to targets
-    match = "*/broken/*"            # the target's URL
+    [[targets]]                     # faults of targets
+    match = "*/broken/*"            # URL of the target
     kind = "error"                  # error | missing | gone | linger
-    status_code = 510               # of an error; 502 when absent
+    status_code = 510               # status code of the error; default 502
 
     [[targets]]
-    kind = "linger"                 # holds its slot in a status,
-    status = "verifying"            # known or unknown,
-    seconds = 30                    # scaled by speed; for ever when absent
+    kind = "linger"                 # the task stays in a status and keeps its slot
+    status = "verifying"            # any status, also an unknown one
+    seconds = 30                    # divided by the speed; forever by default
 
-    [[jobs]]                        # what happens to jobs
-    end_status = "error"            # instead of success, when its tasks have ended
+    [[jobs]]                        # faults of jobs
+    end_status = "error"            # in place of success, once all tasks have ended
 
-    [[webhooks]]                    # what happens to deliveries
+    [[webhooks]]                    # faults of deliveries
     kind = "duplicate"              # duplicate | delay | lose | truncate
-    match = "*/products/*"          # the target's URL
+    match = "*/products/*"          # URL of the target
 
     [[webhooks]]
-    kind = "delay"                  # others overtake it
-    seconds = 2                     # scaled by speed
+    kind = "delay"                  # other deliveries arrive first
+    seconds = 2                     # divided by the speed
     probability = 0.5
 
-In `[[targets]]`, `missing` answers 404 and `gone` 410 when the task is fetched. `truncate` happens after the
-work. `match` is a glob: `*` and `?` are wildcards.
+In `[[targets]]`, the request for a task is answered with 404 (`missing`) or 410 (`gone`). A `truncate` call is always
+processed. `match` is a glob with the wildcards `*` and `?`.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ Endpoint = Literal["create_job", "get_job", "get_task", "list_jobs", "cancel_job
 
 
 class FaultsError(ValueError):
-    """Faults that cannot be understood. The message names the file or source, the place in it, and the rule."""
+    """Faults are invalid. The message names the source, the place in it, and the rule."""
 
 
 class _Model(BaseModel):
@@ -76,24 +76,24 @@ class _Model(BaseModel):
 
 
 class WireStyle(_Model):
-    """How answers are written where the documentation leaves room. The defaults are the calm end of the room.
+    """How responses are written where Scrape.do's documentation is silent. The defaults are the simplest variants.
 
-    absent: `omit` leaves absent values out, `null` writes null, `go` writes what a Go server would: null for
-        empty lists and maps, "" and 0, and `0001-01-01T00:00:00Z` for an unset time.
-    times_before_end: `hidden` shows StartTime only after the end. A job that has not ended then counts as
-        started at the zero time in the listing's filters and order, as it would on such a server.
+    absent: `omit` omits absent values, `null` writes null, `go` writes the zero values of Go: null for empty lists
+        and maps, "", 0, and `0001-01-01T00:00:00Z` for times.
+    times_before_end: `hidden` shows StartTime only after the end. Until then filters and order of the listing use the
+        zero time as the start of a job, as such a server would.
     """
 
     absent: Literal["omit", "null", "go"] = "omit"
     fraction_digits: int = Field(default=6, ge=0, le=9)
     times_before_end: Literal["shown", "hidden"] = "shown"
     shuffle_task_ids: bool = False
-    normalise_urls: bool = False
+    normalize_urls: bool = False
     list_headers: bool = False
 
 
 class _Fault(_Model):
-    """`probability` of a hit at each chance; at most `times` hits; only where the glob `match` fits."""
+    """Applies with `probability`, at most `times` times, where the glob `match` matches."""
 
     probability: float = Field(default=1.0, ge=0, le=1)
     times: int | None = Field(default=None, ge=1)
@@ -103,9 +103,9 @@ class _Fault(_Model):
 class CallFault(_Fault):
     """A fault of API calls.
 
-    latency waits `seconds` and goes on; status answers `status` with a `body`, and `Retry-After` when
-    `retry_after` is set; drop closes the connection without an answer; truncate does the work and sends
-    half of the announced body; hang never answers. With `when` after, the work is done nevertheless.
+    `latency` waits `seconds` and continues. `status` responds with `status` and a `body`, and with `Retry-After` if
+    `retry_after` is set. `drop` closes the connection without a response. `truncate` processes the call and sends half
+    of the announced body. `hang` never responds. With `when="after"` the call is processed nevertheless.
     """
 
     kind: Literal["latency", "status", "drop", "truncate", "hang"]
@@ -117,7 +117,7 @@ class CallFault(_Fault):
     seconds: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
-    def _has_what_its_kind_needs(self) -> CallFault:
+    def _check_fields_of_kind(self) -> CallFault:
         _needs(self, "status", kind="status")
         _needs(self, "seconds", kind="latency")
         for name in ("retry_after", "body"):
@@ -127,10 +127,10 @@ class CallFault(_Fault):
 
 
 class TargetFault(_Fault):
-    """A fault of targets, decided once a task.
+    """A fault of targets, decided once for each task.
 
-    error ends the task as `error` with `status_code`, unfetched and unbilled; missing and gone answer 404
-    and 410 when the task is fetched by the client; linger holds the task in `status` for `seconds`.
+    `error` ends the task with status `error` and `status_code`, neither fetched nor billed. `missing` and `gone`
+    respond with 404 and 410 when the client requests the task. `linger` keeps the task in `status` for `seconds`.
     """
 
     kind: Literal["error", "missing", "gone", "linger"]
@@ -140,7 +140,7 @@ class TargetFault(_Fault):
     seconds: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
-    def _has_only_what_its_kind_uses(self) -> TargetFault:
+    def _check_fields_of_kind(self) -> TargetFault:
         for name in ("status_code", "message"):
             _only_for(self, name, kinds=("error",))
         for name in ("status", "seconds"):
@@ -149,7 +149,7 @@ class TargetFault(_Fault):
 
 
 class JobFault(_Fault):
-    """A job whose tasks have all ended ends as `end_status` instead of `success`. `match` is one of its targets."""
+    """A job whose tasks have ended gets `end_status` in place of `success`. `match` is compared with its targets."""
 
     end_status: str = Field(default="error", min_length=1)
 
@@ -157,21 +157,21 @@ class JobFault(_Fault):
 class WebhookFault(_Fault):
     """A fault of the delivery of a task.
 
-    duplicate posts it again once it was accepted; delay holds it back for `seconds`; lose reports success and posts
-    nothing; truncate posts half of the body. Each is decided once a task, but truncate at each attempt.
+    `duplicate` posts it again after it was accepted. `delay` waits `seconds` first. `lose` reports success and posts
+    nothing. `truncate` posts half of the body. Each is decided once for each task, `truncate` for each attempt.
     """
 
     kind: Literal["duplicate", "delay", "lose", "truncate"]
     seconds: float | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
-    def _has_what_its_kind_needs(self) -> WebhookFault:
+    def _check_fields_of_kind(self) -> WebhookFault:
         _needs(self, "seconds", kind="delay")
         return self
 
 
 class Faults(_Model):
-    """All faults of an emulator. Empty: nothing goes wrong."""
+    """All faults of an emulator; none by default."""
 
     seed: int = 0
     wire: WireStyle = Field(default_factory=WireStyle)
@@ -182,7 +182,7 @@ class Faults(_Model):
 
     @classmethod
     def parse(cls, data: Any, *, source: str = "faults") -> Faults:
-        """Faults of plain data, such as parsed TOML or JSON. FaultsError names every mistake."""
+        """Create faults from parsed TOML or JSON. Raises FaultsError, which lists every mistake."""
         try:
             return cls.model_validate(data)
         except ValidationError as error:
@@ -191,20 +191,20 @@ class Faults(_Model):
 
     @classmethod
     def load(cls, path: Path) -> Faults:
-        """Faults of a TOML file. FaultsError when it cannot be read, is not TOML, or has unknown keys."""
+        """Load faults from a TOML file. Raises FaultsError if it is unreadable, not TOML, or invalid."""
         if sys.version_info >= (3, 11):
             import tomllib
         else:
             try:
                 import tomli as tomllib
             except ImportError as error:
-                raise FaultsError(f"{path}: on Python 3.10 TOML needs tomli: pip install tomli") from error
+                raise FaultsError(f"{path}: reading TOML on Python 3.10 needs tomli: pip install tomli") from error
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise FaultsError(f"{path}: cannot be read: {error.strerror}") from error
         except ValueError as error:
-            raise FaultsError(f"{path}: is not TOML: {error}") from error
+            raise FaultsError(f"{path}: is not valid TOML: {error}") from error
         return cls.parse(data, source=str(path))
 
 
@@ -223,7 +223,7 @@ def _place(location: tuple[int | str, ...]) -> str:
     place = ""
     for step in location:
         place += f"[{step}]" if isinstance(step, int) else f".{step}" if place else step
-    return place or "the whole"
+    return place or "faults"
 
 
 def _reason(problem: Any) -> str:

@@ -1,7 +1,7 @@
-"""Plugin jobs: which parameters the known plugins require, their addresses, and the answers made up for them.
+"""Plugin jobs: required parameters, URLs and invented content.
 
-The emulator does not scrape Google or Amazon: a plugin's task answers with a small JSON document that repeats
-its key and parameters.
+The emulator does not scrape Google or Amazon: the content of a plugin task is a small JSON document with its key and
+parameters.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlencode
 
-# Of each requirement at least one parameter must be there, from Scrape.do's plugin pages. Other keys are
-# accepted as they are: new ones appear often.
+# At least one parameter of each group is required, according to Scrape.do's documentation. Other keys are accepted
+# unchecked, since new ones appear often.
 _REQUIRED: Final[dict[str, tuple[tuple[str, ...], ...]]] = {
     "amazon/pdp": (("asin",), ("geocode",), ("zipcode",)),
     "amazon/offer-listing": (("asin",), ("geocode",), ("zipcode",)),
@@ -46,7 +46,7 @@ _EXACTLY_ONE: Final = frozenset({"google/news"})
 
 
 def missing_parameter(key: str, params: Mapping[str, Any]) -> str | None:
-    """What one entry of `Plugin.Params` lacks, as a sentence; None when nothing known is wrong."""
+    """Return what an entry of `Plugin.Params` lacks, or None."""
     for alternatives in _REQUIRED.get(key, ()):
         given = [name for name in alternatives if params.get(name) not in (None, "")]
         if not given:
@@ -57,10 +57,10 @@ def missing_parameter(key: str, params: Mapping[str, Any]) -> str | None:
 
 
 def plugin_url(key: str, params: Mapping[str, Any]) -> str:
-    """The `URL` of a plugin's task: the plugin's synchronous address. What the service shows is not documented."""
+    """Return the `URL` of a plugin task: that of the synchronous API. What the service shows is not documented."""
     return f"https://api.scrape.do/plugin/{key}?{urlencode(params, doseq=True)}"
 
 
-def plugin_answer(key: str, params: Mapping[str, Any]) -> str:
-    """The content of a plugin's task."""
+def plugin_content(key: str, params: Mapping[str, Any]) -> str:
+    """Return the content of a plugin task."""
     return json.dumps({"plugin": key, "params": dict(params), "emulated": True}, ensure_ascii=False)

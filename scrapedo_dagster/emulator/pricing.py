@@ -1,19 +1,19 @@
-"""What a task costs, and when it is charged: https://scrape.do/documentation/credits/."""
+"""Price of a task, and when it is billed: https://scrape.do/documentation/credits/."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from scrapedo_dagster.emulator.validation import JobRequest
+from scrapedo_dagster.emulator.job_body import JobBody
 
 _BILLED_TARGET_ERRORS: Final = frozenset({400, 404, 410})
 
 
-def price(request: JobRequest, position: int) -> int:
-    """Credits of the task at `position` of the job, if it is billed.
+def price(request: JobBody, position: int) -> int:
+    """Return the credits of the task at `position` of the job, if it is billed.
 
-    Only google/search is documented among the plugins (10 credits); the whole google family is priced alike,
-    and the others like a target, by their own `super`.
+    Of the plugins only the price of google/search is documented (10 credits). All google plugins get this price, the
+    others that of a target, depending on their own `super`.
     """
     if request.plugin is not None:
         if request.plugin.key.startswith("google/"):
@@ -25,5 +25,5 @@ def price(request: JobRequest, position: int) -> int:
 
 
 def is_billed(status_code: int) -> bool:
-    """Whether an answer of the target is paid for: 2xx, and the target's own 400, 404 and 410."""
+    """Return whether a response of the target is billed: 2xx, and 400, 404 and 410 of the target."""
     return 200 <= status_code < 300 or status_code in _BILLED_TARGET_ERRORS

@@ -1,4 +1,4 @@
-"""Runs the emulator: `Emulator` beside the caller, in a thread, and `serve` until a signal comes."""
+"""Run the emulator: `Emulator` in a thread, `serve` in the main thread until a signal arrives."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ from typing import Any, Final, TypeVar
 
 import uvicorn
 
-from scrapedo_dagster.emulator.answers import FaultyProtocol
 from scrapedo_dagster.emulator.app import make_app
 from scrapedo_dagster.emulator.faults import Faults
+from scrapedo_dagster.emulator.faulty_responses import FaultyProtocol
 from scrapedo_dagster.emulator.service import Service
 from scrapedo_dagster.emulator.settings import DEFAULT_TOKEN, EmulatorSettings, Plan
 from scrapedo_dagster.emulator.state import JobRecord, TargetCount, record_of
 
-_PATIENCE: Final = 30.0  # seconds for the thread to start, to answer, or to end
-_GRACE: Final = 2  # seconds for calls in flight when the emulator stops
+_THREAD_TIMEOUT: Final = 30.0  # seconds for the thread to start, to respond, or to end
+_SHUTDOWN_SECONDS: Final = 2  # for calls in progress when the emulator stops
 
 ResultT = TypeVar("ResultT")
 FaultsLike = Faults | Mapping[str, Any]
 
 
 class PortInUseError(OSError):
-    """The address cannot be listened on, most often because something else already does."""
+    """The address cannot be bound, usually because another program listens on it."""
 
 
 class Emulator:
-    """A running Scrape.do Async API on this machine; a context manager.
+    """A Scrape.do Async API on this machine, as a context manager.
 
-    plan: free, hobby, pro, business or advanced: the concurrency pool and the credits.
-    token: what clients send as `X-Token`.
-    speed: divides the emulator's own waiting times; with 50 a task holds its slot for 20 ms and the fetch.
-    credits: credits to start with, the plan's by default.
-    faults: `Faults`, or a mapping of the same shape, such as parsed TOML.
-    settings: all of it at once (see `EmulatorSettings`), instead of the others.
+    plan: free, hobby, pro, business or advanced; sets concurrency and credits.
+    token: token that clients must send as `X-Token`.
+    speed: divides the waiting times of the emulator. With 50 a task occupies its slot for 20 ms and the fetch.
+    credits: initial credits; by default those of the plan.
+    faults: `Faults`, or a mapping of the same structure, such as parsed TOML.
+    settings: an `EmulatorSettings`, in place of all other arguments.
 
-    Everything here may be called from any thread. Jobs and counts can still be read after it has stopped.
+    All methods may be called from any thread. Jobs and counts can still be read after it has stopped.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Emulator:
         plan: Plan = "business",
         token: str = DEFAULT_TOKEN,
         speed: float = 1.0,
-        credits: int | None = None,  # noqa: A002 - the service's word
+        credits: int | None = None,  # noqa: A002 - the word of the service
         faults: FaultsLike | None = None,
         settings: EmulatorSettings | None = None,
     ) -> None:
@@ -66,14 +66,14 @@ class Emulator:
         self._thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
-        """Where it listens, and never its token."""
-        where = self.base_url if self._running else "not started"
-        return f"<Emulator {where} plan={self.settings.plan}>"
+        """Show the URL, but not the token."""
+        url = self.base_url if self._running else "not started"
+        return f"<Emulator {url} plan={self.settings.plan}>"
 
-    def __enter__(self) -> Emulator:  # noqa: PYI034 - Self is of Python 3.11
-        """Listen and serve. PortInUseError when the address is taken."""
+    def __enter__(self) -> Emulator:  # noqa: PYI034 - typing has no Self on Python 3.10
+        """Start to serve. Raises PortInUseError if the address is in use."""
         if self._thread is not None:
-            raise RuntimeError("this emulator was started before; make a new one")
+            raise RuntimeError("an Emulator cannot be started twice: create a new one")
         listener = _listen(self.settings.host, self.settings.port)
         self._address = listener.getsockname()[:2]
         started: Future[_Running] = Future()
@@ -81,7 +81,7 @@ class Emulator:
             target=_run, args=(self.settings, listener, started), name="scrapedo-emulator", daemon=True
         )
         self._thread.start()
-        self._running = started.result(_PATIENCE)
+        self._running = started.result(_THREAD_TIMEOUT)
         return self
 
     def __exit__(
@@ -90,87 +90,87 @@ class Emulator:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Stop, and wait until nothing is left of it."""
+        """Stop, and wait until its thread has ended."""
         if self._running is not None and self._thread is not None:
             if self.is_alive:
                 self._running.stop()
-            self._thread.join(_PATIENCE)
+            self._thread.join(_THREAD_TIMEOUT)
 
     @property
     def is_alive(self) -> bool:
-        """Whether it serves."""
+        """Whether the emulator is running."""
         return self._thread is not None and self._thread.is_alive()
 
     @property
     def base_url(self) -> str:
-        """What takes the place of https://q.scrape.do; without the `/api/v1`."""
+        """URL to use in place of https://q.scrape.do, without `/api/v1`."""
         host, port = self._address
         return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
     @property
     def admin_url(self) -> str | None:
-        """Where the admin endpoints are; None when others can reach the emulator, and they are off."""
+        """URL of the admin endpoints, or None: they are off if other machines can reach the emulator."""
         return f"{self.base_url}/admin" if self.settings.is_private else None
 
     @property
     def token(self) -> str:
-        """What clients send as `X-Token`."""
+        """Token that clients must send as `X-Token`."""
         return self.settings.token
 
     @property
     def credits(self) -> int:
-        """Credits left. What running tasks may cost is already set aside."""
-        return self._ask(lambda service: service.account.credits)
+        """Credits left, less those reserved for running tasks."""
+        return self._query(lambda service: service.account.credits)
 
     @property
     def faults(self) -> Faults:
-        """The faults in force."""
-        return self._ask(lambda service: service.chaos.faults)
+        """The active faults."""
+        return self._query(lambda service: service.injector.faults)
 
     def set_faults(self, faults: FaultsLike) -> None:
-        """Put other faults in force, instead of all before, and start their counts anew. `{}` ends them all."""
+        """Replace all faults and reset their counts. `{}` removes them."""
         parsed = _faults(faults)
-        self._ask(lambda service: service.chaos.replace(parsed))
+        self._query(lambda service: service.injector.replace(parsed))
 
     def now(self) -> datetime:
-        """The emulator's time, aware, in UTC."""
-        return self._ask(lambda service: service.clock.now())
+        """Return the time of the emulator, timezone-aware, in UTC."""
+        return self._query(lambda service: service.clock.now())
 
     def advance(self, by: timedelta) -> None:
-        """Move the emulator's clock forward: jobs expire, webhooks are repeated."""
-        self._ask(lambda service: service.clock.advance(by))
+        """Move the clock forward: jobs expire, webhooks are retried."""
+        self._query(lambda service: service.clock.advance(by))
 
     def jobs(self) -> list[JobRecord]:
-        """Every job ever accepted, oldest first."""
-        return self._ask(lambda service: [record_of(job) for job in service.store.all_jobs()])
+        """Return every accepted job, oldest first."""
+        return self._query(lambda service: [record_of(job) for job in service.store.all_jobs()])
 
     def targets(self) -> dict[str, TargetCount]:
-        """Counts of every target ever submitted, by its URL as it was submitted."""
-        return self._ask(
+        """Return the counts of every submitted target by URL."""
+        return self._query(
             lambda service: {url: dataclasses.replace(count) for url, count in service.store.targets.items()}
         )
 
     def requests(self) -> dict[str, int]:
-        """Calls of each operation, faulty and refused ones included: create_job, get_job, get_task, ..."""
-        return self._ask(lambda service: dict(service.store.requests))
+        """Return the number of calls of each operation (`create_job`, `get_job`, ...), including failed ones."""
+        return self._query(lambda service: dict(service.store.requests))
 
-    def _ask(self, question: Callable[[Service], ResultT]) -> ResultT:
+    def _query(self, query: Callable[[Service], ResultT]) -> ResultT:
         running = self._running
         if running is None:
             raise RuntimeError("the emulator is not started: use it as a context manager")
 
-        async def answer() -> ResultT:
-            return question(running.service)
+        async def run_query() -> ResultT:
+            return query(running.service)
 
         if not self.is_alive:
-            return question(running.service)
-        return asyncio.run_coroutine_threadsafe(answer(), running.loop).result(_PATIENCE)
+            return query(running.service)
+        return asyncio.run_coroutine_threadsafe(run_query(), running.loop).result(_THREAD_TIMEOUT)
 
 
 def serve(settings: EmulatorSettings, announce: Callable[[Emulator], None]) -> None:
-    """Run an emulator until SIGINT or SIGTERM. `announce` is called once it answers. For the main thread.
+    """Run an emulator in the main thread until SIGINT or SIGTERM. `announce` is called once it is running.
 
-    PortInUseError when the address is taken.
+    Raises PortInUseError if the address is in use.
     """
     signals: list[int] = []
     previous = {
@@ -189,7 +189,7 @@ def serve(settings: EmulatorSettings, announce: Callable[[Emulator], None]) -> N
 
 @dataclasses.dataclass(frozen=True)
 class _Running:
-    """What another thread needs of the thread that serves."""
+    """What other threads need to access the running emulator."""
 
     service: Service
     loop: asyncio.AbstractEventLoop
@@ -200,7 +200,7 @@ class _Running:
 
 
 class _Server(uvicorn.Server):
-    """A uvicorn server that says when it listens, and ends at once. In a thread it leaves signals alone."""
+    """A uvicorn server that calls `on_start` once it listens, and stops at once when `stopping` is set."""
 
     def __init__(self, config: uvicorn.Config, on_start: Callable[[], None], stopping: asyncio.Event) -> None:
         super().__init__(config)
@@ -212,7 +212,7 @@ class _Server(uvicorn.Server):
         self._on_start()
 
     async def main_loop(self) -> None:
-        # uvicorn looks ten times a second whether to end. Suites that start many emulators feel that.
+        # uvicorn checks only ten times a second whether to stop, which slows tests that start many emulators.
         counter = 0
         while not await self.on_tick(counter):
             counter += 1
@@ -249,8 +249,8 @@ async def _serve(settings: EmulatorSettings, listener: socket.socket, started: F
         access_log=False,
         proxy_headers=False,
         server_header=False,
-        date_header=False,  # the app sends that of its own clock
-        timeout_graceful_shutdown=_GRACE,
+        date_header=False,  # the application sends the time of its own clock
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
     running = _Running(service, asyncio.get_running_loop(), begin_stop)
     server = _Server(config, lambda: started.set_result(running), stopping)

@@ -1,4 +1,4 @@
-"""What an emulator is: its plan, token, speed and address. Fixed for its lifetime; faults are not (`faults.py`)."""
+"""Settings of an emulator: plan, token, speed and address. Only its faults can change later (`faults.py`)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ DEFAULT_PORT: Final = 8765
 
 @dataclass(frozen=True)
 class PlanLimits:
-    """`concurrency`: slots of the async pool, ceil(0.3 x plan), documented. `credits`: a month's credits."""
+    """`concurrency`: slots of the Async API, ceil(0.3 x plan), as documented. `credits`: credits of a month."""
 
     concurrency: int
     credits: int
 
 
-# The credits are those of the public price list; the Async API's documentation does not state them.
+# Credits are those of the public price list.
 PLANS: Final[dict[str, PlanLimits]] = {
     "free": PlanLimits(2, 1_000),
     "hobby": PlanLimits(2, 250_000),
@@ -34,25 +34,25 @@ PLANS: Final[dict[str, PlanLimits]] = {
 
 
 class EmulatorSettingsError(ValueError):
-    """A setting has a value that the emulator cannot use. The message names the setting, the value and the rule."""
+    """A setting is invalid. The message names the setting, the value and the rule."""
 
 
 @dataclass(frozen=True)
 class EmulatorSettings:
-    """Everything an emulator needs to know before it starts.
+    """Settings of an emulator.
 
-    plan: sets the size of the concurrency pool and the credits.
-    token: what clients must send as `X-Token`. Never printed or logged.
-    speed: divides the emulator's own waiting times (`queue_seconds`, `processing_seconds`, lingering
-        statuses). Fetching takes as long as it takes, and timeouts and the clock are not scaled.
-    credits: credits to start with; the plan's by default.
-    faults: what goes wrong from the start.
-    host, port: where to listen. Port 0 takes a free port. On anything but loopback the admin endpoints are
-        off and private addresses are not fetched.
-    queue_seconds: how long a new job stays in `queuing`, in seconds before `speed`.
-    processing_seconds: the least time that a task holds its slot, in seconds before `speed`.
-    webhook_retry_seconds: waits, by the emulator's clock, before the repeats of a webhook that timed out or
-        was answered with anything but 2xx, 404 and 410. The service does not document its steps.
+    plan: sets concurrency and credits.
+    token: token that clients must send as `X-Token`. Never printed or logged.
+    speed: divides the waiting times of the emulator: `queue_seconds`, `processing_seconds`, and seconds of faults of
+        targets and deliveries. Fetches, timeouts and the clock are not affected.
+    credits: initial credits; by default those of the plan.
+    faults: faults that are active from the start.
+    host, port: address to listen on; port 0 selects a free port. Beyond loopback the admin endpoints are off and
+        private addresses are not fetched.
+    queue_seconds: how long a new job stays in `queuing`, in seconds, divided by `speed`.
+    processing_seconds: minimum time that a task occupies its slot, in seconds, divided by `speed`.
+    webhook_retry_seconds: waits before retries of a webhook, in seconds of the emulator clock, after timeouts and
+        responses other than 2xx, 404 and 410. Scrape.do does not document its waits.
     """
 
     plan: Plan = "business"
@@ -67,15 +67,15 @@ class EmulatorSettings:
     webhook_retry_seconds: tuple[float, ...] = (60.0, 300.0, 1800.0)
 
     def __post_init__(self) -> None:
-        """Refuse what cannot work, before a port is opened."""
+        """Validate the settings. Raises EmulatorSettingsError."""
         if self.plan not in PLANS:
             raise EmulatorSettingsError(f"plan is {self.plan!r}; it must be one of {', '.join(get_args(Plan))}")
         if not self.token:
-            raise EmulatorSettingsError("token is empty; clients must have something to send as X-Token")
+            raise EmulatorSettingsError("token is empty; clients must send one as X-Token")
         if self.token == DEFAULT_TOKEN and not self.is_private:
             raise EmulatorSettingsError(
-                f"host is {self.host!r}, which others can reach, and token is the documented default: anyone could "
-                "fetch through this emulator; choose a token of your own"
+                f"host is {self.host!r}, which other machines can reach, and token is the documented default: anyone "
+                "could fetch through this emulator; set another token"
             )
         if not (self.speed > 0 and math.isfinite(self.speed)):
             raise EmulatorSettingsError(f"speed is {self.speed}; it must be a number above 0, such as 1 or 50")
@@ -91,17 +91,17 @@ class EmulatorSettings:
 
     @property
     def concurrency(self) -> int:
-        """Slots of the pool that all jobs share."""
+        """Slots that all jobs share."""
         return PLANS[self.plan].concurrency
 
     @property
     def starting_credits(self) -> int:
-        """Credits of the account when the emulator starts."""
+        """Credits when the emulator starts."""
         return PLANS[self.plan].credits if self.credits is None else self.credits
 
     @property
     def is_private(self) -> bool:
-        """Whether only this machine can reach the emulator: then it may fetch private addresses and be administered."""
+        """Whether only this machine can reach it. If so, private addresses are fetched and admin endpoints are on."""
         if self.host == "localhost":
             return True
         try:
@@ -110,5 +110,5 @@ class EmulatorSettings:
             return False
 
     def scaled(self, seconds: float) -> float:
-        """`seconds` of the emulator's own waiting, in real seconds."""
+        """Return a waiting time of the emulator in real seconds."""
         return seconds / self.speed

@@ -1,4 +1,4 @@
-"""Jobs, tasks, credits and counts: the emulator's memory. Only its event loop may touch it."""
+"""State of the emulator: jobs, tasks, credits and counts. Access it only on its event loop."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from scrapedo_dagster.emulator.job_body import JobBody
 from scrapedo_dagster.emulator.pricing import price
-from scrapedo_dagster.emulator.validation import JobRequest
 
-RETENTION: Final = timedelta(days=3)  # of a job and its results, from the job's creation; documented
+RETENTION: Final = timedelta(days=3)  # of a job and its results, from its creation, as documented
 STATUSES: Final = ("queuing", "queued", "pending", "rotating", "success", "error", "canceled")
 TERMINAL: Final = frozenset({"success", "error", "canceled"})
 
 
 @dataclass(frozen=True)
 class TaskOutcome:
-    """How a task ended. `headers` are (name, value) pairs in order; `credits` is what was charged."""
+    """How a task ended. `headers` are (name, value) pairs in order; `credits` were charged."""
 
     status: str
     status_code: int = 0
@@ -34,7 +34,7 @@ class TaskOutcome:
 
 @dataclass
 class Task:
-    """One target, or one entry of a plugin's params, of a job."""
+    """A target of a job, or an entry of the params of a plugin."""
 
     job: Job
     position: int
@@ -51,19 +51,19 @@ class Task:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether the task has an outcome, which never changes again."""
+        """Whether the task has an outcome, which does not change again."""
         return self.outcome is not None
 
     @property
     def price(self) -> int:
-        """What the task costs if it is billed, in credits."""
+        """Credits of the task if it is billed."""
         return price(self.job.request, self.position)
 
     def move(self, status: str, now: datetime) -> None:
-        """Go to an unfinished status, unless the task has ended meanwhile.
+        """Set a status that is not terminal, unless the task has ended.
 
-        Before Python 3.12, asyncio.wait_for can swallow a cancellation that comes with its result: a canceled
-        task may then run on for a moment.
+        Before Python 3.12 asyncio.wait_for can lose a cancellation that coincides with its result: a canceled task may
+        still run for a moment.
         """
         if self.is_terminal:
             return
@@ -72,7 +72,7 @@ class Task:
             self.started = now
 
     def end(self, outcome: TaskOutcome, now: datetime) -> None:
-        """Reach the terminal status of `outcome`."""
+        """Set the outcome and its terminal status."""
         self.outcome = outcome
         self.ended = now
         self._set_status(outcome.status, now)
@@ -86,14 +86,14 @@ class Task:
 
 @dataclass
 class Job:
-    """A submitted job. `raw` is the body as it was received, `echo` the order in which TaskIDs are shown."""
+    """A submitted job. `raw` is the received body; `shown_task_ids` has the order of `TaskIDs` in responses."""
 
-    request: JobRequest
+    request: JobBody
     raw: Mapping[str, Any]
     created: datetime
     job_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     tasks: dict[str, Task] = field(default_factory=dict)
-    echo: list[str] = field(default_factory=list)
+    shown_task_ids: list[str] = field(default_factory=list)
     task_statuses: Counter[str] = field(default_factory=Counter)
     canceled: bool = False
     ended: datetime | None = None
@@ -101,22 +101,22 @@ class Job:
 
     @property
     def expires(self) -> datetime:
-        """When the job and its results are forgotten."""
+        """When the job and its results expire."""
         return self.created + RETENTION
 
     @property
     def is_finished(self) -> bool:
-        """Whether no task of it can change any more."""
+        """Whether all tasks have ended."""
         return self.ended is not None
 
     @property
     def unfinished(self) -> int:
-        """How many tasks have no outcome yet."""
+        """Number of tasks without an outcome."""
         return len(self.tasks) - sum(self.task_statuses[status] for status in TERMINAL)
 
     @property
     def status(self) -> str:
-        """The job's own status: that of its most advanced task until all have ended."""
+        """Status of the job: until it has ended, that of its most advanced task."""
         if self.end_status is not None:
             return self.end_status
         for status in ("queuing", "queued"):
@@ -129,7 +129,7 @@ class Job:
 
 @dataclass
 class TargetCount:
-    """How often a target was submitted, fetched (repeated attempts count) and charged, and the credits charged."""
+    """How often a target was submitted, fetched (including repeated attempts) and charged, and the credits charged."""
 
     submitted: int = 0
     fetched: int = 0
@@ -139,7 +139,7 @@ class TargetCount:
 
 @dataclass(frozen=True)
 class JobRecord:
-    """A job as tests want to see it; `request` is the body that was received."""
+    """An immutable snapshot of a job for tests. `request` is the received body."""
 
     job_id: str
     created: datetime
@@ -153,25 +153,25 @@ class JobRecord:
 
 
 class Account:
-    """The credits. What a task may cost is set aside before it is fetched, so that the balance never goes below 0."""
+    """Credits. The price of a task is reserved before it is fetched, so that the balance is never negative."""
 
-    def __init__(self, credits: int) -> None:  # noqa: A002 - the service's word
+    def __init__(self, credits: int) -> None:  # noqa: A002 - the word of the service
         self.credits = credits
 
     def take(self, amount: int) -> bool:
-        """Spend `amount`, or set it aside; False, and nothing happens, when there is not enough."""
+        """Deduct `amount` and return True, or return False if there is not enough."""
         if amount > self.credits:
             return False
         self.credits -= amount
         return True
 
     def give_back(self, amount: int) -> None:
-        """Return what was set aside."""
+        """Add a reserved amount back."""
         self.credits += amount
 
 
 class Store:
-    """All jobs since the start, and the counts. Expired jobs stay known but lose their content."""
+    """All jobs since the start, and the counts. Expired jobs are kept without content."""
 
     def __init__(self) -> None:
         self._jobs: dict[str, Job] = {}
@@ -179,34 +179,34 @@ class Store:
         self.requests: Counter[str] = Counter()
 
     def add(self, job: Job, urls: Iterable[str]) -> None:
-        """Remember a new job with one task a URL, and count its targets."""
+        """Add a job with one task for each URL, and count its targets."""
         for position, url in enumerate(urls):
             task = Task(job=job, position=position, url=url, updated=job.created)
             job.tasks[task.task_id] = task
             self.target(url).submitted += 1
         job.task_statuses["queuing"] = len(job.tasks)
-        self._forget_content(job.created)
+        self._drop_expired_content(job.created)
         self._jobs[job.job_id] = job
 
     def job(self, job_id: str, now: datetime) -> Job | None:
-        """The job, unless it is unknown or has expired."""
+        """Return the job, or None if it is unknown or has expired."""
         job = self._jobs.get(job_id)
         return job if job is not None and now < job.expires else None
 
     def jobs(self, now: datetime) -> list[Job]:
-        """The jobs that have not expired, oldest first."""
+        """Return the jobs that have not expired, oldest first."""
         return [job for job in self._jobs.values() if now < job.expires]
 
     def all_jobs(self) -> list[Job]:
-        """Every job since the start, oldest first."""
+        """Return all jobs since the start, oldest first."""
         return list(self._jobs.values())
 
     def target(self, url: str) -> TargetCount:
-        """The counts of a target, to be read or raised."""
+        """Return the counts of a target, for reading and counting."""
         return self.targets.setdefault(url, TargetCount())
 
-    def _forget_content(self, now: datetime) -> None:
-        # Jobs are kept in the order of their creation, so the expired ones come first.
+    def _drop_expired_content(self, now: datetime) -> None:
+        # Jobs are in order of creation, so the expired ones come first.
         for job in self._jobs.values():
             if now < job.expires:
                 return
@@ -216,7 +216,7 @@ class Store:
 
 
 def record_of(job: Job) -> JobRecord:
-    """An unchanging picture of a job."""
+    """Return a snapshot of a job."""
     tasks = tuple(job.tasks.values())
     return JobRecord(
         job_id=job.job_id,

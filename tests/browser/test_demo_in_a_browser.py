@@ -99,7 +99,7 @@ def ten_days(page: Page, ui: str, data: Path, artifacts: Path) -> None:
 def metadata_and_plots(page: Page, ui: str, artifacts: Path) -> None:
     page.goto(f"{ui}/assets/catalogue/tasks?view=partitions&partition={DAY}")
     expect(page.get_by_text("scrapedo/failed_targets")).to_be_visible()
-    expect(page.get_by_text(re.compile("no answer within")).first).to_be_visible()
+    expect(page.get_by_text(re.compile("no response within")).first).to_be_visible()
     page.screenshot(path=artifacts / "partition.png")
 
     page.goto(f"{ui}/assets/catalogue/tasks")

@@ -61,7 +61,7 @@ def test_the_demo_scrapes_two_days_and_shows_what_came_of_it(checkout: Path, sta
     tasks = pd.read_parquet(checkout / "demo_data" / "parquet" / "catalogue" / "tasks")
     assert tasks.groupby("partition", observed=True).size().to_dict() == {"2026-01-01": 127, "2026-01-02": 127}
     assert tasks["status"].value_counts().to_dict() == {"success": 250, "error": 4}
-    for shown in ("127/127", "no answer within 5.0 s", "part-00001-00000.parquet", "pd.read_parquet", "make dev"):
+    for shown in ("127/127", "no response within 5.0 s", "part-00001-00000.parquet", "pd.read_parquet", "make dev"):
         assert shown in output
     assert re.search(r"2026-01-02 .* 127 .* 125 .* 2 .* 125 ", output)
     assert group_of(process.pid) == []
@@ -126,7 +126,7 @@ def test_ctrl_c_stops_everything_the_demo_started(
         process.send_signal(stop)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert "Stopped, with everything that was started." in output
+    assert "Stopped. All started processes have ended." in output
     assert "Traceback" not in output
     assert group_of(process.pid) == []
 
@@ -194,7 +194,7 @@ def test_a_port_that_is_taken_is_named(start: Start) -> None:
         process = start(*DEV, PORT=str(port))
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert f"Port {port} of 127.0.0.1 is taken" in output
+    assert f"Port {port} of 127.0.0.1 is in use" in output
 
 
 def test_a_range_of_partitions_is_launched_as_one_run(checkout: Path, start: Start) -> None:

@@ -31,7 +31,7 @@ def http():
 @pytest.fixture(scope="module")
 def answers(site, http) -> dict[str, httpx.Response]:
     """What every target of a day answers, by its path, but the one that never does."""
-    urls = [url for url in targets(site.base_url, DAY) if not url.endswith("never-answers")]
+    urls = [url for url in targets(site.base_url, DAY) if not url.endswith("never-responds")]
     with ThreadPoolExecutor(8) as pool:
         return {
             url.removeprefix(f"{site.base_url}/{DAY}/"): answer
@@ -135,7 +135,7 @@ def test_requests_are_counted_by_path():
 
 def test_page_that_never_answers_outlasts_its_client_and_ends_with_the_site():
     with DemoSite() as site:
-        [url] = [url for url in targets(site.base_url, DAY) if url.endswith("never-answers")]
+        [url] = [url for url in targets(site.base_url, DAY) if url.endswith("never-responds")]
         with pytest.raises(httpx.ReadTimeout):
             httpx.get(url, timeout=0.3, trust_env=False)
         clients = [threading.Thread(target=httpx.get, args=(url,), kwargs={"trust_env": False}) for _ in range(20)]

@@ -56,7 +56,7 @@ def test_429_comes_with_or_without_retry_after(api: Any) -> None:
     assert (without.status_code, with_header.status_code, well.status_code) == (429, 429, 200)
     assert "Retry-After" not in without.headers
     assert with_header.headers["Retry-After"] == "7"
-    assert without.json() == {"Error": "a fault of the emulator", "Code": 429}
+    assert without.json() == {"Error": "injected by the emulator", "Code": 429}
 
 
 def test_bodies_of_errors_can_be_html_or_empty(api: Any) -> None:
@@ -169,12 +169,12 @@ def test_probability_is_drawn_from_the_seed(api: Any) -> None:
 
 
 def test_other_faults_do_not_change_the_draws_of_one() -> None:
-    from scrapedo_dagster.emulator.chaos import Chaos
+    from scrapedo_dagster.emulator.fault_injector import FaultInjector
 
     drop = CallFault(endpoint="me", kind="drop", probability=0.5)
     other = CallFault(endpoint="get_job", kind="drop", probability=0.5)
-    alone = Chaos(Faults(calls=(drop,)))
-    beside = Chaos(Faults(calls=(drop, other)))
+    alone = FaultInjector(Faults(calls=(drop,)))
+    beside = FaultInjector(Faults(calls=(drop, other)))
     draws = []
     for _ in range(50):
         beside.for_call("get_job", ())
@@ -272,7 +272,7 @@ def test_task_ids_can_come_in_another_order(start: Any, site: Any) -> None:
 
 
 def test_urls_can_be_echoed_normalised(start: Any) -> None:
-    api = start(faults={"wire": {"normalise_urls": True}})
+    api = start(faults={"wire": {"normalize_urls": True}})
     sent = {
         "HTTP://127.0.0.1:9": "http://127.0.0.1:9/",
         "http://EXAMPLE.invalid:80/A?b=C#part": "http://example.invalid/A?b=C",
@@ -336,7 +336,7 @@ absent = "go"
 fraction_digits = 9
 times_before_end = "hidden"
 shuffle_task_ids = true
-normalise_urls = true
+normalize_urls = true
 list_headers = true
 
 [[calls]]
@@ -403,7 +403,7 @@ def test_faults_are_read_from_toml(tmp_path: Path) -> None:
         ('[[targets]]\nmatch = "*"', "targets[0].kind"),
         ('[[targets]]\nkind = "gone"\nstatus_code = 500', "status_code belongs to kind error, not to gone"),
         ('[[targets]]\nkind = "error"\nseconds = 5', "seconds belongs to kind linger"),
-        ("[[calls]\n", "is not TOML"),
+        ("[[calls]\n", "is not valid TOML"),
     ],
 )
 def test_a_mistake_in_the_file_is_named(tmp_path: Path, toml: str, named: str) -> None:

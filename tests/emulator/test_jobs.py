@@ -265,7 +265,7 @@ def test_results_live_three_days_from_the_creation_of_the_job(api: Any, site: An
 
 def test_the_clock_does_not_go_back(api: Any) -> None:
     before = api.emulator.now()
-    with pytest.raises(ValueError, match="cannot go back"):
+    with pytest.raises(ValueError, match="cannot move back"):
         api.emulator.advance(timedelta(seconds=-1))
     assert before <= api.emulator.now() <= datetime.now(timezone.utc)
 
@@ -330,7 +330,7 @@ def test_a_defect_of_the_emulator_ends_the_task_and_costs_nothing(
     def broken(*_: Any) -> None:
         raise RuntimeError("a defect")
 
-    monkeypatch.setattr("scrapedo_dagster.emulator.worker.content_of", broken)
+    monkeypatch.setattr("scrapedo_dagster.emulator.task_runner.content_of", broken)
     task = api.scrape_one(f"{site.url}/page")
     assert (task["Status"], task["StatusCode"]) == ("error", 510)
     assert "see its log" in task["ErrorMessage"]

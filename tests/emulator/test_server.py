@@ -63,7 +63,7 @@ def test_it_can_be_asked_after_it_stopped_and_not_started_again() -> None:
         pass
     assert emulator.jobs() == []
     assert emulator.credits == 3_500_000
-    with pytest.raises(RuntimeError, match="make a new one"):
+    with pytest.raises(RuntimeError, match="create a new one"):
         emulator.__enter__()
     with pytest.raises(RuntimeError, match="not started"):
         Emulator().jobs()

@@ -93,7 +93,7 @@ TARGET_FAULTS = st.sampled_from(
 WIRES = st.sampled_from(
     [
         {},
-        {"normalise_urls": True, "shuffle_task_ids": True},
+        {"normalize_urls": True, "shuffle_task_ids": True},
         {"times_before_end": "hidden", "absent": "go", "fraction_digits": 9},
     ]
 )

@@ -289,7 +289,7 @@ def test_a_service_that_does_not_tell_its_time_is_given_more_room(
 
 
 WIRES: list[dict[str, Any]] = [
-    {"normalise_urls": True, "shuffle_task_ids": True},
+    {"normalize_urls": True, "shuffle_task_ids": True},
     {"times_before_end": "hidden"},
     {"times_before_end": "hidden", "absent": "go", "fraction_digits": 9},
     {"absent": "null", "fraction_digits": 0},

@@ -1,4 +1,4 @@
-"""`GET /jobs`: its query, and the jobs that it selects."""
+"""Query parameters of `GET /jobs`, and the jobs that match them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ZERO_TIME: Final = datetime(1, 1, 1, tzinfo=timezone.utc)
 
 @dataclass(frozen=True)
 class ListQuery:
-    """A valid query. Times are inclusive bounds of StartTime, in UTC; `page` counts from 1."""
+    """Parsed query. Times are inclusive bounds of StartTime, in UTC; `page` starts at 1."""
 
     page_size: int = 10
     page: int = 1
@@ -30,7 +30,7 @@ class ListQuery:
 
 
 def parse_list_query(params: Mapping[str, str]) -> ListQuery:
-    """The query of the URL's parameters. ApiError 400 names the first that is wrong; unknown ones are ignored."""
+    """Parse query parameters. ApiError 400 names the first invalid one; unknown ones are ignored."""
     status = params.get("status")
     if status is not None and status not in STATUSES:
         raise ApiError(400, f"Invalid query: status must be one of {', '.join(STATUSES)}")
@@ -38,8 +38,8 @@ def parse_list_query(params: Mapping[str, str]) -> ListQuery:
     if sort not in _SORTS:
         raise ApiError(400, f"Invalid query: sort must be {' or '.join(_SORTS)}")
     return ListQuery(
-        page_size=_integer(params, "page_size", default=10, most=100),
-        page=_integer(params, "page", default=1, most=None),
+        page_size=_integer(params, "page_size", default=10, maximum=100),
+        page=_integer(params, "page", default=1, maximum=None),
         status=status,
         start_from=_time(params, "start_from"),
         start_to=_time(params, "start_to"),
@@ -48,14 +48,14 @@ def parse_list_query(params: Mapping[str, str]) -> ListQuery:
 
 
 def select(jobs: Iterable[Job], query: ListQuery, style: WireStyle) -> list[Job]:
-    """The jobs that match, in order, of all pages. `jobs` comes oldest first."""
-    # Jobs of one instant keep the order of their submission, in both directions.
+    """Return the matching jobs of all pages, sorted. `jobs` must be in order of submission."""
+    # A stable sort: jobs with the same start keep the order of their submission.
     found = sorted((job for job in jobs if _matches(job, query, style)), key=lambda job: _start_time(job, style))
     return found if query.sort == "start_time_asc" else found[::-1]
 
 
 def _start_time(job: Job, style: WireStyle) -> datetime:
-    """What the service compares: a StartTime that it does not know yet is the zero time."""
+    """Return the start to filter and sort by: the zero time while StartTime is hidden."""
     return job.created if job.is_finished or style.times_before_end == "shown" else _ZERO_TIME
 
 
@@ -68,12 +68,12 @@ def _matches(job: Job, query: ListQuery, style: WireStyle) -> bool:
     )
 
 
-def _integer(params: Mapping[str, str], name: str, *, default: int, most: int | None) -> int:
+def _integer(params: Mapping[str, str], name: str, *, default: int, maximum: int | None) -> int:
     text = params.get(name)
     if text is None:
         return default
-    bounds = f"from 1 to {most}" if most else "from 1"
-    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1 or (most and int(text) > most):
+    bounds = f"from 1 to {maximum}" if maximum else "from 1"
+    if not re.fullmatch(r"\d{1,9}", text) or int(text) < 1 or (maximum and int(text) > maximum):
         raise ApiError(400, f"Invalid query: {name} must be a whole number {bounds}")
     return int(text)
 

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from scrapedo_dagster.emulator import EmulatorSettings, EmulatorSettingsError
-from scrapedo_dagster.emulator.addresses import PrivateAddressError, PublicOnlyTransport, is_public
+from scrapedo_dagster.emulator.outgoing_transport import PrivateAddressError, PublicOnlyTransport, is_public
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_private_target_is_refused_and_not_reached(public: Any, site: Any, hos
     port = site.url.rsplit(":", 1)[1]
     task = public.scrape_one(f"http://{host}:{port}/page")
     assert (task["Status"], task["StatusCode"]) == ("error", 502)
-    assert "not on the public internet" in task["ErrorMessage"]
+    assert "not a public address" in task["ErrorMessage"]
     assert site.hits.total() == 0
 
 
@@ -142,7 +142,7 @@ async def test_the_connection_is_made_to_the_address_that_was_judged(
 async def test_a_name_that_leads_inside_is_refused(monkeypatch: pytest.MonkeyPatch, guarded: Any) -> None:
     client, inner = guarded
     pretend(monkeypatch, {"rebind.test": ["93.184.216.34", "192.168.0.1"]})
-    with pytest.raises(PrivateAddressError, match=r"rebind\.test is 192\.168\.0\.1"):
+    with pytest.raises(PrivateAddressError, match=r"rebind\.test resolves to 192\.168\.0\.1"):
         await client.get("http://rebind.test/")
     assert inner.sent == []
 
@@ -165,5 +165,5 @@ async def test_the_next_address_is_tried_when_one_does_not_answer(
 
 
 def test_an_emulator_that_others_can_reach_needs_a_token_of_its_own() -> None:
-    with pytest.raises(EmulatorSettingsError, match="choose a token of your own"):
+    with pytest.raises(EmulatorSettingsError, match="set another token"):
         EmulatorSettings(host="0.0.0.0")

@@ -1,8 +1,8 @@
-"""HTTP to the outside, and the refusal to reach inside.
+"""Transport of the requests that the emulator sends to targets and webhooks.
 
-An emulator that others can reach must not become their way into this machine's network. Its requests go
-through `PublicOnlyTransport`: names are resolved here, every address is judged, and the connection is made to
-the judged address itself, so that a second lookup cannot give another. Redirects pass through it as well.
+An emulator that other machines can reach must not give them access to this network: its requests go through
+`PublicOnlyTransport`. It resolves the name, checks every address, and connects to a checked address, so that a second
+lookup cannot return another one. Redirects pass through it too.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ _LIMITS: Final = httpx.Limits(max_connections=None, max_keepalive_connections=20
 
 
 class PrivateAddressError(httpx.ConnectError):
-    """A target, a redirect or a webhook leads to an address that a public emulator does not visit."""
+    """A target, a redirect or a webhook has a private address, which a public emulator does not fetch."""
 
 
-def outgoing(*, public_only: bool) -> httpx.AsyncBaseTransport:
-    """The transport of everything that the emulator fetches. Proxies of the environment are not used."""
+def outgoing_transport(*, public_only: bool) -> httpx.AsyncBaseTransport:
+    """Return the transport of all outgoing requests. It ignores proxies of the environment."""
     if public_only:
         return PublicOnlyTransport()
     return httpx.AsyncHTTPTransport(limits=_LIMITS, trust_env=False)
 
 
 class PublicOnlyTransport(httpx.AsyncBaseTransport):
-    """Connects to addresses of the public internet only."""
+    """Connects only to addresses of the public internet."""
 
     def __init__(self) -> None:
-        # Connections are found again by address; two names may share one, and must not share a TLS session.
+        # Connections are reused by address. Two names may share an address, but must not share a TLS session.
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self._inner = httpx.AsyncHTTPTransport(limits=limits, trust_env=False)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send `request` to a judged address of its host. PrivateAddressError if any of them is not public."""
+        """Send `request` to a public address of its host. Raises PrivateAddressError if any address is private."""
         addresses = await _resolve(request)
         for address in addresses:
             if not is_public(address):
                 raise PrivateAddressError(
-                    f"{request.url.host} is {address}, which is not on the public internet; an emulator that "
+                    f"{request.url.host} resolves to {address}, which is not a public address; an emulator that "
                     "listens beyond loopback does not fetch such addresses",
                     request=request,
                 )
         *others, last = addresses
         for address in others:
             with contextlib.suppress(httpx.ConnectError, httpx.ConnectTimeout):
-                return await self._inner.handle_async_request(_sent_to(address, request))
-        return await self._inner.handle_async_request(_sent_to(last, request))
+                return await self._inner.handle_async_request(_with_address(address, request))
+        return await self._inner.handle_async_request(_with_address(last, request))
 
     async def aclose(self) -> None:
         """Close all connections."""
@@ -60,14 +60,14 @@ class PublicOnlyTransport(httpx.AsyncBaseTransport):
 
 
 def is_public(address: str) -> bool:
-    """Whether an IP address is on the public internet, also when it is wrapped into an IPv6 address."""
+    """Return whether an IP address is public; also checks an IPv4 address embedded in an IPv6 address."""
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
-        wrapped = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
-        if wrapped is None and ip in _NAT64:
-            wrapped = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
-        if wrapped is not None:
-            return is_public(str(wrapped))
+        embedded = ip.ipv4_mapped or ip.sixtofour or (ip.teredo[1] if ip.teredo else None)
+        if embedded is None and ip in _NAT64:
+            embedded = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
+        if embedded is not None:
+            return is_public(str(embedded))
     return ip.is_global and not (ip.is_multicast or ip.is_reserved)
 
 
@@ -81,8 +81,8 @@ async def _resolve(request: httpx.Request) -> list[str]:
     return list(dict.fromkeys(str(info[4][0]) for info in found))
 
 
-def _sent_to(address: str, request: httpx.Request) -> httpx.Request:
-    # The Host header is already in the request; the certificate is still checked against the name.
+def _with_address(address: str, request: httpx.Request) -> httpx.Request:
+    # The request already has its Host header; the certificate is still verified against the name.
     return httpx.Request(
         request.method,
         request.url.copy_with(host=address),

@@ -1,4 +1,4 @@
-"""Fetches one target once over HTTP, as the job's options say."""
+"""Fetch one target over HTTP, with the options of the job."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Final
 
 import httpx
 
-from scrapedo_dagster.emulator.addresses import PrivateAddressError
-from scrapedo_dagster.emulator.validation import JobRequest
+from scrapedo_dagster.emulator.job_body import JobBody
+from scrapedo_dagster.emulator.outgoing_transport import PrivateAddressError
 
 _MAX_BYTES: Final = 4 * 1024 * 1024
 _MAX_BYTES_SUPER: Final = 2 * 1024 * 1024
 _MAX_REDIRECTS: Final = 10
-# Of the connection, not of the content; the content is shown decoded.
+# Headers of the connection. The content is decoded.
 _DROPPED_HEADERS: Final = frozenset({"connection", "content-encoding", "content-length", "transfer-encoding"})
 _USER_AGENTS: Final = {
     "desktop": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0 Safari/537.36",
@@ -24,8 +24,8 @@ _USER_AGENTS: Final = {
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What a target answered. `charset` is that of its Content-Type."""
+class TargetResponse:
+    """Response of a target. `charset` is that of its Content-Type."""
 
     status_code: int
     headers: tuple[tuple[str, str], ...]
@@ -35,7 +35,11 @@ class Answer:
 
 
 class FetchError(Exception):
-    """A target gave no usable answer. `status_code` is what the task shows: 502, or 510 for one that took too long."""
+    """A target sent no usable response.
+
+    status_code: status code of the task: 502, or 510 after a timeout.
+    final: whether repeating the request is useless.
+    """
 
     def __init__(self, message: str, *, status_code: int = 502, final: bool = False) -> None:
         super().__init__(message)
@@ -44,17 +48,17 @@ class FetchError(Exception):
 
 
 class Fetcher:
-    """Fetches targets over one shared transport; cookies live only as long as one fetch."""
+    """Fetches targets over a shared transport. Cookies are kept within one fetch only."""
 
     def __init__(self, transport: httpx.AsyncBaseTransport) -> None:
         self._transport = transport
 
-    async def fetch(self, url: str, job: JobRequest, *, timeout: float) -> Answer:
-        """One attempt, of at most `timeout` seconds in all. FetchError when there is no whole answer."""
+    async def fetch(self, url: str, job: JobBody, *, timeout: float) -> TargetResponse:
+        """Fetch a target once, in at most `timeout` seconds. Raises FetchError without a complete response."""
         try:
             return await asyncio.wait_for(self._fetch(url, job, timeout), timeout)
         except (asyncio.TimeoutError, httpx.TimeoutException) as error:
-            raise FetchError(f"no answer within {timeout:.1f} s", status_code=510) from error
+            raise FetchError(f"no response within {timeout:.1f} s", status_code=510) from error
         except PrivateAddressError as error:
             raise FetchError(str(error), final=True) from error
         except httpx.TooManyRedirects as error:
@@ -62,7 +66,7 @@ class Fetcher:
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise FetchError(f"{type(error).__name__}: {error}") from error
 
-    async def _fetch(self, url: str, job: JobRequest, timeout: float) -> Answer:
+    async def _fetch(self, url: str, job: JobBody, timeout: float) -> TargetResponse:
         request = httpx.Request(
             job.method or "GET",
             url,
@@ -70,8 +74,8 @@ class Fetcher:
             content=None if job.body is None else job.body.encode("utf-8", "surrogatepass"),
             extensions={"timeout": httpx.Timeout(timeout).as_dict()},
         )
-        # A client of its own keeps the cookies of one target's redirects from the next target. It opens
-        # nothing by itself, so there is nothing to close but the answer.
+        # A new client for each target, so that targets share no cookies. It opens no connections itself, so only the
+        # response must be closed.
         client = httpx.AsyncClient(
             transport=self._transport,
             follow_redirects=not job.disable_redirection,
@@ -83,7 +87,7 @@ class Fetcher:
             body = await _read(response, _MAX_BYTES_SUPER if job.super else _MAX_BYTES)
         finally:
             await response.aclose()
-        return Answer(
+        return TargetResponse(
             status_code=response.status_code,
             headers=tuple(
                 (_canonical(name), value)
@@ -101,12 +105,12 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
     async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > limit:
-            raise FetchError(f"the answer is larger than {limit // 1024 // 1024} MB", final=True)
+            raise FetchError(f"the response is larger than {limit // 1024 // 1024} MB", final=True)
     return bytes(body)
 
 
-def _headers(job: JobRequest) -> list[tuple[bytes, bytes]]:
-    """The request's headers: the job's over the defaults, or with ForwardHeaders the job's alone."""
+def _headers(job: JobBody) -> list[tuple[bytes, bytes]]:
+    """Return the headers of the job, over the defaults unless ForwardHeaders is set."""
     given = {name.lower(): (name, value) for name, value in (job.headers or {}).items()}
     if job.set_cookies:
         given["cookie"] = ("Cookie", job.set_cookies)
@@ -122,5 +126,5 @@ def _headers(job: JobRequest) -> list[tuple[bytes, bytes]]:
 
 
 def _canonical(name: str) -> str:
-    """A header's name as Go writes it."""
+    """Return the name of a header as Go writes it."""
     return "-".join(part[:1].upper() + part[1:].lower() for part in name.split("-"))

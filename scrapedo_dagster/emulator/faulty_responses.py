@@ -1,7 +1,6 @@
-"""Answers that go wrong on the wire: dropped, cut short, never sent.
+"""Faulty responses: connection dropped, response truncated, no response.
 
-ASGI has no word for closing a connection, so `FaultyProtocol` hands the connection's transport to the
-application in the scope.
+ASGI cannot close a connection, so `FaultyProtocol` adds the transport of the connection to the scope.
 """
 
 from __future__ import annotations
@@ -19,10 +18,10 @@ _TRANSPORT: Final = "scrapedo_dagster.transport"
 
 
 class FaultyProtocol(H11Protocol):
-    """uvicorn's HTTP/1.1 protocol, whose application can reach the connection."""
+    """HTTP/1.1 protocol of uvicorn that adds its transport to the scope."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wrap the application for this one connection."""
+        """Wrap the application for this connection."""
         super().connection_made(transport)
         inner: Any = self.app
 
@@ -33,56 +32,56 @@ class FaultyProtocol(H11Protocol):
         self.app = app
 
 
-class Dropped(Response):
-    """Closes the connection without a byte of an answer."""
+class DroppedConnection(Response):
+    """Closes the connection without a response."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Close, and wait until the server has noticed: an application that returns early is answered for with 500."""
+        """Close, and wait for the disconnect: uvicorn responds with 500 for an application that returns too early."""
         scope[_TRANSPORT].close()
-        await _gone(receive)
+        await _disconnected(receive)
 
 
-class Truncated(Response):
-    """Announces the whole length of an answer, sends half of it, and closes the connection."""
+class TruncatedResponse(Response):
+    """Announces the full length of a response, sends half of it, and closes the connection."""
 
-    def __init__(self, whole: Response) -> None:
+    def __init__(self, response: Response) -> None:
         super().__init__()
-        self._whole = whole
+        self._response = response
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the first half; closing lets what is written go out first."""
-        body = bytes(self._whole.body)
+        """Send the first half. Closing the transport flushes it."""
+        body = bytes(self._response.body)
         await send(
             {
                 "type": "http.response.start",
-                "status": self._whole.status_code,
-                "headers": self._whole.raw_headers,
+                "status": self._response.status_code,
+                "headers": self._response.raw_headers,
             }
         )
         await send({"type": "http.response.body", "body": body[: len(body) // 2], "more_body": True})
         scope[_TRANSPORT].close()
-        await _gone(receive)
+        await _disconnected(receive)
 
 
-class Hanging(Response):
-    """Never answers. Ends when the client gives up, or when `stopping` is set."""
+class HangingResponse(Response):
+    """Never responds. Ends when the client disconnects or when `stopping` is set."""
 
     def __init__(self, stopping: asyncio.Event) -> None:
         super().__init__()
         self._stopping = stopping
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Wait."""
-        leaving = asyncio.ensure_future(_gone(receive))
+        """Wait for the disconnect or for `stopping`."""
+        disconnect = asyncio.ensure_future(_disconnected(receive))
         stopping = asyncio.ensure_future(self._stopping.wait())
         try:
-            await asyncio.wait({leaving, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({disconnect, stopping}, return_when=asyncio.FIRST_COMPLETED)
             scope[_TRANSPORT].close()
-            await leaving
+            await disconnect
         finally:
             stopping.cancel()
 
 
-async def _gone(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass

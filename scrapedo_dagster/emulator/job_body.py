@@ -1,6 +1,6 @@
-"""The body of `POST /jobs`: types, ranges and the rules between fields.
+"""Validate the body of `POST /jobs`: types, ranges, and rules between fields.
 
-Like the service, it ignores unknown fields and takes null for absent. ApiError 400 names the first mistakes.
+Like the service, it ignores unknown fields and treats null as absent. ApiError 400 names the first mistakes.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def _http_url(value: str) -> str:
     except (httpx.InvalidURL, UnicodeError) as error:
         raise ValueError("is not a URL") from error
     if url.scheme not in ("http", "https") or not url.host:
-        raise ValueError("must be a full URL, beginning with http:// or https://")
+        raise ValueError("must be an absolute URL that starts with http:// or https://")
     return value
 
 
@@ -44,7 +44,7 @@ Text = Annotated[str, Field(min_length=1)]
 
 
 class _Model(BaseModel):
-    # Strict: "5000" is not a number, as it is not for a Go server.
+    # Strict, as a Go server is: "5000" is not a number.
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore", alias_generator=_pascal)
 
 
@@ -85,15 +85,15 @@ class _Execute(_Model):
     execute: Text
 
 
-class ScreenShotAction(_Model):
-    """`ScreenShot` of PlayWithBrowser: of the view, of the `full` page, or of a `particular` element."""
+class ScreenShot(_Model):
+    """`ScreenShot` of PlayWithBrowser: the viewport, the `full` page, or a `particular` element."""
 
     action: Literal["ScreenShot"]
     full: bool | None = Field(default=None, alias="fullScreenShot")
     particular: Text | None = Field(default=None, alias="particularScreenShot")
 
     @model_validator(mode="after")
-    def _one_kind(self) -> ScreenShotAction:
+    def _check_one_kind(self) -> ScreenShot:
         if self.full and self.particular:
             raise ValueError("fullScreenShot and particularScreenShot exclude each other")
         return self
@@ -106,21 +106,13 @@ class _WaitForRequestCompletion(_Model):
 
 
 BrowserAction = Annotated[
-    _Click
-    | _Wait
-    | _WaitSelector
-    | _Scroll
-    | _ScrollTo
-    | _Fill
-    | _Execute
-    | ScreenShotAction
-    | _WaitForRequestCompletion,
+    _Click | _Wait | _WaitSelector | _Scroll | _ScrollTo | _Fill | _Execute | ScreenShot | _WaitForRequestCompletion,
     Field(discriminator="action"),
 ]
 
 
-class RenderRequest(_Model):
-    """`Render`: its presence turns the browser on."""
+class RenderBody(_Model):
+    """`Render`; its presence enables the browser."""
 
     block_resources: bool | None = None
     wait_until: Literal["domcontentloaded", "networkidle0", "networkidle2", "load"] | None = None
@@ -136,16 +128,16 @@ class RenderRequest(_Model):
 
     @property
     def screenshots(self) -> tuple[str, ...]:
-        """The wanted screenshots, by the name of their field."""
-        wanted = (
+        """Names of the fields that request a screenshot."""
+        fields = (
             ("Screenshot", self.screenshot),
             ("FullScreenshot", self.full_screenshot),
             ("ParticularScreenshot", self.particular_screenshot),
         )
-        return tuple(name for name, value in wanted if value)
+        return tuple(name for name, value in fields if value)
 
     @model_validator(mode="after")
-    def _fields_agree(self) -> RenderRequest:
+    def _check_rules(self) -> RenderBody:
         if len(self.screenshots) > 1:
             raise ValueError(f"{' and '.join(self.screenshots)} exclude each other")
         needs_json = [*self.screenshots]
@@ -161,25 +153,25 @@ class RenderRequest(_Model):
         return self
 
 
-class PluginRequest(_Model):
-    """`Plugin`: one key, and one entry of `Params` a task."""
+class PluginBody(_Model):
+    """`Plugin`: a key, and one entry of `Params` for each task."""
 
     key: Text
     params: list[dict[str, Any]] = Field(min_length=1, max_length=_MAX_TASKS)
 
     @model_validator(mode="after")
-    def _entries_are_complete(self) -> PluginRequest:
+    def _check_entries(self) -> PluginBody:
         for position, entry in enumerate(self.params):
             if problem := missing_parameter(self.key, entry):
                 raise ValueError(f"Params[{position}]: {problem}")
         return self
 
 
-class JobRequest(_Model):
-    """A valid job: exactly one of `targets` and `plugin` is there."""
+class JobBody(_Model):
+    """Body of a job with exactly one of `targets` and `plugin`."""
 
     targets: list[HttpUrl] | None = Field(default=None, min_length=1, max_length=_MAX_TASKS)
-    plugin: PluginRequest | None = None
+    plugin: PluginBody | None = None
     method: Literal["GET", "POST", "PUT", "PATCH", "HEAD", "DELETE"] | None = None
     body: str | None = None
     geo_code: Annotated[str, Field(pattern=r"^[a-z]{2}$")] | None = None
@@ -198,10 +190,10 @@ class JobRequest(_Model):
     output: Literal["raw", "markdown"] | None = None
     webhook_url: HttpUrl | None = Field(default=None, alias="WebhookURL")
     webhook_headers: dict[str, str] | None = None
-    render: RenderRequest | None = None
+    render: RenderBody | None = None
 
     @model_validator(mode="after")
-    def _fields_agree(self) -> JobRequest:
+    def _check_rules(self) -> JobBody:
         if (self.targets is None) == (self.plugin is None):
             raise ValueError("exactly one of Targets and Plugin is required")
         if self.geo_code and self.regional_geo_code:
@@ -213,14 +205,14 @@ class JobRequest(_Model):
         if self.render is not None and self.retry_timeout is not None:
             raise ValueError("RetryTimeout cannot be used with Render")
         if self.plugin is not None and self.geo_code and any("geocode" in p for p in self.plugin.params):
-            raise ValueError("GeoCode cannot be used when entries of Plugin.Params have a geocode of their own")
+            raise ValueError("GeoCode cannot be used if entries of Plugin.Params have a geocode")
         return self
 
 
-def parse_job_request(body: Any) -> JobRequest:
-    """The job that a parsed JSON body asks for. ApiError 400 when it breaks a rule; it never repeats values."""
+def parse_job_body(body: Any) -> JobBody:
+    """Validate a parsed JSON body. Raises ApiError 400, whose message contains no values."""
     try:
-        return JobRequest.model_validate(body)
+        return JobBody.model_validate(body)
     except ValidationError as error:
         problems = [_describe(problem) for problem in error.errors(include_input=False, include_url=False)]
     shown = "; ".join(problems[:_MAX_PROBLEMS_SHOWN])

@@ -1,6 +1,6 @@
-"""Writes jobs and tasks as the service's JSON, in the style that is in force.
+"""Write jobs and tasks as JSON of the service, in a `WireStyle`.
 
-Keys are PascalCase. Values that are not there are left out, null, or what Go writes: see `WireStyle.absent`.
+Keys are PascalCase. `WireStyle.absent` defines how absent values are written.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ _GO_ABSENT: Final[dict[_Kind, Any]] = {
 }
 
 
-class Wire:
-    """One answer's writer."""
+class ResponseWriter:
+    """Writes responses in one style."""
 
     def __init__(self, style: WireStyle) -> None:
         self._style = style
 
     def created(self, job: Job) -> dict[str, Any]:
-        """The answer of `POST /jobs`."""
-        return {"JobID": job.job_id, "Message": "Job created successfully", "TaskIDs": list(job.echo)}
+        """Return the response of `POST /jobs`."""
+        return {"JobID": job.job_id, "Message": "Job created successfully", "TaskIDs": list(job.shown_task_ids)}
 
     def listed(self, job: Job) -> dict[str, Any]:
-        """An entry of `GET /jobs`: no tasks, no concurrency."""
+        """Return an entry of `GET /jobs`, without tasks and concurrency."""
         shows_start = job.is_finished or self._style.times_before_end == "shown"
-        entry: dict[str, Any] = {"JobID": job.job_id, "TaskIDs": list(job.echo), "Status": job.status}
+        entry: dict[str, Any] = {"JobID": job.job_id, "TaskIDs": list(job.shown_task_ids), "Status": job.status}
         self._put(entry, "StartTime", "time", self._time(job.created) if shows_start else None)
         self._put(entry, "EndTime", "time", self._time(job.ended))
         return entry
 
     def job(self, job: Job, *, acquired: int) -> dict[str, Any]:
-        """The answer of `GET` and `DELETE /jobs/{jobID}`. `acquired` is the number of slots it holds."""
+        """Return the response of `GET` and `DELETE /jobs/{jobID}`. `acquired` is the number of its slots."""
         return {
             **self.listed(job),
             "AcquiredConcurrency": acquired,
@@ -52,12 +52,12 @@ class Wire:
             "Canceled": job.canceled,
             "Tasks": [
                 {"TaskID": task.task_id, "URL": self._url(task), "Status": task.status}
-                for task in (job.tasks[task_id] for task_id in job.echo)
+                for task in (job.tasks[task_id] for task_id in job.shown_task_ids)
             ],
         }
 
     def task(self, task: Task) -> dict[str, Any]:
-        """The answer of `GET /jobs/{jobID}/{taskID}`, and the body of a webhook."""
+        """Return the response of `GET /jobs/{jobID}/{taskID}`, which is also the body of a delivery."""
         outcome = task.outcome
         shows_start = outcome is not None or self._style.times_before_end == "shown"
         body: dict[str, Any] = {
@@ -83,7 +83,7 @@ class Wire:
         return body
 
     def page(self, jobs: Iterable[Job], *, total: int, size: int, number: int) -> dict[str, Any]:
-        """The answer of `GET /jobs`."""
+        """Return the response of `GET /jobs`."""
         entries = [self.listed(job) for job in jobs]
         return {
             "Jobs": entries if entries or self._style.absent == "omit" else None,
@@ -103,12 +103,12 @@ class Wire:
     def _time(self, moment: datetime | None) -> str | None:
         if moment is None:
             return None
-        # The clock knows microseconds; the last three of nine digits are there to be tolerated.
+        # The clock has microseconds; the last three of nine digits are invented.
         fraction = f"{moment.microsecond:06d}123"[: self._style.fraction_digits]
         return moment.strftime("%Y-%m-%dT%H:%M:%S") + (f".{fraction}" if fraction else "") + "Z"
 
     def _url(self, task: Task) -> str:
-        return _normalised(task.url) if self._style.normalise_urls else task.url
+        return _normalized(task.url) if self._style.normalize_urls else task.url
 
     def _headers(self, headers: tuple[tuple[str, str], ...]) -> dict[str, Any]:
         by_name: dict[str, list[str]] = {}
@@ -120,7 +120,7 @@ class Wire:
 
 
 def _telemetry(task: Task) -> dict[str, str] | None:
-    """The `Scrape.do` map: strings, as the SDK asserts. `Emulator-Rendered` says that there was no browser."""
+    """Return the `Scrape.do` map of strings. `Emulator-Rendered` states that no browser was used."""
     outcome = task.outcome
     if outcome is None or outcome.status == "canceled":
         return None
@@ -133,7 +133,7 @@ def _telemetry(task: Task) -> dict[str, str] | None:
     return telemetry
 
 
-def _normalised(url: str) -> str:
-    """The URL as a careful parser writes it: host in lower case, no default port, a path, no fragment."""
+def _normalized(url: str) -> str:
+    """Return the URL with a lower-case host, without default port and fragment, with a path."""
     parsed = httpx.URL(url)
     return str(parsed.copy_with(fragment=None, raw_path=parsed.raw_path or b"/"))

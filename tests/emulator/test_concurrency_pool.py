@@ -1,9 +1,9 @@
 import asyncio
 from datetime import datetime, timezone
 
-from scrapedo_dagster.emulator.pool import Pool
+from scrapedo_dagster.emulator.concurrency_pool import ConcurrencyPool
+from scrapedo_dagster.emulator.job_body import parse_job_body
 from scrapedo_dagster.emulator.state import Job, Task, TaskOutcome
-from scrapedo_dagster.emulator.validation import parse_job_request
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
@@ -17,8 +17,8 @@ async def test_a_task_that_has_ended_holds_no_slot_while_its_runner_winds_up() -
         await done.wait()
 
     body = {"Targets": ["http://127.0.0.1/"]}
-    job = Job(request=parse_job_request(body), raw=body, created=NOW)
-    pool = Pool(1, run, crashed=lambda _task, _error: None)
+    job = Job(request=parse_job_body(body), raw=body, created=NOW)
+    pool = ConcurrencyPool(1, run, on_crash=lambda _task, _error: None)
     pool.add([Task(job, 0, "http://127.0.0.1/")])
     assert (pool.acquired(job), pool.free) == (1, 0)
     await winding_up.wait()
