@@ -52,12 +52,12 @@ def ours(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from scrapedo_dagster.engine.collection import collector as collect
+    from scrapedo_dagster.engine.collection.limits import CollectLimits
     from scrapedo_dagster.engine.storage import row_groups as parquet_part
     from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA
 
     given, writer, bound = _rows(rows), pq.ParquetWriter, parquet_part.ROW_GROUP_BYTES
-    chunk = -(-collect._CHUNK // (2 * SIZE))  # rows that come from the event loop together
+    chunk = -(-CollectLimits().chunk_bytes // (2 * SIZE))  # rows that come from the event loop together
 
     def other(*arguments: Any, **settings: Any) -> pq.ParquetWriter:
         return writer(*arguments, **{**settings, "compression": codec, "compression_level": level})

@@ -93,8 +93,9 @@ def ours_whole(meter: Meter, **order: Any) -> dict[str, Any]:
 
 def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
     from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient, ScrapeOptions
-    from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
-    from scrapedo_dagster.engine.collection.tables import Tables
+    from scrapedo_dagster.engine.collection.coordinator import collect_generations
+    from scrapedo_dagster.engine.collection.partition_collector import PartitionCollector
+    from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
     from scrapedo_dagster.engine.ledger.ledger import Ledger
     from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
     from scrapedo_dagster.engine.polling.poller import poll_jobs
@@ -110,7 +111,7 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
     with order.directory() as directory:
         ledger = Ledger(f"sqlite:///{directory / 'ledger.db'}")
         store = ParquetStore(str(directory / "data"))
-        tables = Tables(store.table(["tasks"], TASKS_SCHEMA), store.table(["contents"], CONTENTS_SCHEMA), None)
+        tables = PartitionTables(store.table(["tasks"], TASKS_SCHEMA), store.table(["contents"], CONTENTS_SCHEMA), None)
         with ScrapeDoAsyncAPIClient(TOKEN, base_url=order.url) as blocking:
             ref = PartitionRef(account_fingerprint(TOKEN), "benchmark", None)
             submitter = Submitter(ledger, blocking, SubmissionSettings(ref, ScrapeOptions(), None), print)
@@ -121,17 +122,21 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
                 submitter.submit(begun.number)
                 return begun.number
 
+            def collect(generation: int) -> None:
+                for error in collect_generations({collector: generation}, job_timeout=timedelta(minutes=30)).values():
+                    raise error
+
             if submit_too:
                 ledger.submissions.count(ref.account, ())  # makes its tables
                 order.begin()
                 with meter:
-                    collector.wait_and_collect(submit(), job_timeout=timedelta(minutes=30))
+                    collect(submit())
             else:
                 generation = submit()
                 poll_jobs(ledger, blocking, ledger.submissions.with_targets(ref, generation))
                 order.begin()
                 with meter:
-                    collector.wait_and_collect(generation, job_timeout=timedelta(minutes=30))
+                    collect(generation)
         return order.end()
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 from scrapedo_dagster.dataset_options import DatasetOptions
 
 if TYPE_CHECKING:
-    from scrapedo_dagster.engine.collection.tables import Tables
+    from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
     from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 
 
@@ -45,13 +45,13 @@ class Dataset(DatasetOptions):
         """Of the Dagster job that collects."""
         return f"{self.name}_collect"
 
-    def tables(self, storage: ScrapeDoParquetIOManager, partition: str | None) -> Tables:
+    def tables(self, storage: ScrapeDoParquetIOManager, partition: str | None) -> PartitionTables:
         """Where the results of a partition go."""
-        from scrapedo_dagster.engine.collection.tables import Tables
+        from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
         from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 
         store = storage.store
-        return Tables(
+        return PartitionTables(
             store.table(self.tasks_key.path, TASKS_SCHEMA),
             store.table(self.contents_key.path, CONTENTS_SCHEMA),
             partition,

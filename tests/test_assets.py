@@ -249,7 +249,7 @@ def test_results_without_jobs_say_what_to_materialise(materialize: Materialize, 
     _, results = dataset_of(*pages).assets
     result = materialize(results)
     assert not result.success
-    assert "Nothing was submitted for shop: materialise its jobs first" in failure_of(result)
+    assert "shop: nothing was submitted. Materialize its jobs first" in failure_of(result)
 
 
 def test_invalid_targets_can_be_rows_instead_of_errors(
@@ -350,7 +350,7 @@ def test_a_job_that_does_not_end_in_time_is_named_goes_on_and_can_be_collected_l
     assert not result.success
     [job] = emulator.jobs()
     assert job.job_id in failure_of(result)
-    assert "1 jobs of shop have not ended within 0:00:01.500000, and go on" in failure_of(result)
+    assert "shop: 1 jobs have not ended within 0:00:01.500000, and are still running" in failure_of(result)
     assert not (data / "shop" / "tasks").exists() or rows(data, "tasks") == []
 
 

@@ -17,7 +17,7 @@ from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.ops_config import WITHHELD, withheld
 
 if TYPE_CHECKING:
-    from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
+    from scrapedo_dagster.engine.collection.partition_collector import PartitionCollector
     from scrapedo_dagster.execution.session import StepSession
 
 

@@ -8,7 +8,7 @@ import dagster as dg
 
 from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
+from scrapedo_dagster.engine.collection.partition_collector import PartitionCollector
 from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.submission.credits import CreditBalance
 from scrapedo_dagster.engine.submission.planner import Generation

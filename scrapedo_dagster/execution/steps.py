@@ -9,7 +9,8 @@ from typing import Literal
 import dagster as dg
 
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.engine.collection.coordinator import PartitionCollector, collect_generations
+from scrapedo_dagster.engine.collection.coordinator import collect_generations
+from scrapedo_dagster.engine.collection.partition_collector import PartitionCollector
 from scrapedo_dagster.engine.collection.progress import Progress
 from scrapedo_dagster.engine.errors import EngineError, InvalidTargetsError
 from scrapedo_dagster.engine.inbox.reader import prune_inbox

@@ -23,7 +23,7 @@ import pytest
 import scrapedo_dagster
 from scrapedo_dagster.emulator import Emulator, EmulatorSettings, Faults
 from scrapedo_dagster.emulator.demo_site import DemoSite
-from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import account_fingerprint
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
@@ -142,7 +142,7 @@ class Work:
         return self.place / "data"
 
     @property
-    def tables(self) -> Tables:
+    def tables(self) -> PartitionTables:
         return _tables(self.data)
 
     @property
@@ -199,9 +199,9 @@ class Work:
             ledger.close()
 
 
-def _tables(data: Path) -> Tables:
+def _tables(data: Path) -> PartitionTables:
     store = ParquetStore(str(data))
-    return Tables(
+    return PartitionTables(
         store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon"
     )
 

@@ -14,8 +14,9 @@ from points import Points, WatchedTransport, watch_async_requests, watch_files, 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.retry import Backoff
-from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
-from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.collection.coordinator import collect_generations
+from scrapedo_dagster.engine.collection.partition_collector import PartitionCollector
+from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
@@ -40,7 +41,7 @@ def work(spec: dict[str, Any]) -> None:
         _record(spec)
         return
     store = ParquetStore(str(data))
-    tables = Tables(
+    tables = PartitionTables(
         store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon"
     )
     account = {"api_token": spec["token"], "base_url": spec["base_url"], "max_concurrency": 2}
@@ -72,8 +73,11 @@ def work(spec: dict[str, Any]) -> None:
         else:
             generation = submitter.ledger.generations.newest(submitter.ref)
         if "bring" in spec["steps"]:
-            home = PartitionCollector(submitter, async_client, tables, retries=1)
-            home.wait_and_collect(generation, job_timeout=timedelta(seconds=30), poll=_OFTEN)
+            collector = PartitionCollector(submitter, async_client, tables, retries=1)
+            for error in collect_generations(
+                {collector: generation}, job_timeout=timedelta(seconds=30), poll=_OFTEN
+            ).values():
+                raise error
         submitter.ledger.close()
     print(json.dumps({"generation": generation}))
 

@@ -18,7 +18,7 @@ from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsy
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
-from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
@@ -232,9 +232,9 @@ def plan(ledger: MovableLedger, ref: PartitionRef) -> Callable[..., Any]:
 
 
 @pytest.fixture
-def tables(tmp_path: Path) -> Tables:
+def tables(tmp_path: Path) -> PartitionTables:
     store = ParquetStore(str(tmp_path / "data"))
-    return Tables(
+    return PartitionTables(
         store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon"
     )
 

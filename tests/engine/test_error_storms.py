@@ -16,14 +16,15 @@ from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsy
 from scrapedo_dagster.api.errors import ScrapeDoError
 from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.collection import collector as collect_module
-from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
-from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.collection.limits import CollectLimits
+from scrapedo_dagster.engine.collection.partition_collector import PartitionCollector
+from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.target import validated_entries
+from tests.support.collection import wait_and_collect
 
 QUICK = Backoff(initial=0.001, maximum=0.01)
 POLL = Backoff(initial=0.3, maximum=0.6)
@@ -56,14 +57,12 @@ def test_partition_ends_right_and_each_target_is_paid_once(
     seed: int,
     submitter: Callable[..., Submitter],
     async_client: Callable[..., AsyncScrapeDoAsyncAPIClient],
-    tables: Tables,
+    tables: PartitionTables,
     emulator: Emulator,
     token: str,
     ledger: Ledger,
     site: Any,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(collect_module, "_POLL", QUICK)
     targets = [f"{site.base_url}/2026-01-01/products/{1 + n}?{n}" for n in range(BATCHES * SIZE)]
     emulator.set_faults(storm(seed))
     policy = RetryPolicy(attempts=5, backoff=QUICK)
@@ -74,13 +73,14 @@ def test_partition_ends_right_and_each_target_is_paid_once(
     started = time.monotonic()
     with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url, timeout=5.0, retry=policy) as client:
         worker = submitter(client=client, batch_size=SIZE, claim_policy=claim_policy)
-        home = PartitionCollector(worker, lambda: async_client(retry=policy), tables)
+        limits = CollectLimits(task_poll=QUICK)
+        collector = PartitionCollector(worker, lambda: async_client(retry=policy), tables, limits=limits)
         while True:
             runs += 1
             assert runs <= RUNS, problems
             try:
                 generation = worker.begin(validated_entries(targets, "raise")).number
-                home.wait_and_collect(generation, job_timeout=timedelta(seconds=20), poll=POLL)
+                wait_and_collect(collector, generation, job_timeout=timedelta(seconds=20), poll=POLL)
                 break
             except ScrapeDoError as error:
                 problems.append(type(error).__name__)

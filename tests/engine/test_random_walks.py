@@ -28,9 +28,9 @@ from scrapedo_dagster.api.retry import Backoff, RetryPolicy
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.emulator.state import RETENTION
-from scrapedo_dagster.engine.collection import collector as collect_module
-from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
-from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.collection.limits import CollectLimits
+from scrapedo_dagster.engine.collection.partition_collector import PartitionCollector
+from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.errors import LedgerError, NothingSubmittedError
 from scrapedo_dagster.engine.ledger.generations import GenerationStore
 from scrapedo_dagster.engine.ledger.ledger import Ledger
@@ -44,6 +44,7 @@ from scrapedo_dagster.engine.submission.cancel import cancel_all, open_submissio
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.target import validated_entries
+from tests.support.collection import wait_and_collect
 from tests.support.submission import make_submitter
 
 TOKEN = "canary-7f3a9c"
@@ -60,7 +61,7 @@ DEATHS = [
         for when in ("before", "after")
     ),
 ]
-DEATHS_AT_HOME = [
+DEATHS_WHILE_COLLECTING = [
     None,
     *(f"{when} {what}" for what in ("finished", "collected", "complete", "submitted") for when in ("before", "after")),
 ]
@@ -185,7 +186,7 @@ class WalkClient(ScrapeDoAsyncAPIClient):
         return super().list_jobs(*args, **kwargs)
 
 
-class WalkTables(Tables):
+class WalkTables(PartitionTables):
     mortal = Mortal(None)
 
     def complete(self, generation: int, batches: Any) -> None:
@@ -272,15 +273,16 @@ class Walk(RuleBasedStateMachine):
     def wait_and_collect(self, partition: str, retries: int, death: str | None) -> None:
         with self.worker(partition, death) as submitter:
             generation = self.ledger.generations.newest(self.ref(partition))
-            home = PartitionCollector(
+            collector = PartitionCollector(
                 submitter,
                 lambda: AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url, timeout=5.0, retry=RETRY),
                 self.tables(partition, submitter.ledger.mortal),  # type: ignore[attr-defined]
                 retries=retries,
+                limits=CollectLimits(task_poll=QUICK, task_end_delay=0.2),
             )
             try:
-                home.wait_and_collect(
-                    generation, job_timeout=timedelta(seconds=0.5), poll=Backoff(initial=0.01, maximum=0.05)
+                wait_and_collect(
+                    collector, generation, job_timeout=timedelta(seconds=0.5), poll=Backoff(initial=0.01, maximum=0.05)
                 )
             except NothingSubmittedError:
                 self.done["nothing to bring"] += 1
@@ -319,7 +321,9 @@ class Walk(RuleBasedStateMachine):
         self.submit_the_same(partition, death)
 
     # No rule has a precondition: what the ledger holds depends on time, and hypothesis needs the same walk twice.
-    @rule(partition=st.sampled_from(PARTITIONS), retries=st.integers(0, 1), death=st.sampled_from(DEATHS_AT_HOME))
+    @rule(
+        partition=st.sampled_from(PARTITIONS), retries=st.integers(0, 1), death=st.sampled_from(DEATHS_WHILE_COLLECTING)
+    )
     def collect(self, partition: str, retries: int, death: str | None) -> None:
         self.wait_and_collect(partition, retries, death)
 
@@ -429,15 +433,13 @@ class Walk(RuleBasedStateMachine):
             assert count.charged <= count.submitted
 
 
-def unfinished_of(tables: Tables) -> dict[str, Any]:
+def unfinished_of(tables: PartitionTables) -> dict[str, Any]:
     """What the files say of a generation that was not finished, as the assets tell it to `begin`."""
     return {"unfinished": tables.unfinished_generation()}
 
 
 @pytest.fixture
-def walk(site: DemoSite, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Counter[str]]:
-    monkeypatch.setattr(collect_module, "_POLL", QUICK)
-    monkeypatch.setattr(collect_module, "_TASKS_END_WITHIN", 0.2)
+def walk(site: DemoSite) -> Callable[..., Counter[str]]:
     Walk.site = site
     Walk.done = Counter()
 

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ import pytest
 from scrapedo_dagster import ScrapeDoDataset
 from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.collection import progress
-from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.collection.coordinator import collect_generations
+from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.submission.cancel import cancel_all
@@ -92,7 +93,7 @@ def test_a_partition_without_targets_is_red_and_the_others_are_submitted_and_bro
     assert events("shop/jobs") == one_each("acd")
     brought = materialize(dataset.assets[1], between=("a", "d"))
     assert not brought.success
-    assert "'b': Nothing was submitted for shop, partition 'b'" in failure_of(brought)
+    assert "'b': shop, partition 'b': nothing was submitted" in failure_of(brought)
     assert events("shop/tasks") == events("shop/contents") == one_each("acd")
 
 
@@ -162,15 +163,15 @@ def test_a_partition_that_cannot_be_written_is_red_and_paid_once(
 ) -> None:
     dataset = shop()
     assert materialize(dataset.assets[0], between=("a", "d")).success
-    real = Tables.open_parts
+    real = PartitionTables.open_parts
 
-    def open_parts(tables: Tables, submission: SubmissionWithTargets) -> Any:
+    def open_parts(tables: PartitionTables, submission: SubmissionWithTargets) -> Any:
         if tables.partition == "c":
             raise OSError(28, "No space left on device")
         return real(tables, submission)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Tables, "open_parts", open_parts)
+        patch.setattr(PartitionTables, "open_parts", open_parts)
         where: Any = {"partition_key": "c"} if single else {"between": ("a", "d")}
         result = materialize(dataset.assets[1], **where)
     assert "No space left on device" in failure_of(result)
@@ -351,7 +352,7 @@ def test_a_hundred_waiting_partitions_are_polled_together_and_progress_is_logged
     instance: dg.DagsterInstance,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(progress, "_REPORT_EVERY", 0.2)
+    monkeypatch.setattr(steps, "collect_generations", partial(collect_generations, report_interval=0.2))
     keys = [f"p{number:03}" for number in range(100)]
     emulator.set_faults({"targets": [{"kind": "linger", "seconds": 1500, "match": "*of=p099"}]})  # three seconds here
     dataset = shop(partitions_def=dg.StaticPartitionsDefinition(keys))
@@ -372,7 +373,7 @@ def test_a_hundred_waiting_partitions_are_polled_together_and_progress_is_logged
 def test_progress_counts_a_target_that_is_retried_once(
     shop: Shop, materialize: Run, emulator: Emulator, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "_REPORT_EVERY", 0.0)
+    monkeypatch.setattr(steps, "collect_generations", partial(collect_generations, report_interval=0.0))
     emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2?of=b"}]})
     result = materialize(*shop(retry_failed_targets=1).assets, between=("a", "b"))
     assert result.success
@@ -392,10 +393,11 @@ def test_a_partition_whose_jobs_do_not_end_keeps_no_other_from_coming_home(
     assert "1 of 4 partitions failed" in failure_of(result)
     [job] = [each for each in emulator.jobs() if "of=a" in each.targets[0]]
     late = (
-        f"'a': JobDeadlineError: 1 jobs of shop, partition 'a' have not ended within 0:00:02, and go on ({job.job_id})"
+        f"'a': JobDeadlineError: shop, partition 'a': 1 jobs have not ended within 0:00:02, and are still running "
+        f"({job.job_id})"
     )
     assert late in failure_of(result)
-    assert "materialise its tasks and contents again" in failure_of(result)
+    assert "materialize its tasks and contents again" in failure_of(result)
     assert events("shop/tasks") == one_each("bcd")
 
 
@@ -416,7 +418,7 @@ def test_a_partition_that_waits_for_its_turn_keeps_no_other_from_coming_home(
     emulator.set_faults({"targets": [{"kind": "linger", "match": "*of=stuck"}]})
     dataset = shop(max_open_jobs=1, job_deadline=timedelta(seconds=1))
     result = materialize(dataset.assets[1], between=("a", "b"))
-    assert "'a': JobDeadlineError: 1 batches of shop, partition 'a' were not submitted within 0:00:01" in failure_of(
+    assert "'a': JobDeadlineError: shop, partition 'a': 1 batches were not submitted within 0:00:01" in failure_of(
         result
     )
     assert events("shop/tasks") == one_each("b")

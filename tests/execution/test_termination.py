@@ -16,7 +16,7 @@ from scrapedo_dagster import ScrapeDoDataset, scrape_do_assets
 from scrapedo_dagster.api import JobRequest, RetryPolicy, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
-from scrapedo_dagster.engine.collection.collector import collect
+from scrapedo_dagster.engine.collection.batch_collector import collect_batch
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
@@ -284,9 +284,9 @@ def test_collecting_is_where_no_interrupt_can_be_lost(
 
     async def noted(*arguments: Any, **settings: Any) -> None:
         threads.append(threading.current_thread())
-        await collect(*arguments, **settings)
+        await collect_batch(*arguments, **settings)
 
-    monkeypatch.setattr("scrapedo_dagster.engine.collection.coordinator.collect", noted)
+    monkeypatch.setattr("scrapedo_dagster.engine.collection.partition_collector.collect_batch", noted)
     assert run(lambda _context: pages).success
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()

@@ -25,8 +25,8 @@ from pyarrow import fs
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator, EmulatorSettings
 from scrapedo_dagster.emulator.demo_site import DemoSite
-from scrapedo_dagster.engine.collection.collector import collect
-from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.collection.batch_collector import collect_batch
+from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER, Webhook, submission_key
 from scrapedo_dagster.engine.inbox.opening import open_inbox
 from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
@@ -201,7 +201,7 @@ def _task_body() -> Callable[..., bytes]:
 class Pipeline:
     """A ledger, an emulator that posts to a receiver, and the tables that come of it."""
 
-    def __init__(self, ledger: Ledger, emulator: Emulator, site: DemoSite, tables: Tables) -> None:
+    def __init__(self, ledger: Ledger, emulator: Emulator, site: DemoSite, tables: PartitionTables) -> None:
         self.ledger, self.emulator, self.tables = ledger, emulator, tables
         self._site = site
         self._pages: dict[str, bytes] = {}
@@ -240,7 +240,7 @@ class Pipeline:
 
         async def main() -> None:
             async with AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url) as client:
-                await collect(self.ledger, client, self.tables, submission, inbox=inbox, **settings)
+                await collect_batch(self.ledger, client, self.tables, submission, inbox=inbox, **settings)
 
         asyncio.run(main())
         return self.emulator.requests().get("get_task", 0) - before
@@ -283,7 +283,7 @@ def site() -> Iterator[DemoSite]:
 @pytest.fixture
 def pipeline(ledger: Ledger, site: DemoSite, tmp_path: Path) -> Iterator[Pipeline]:
     store = ParquetStore(str(tmp_path / "data"))
-    tables = Tables(
+    tables = PartitionTables(
         store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon"
     )
     with Emulator(settings=EmulatorSettings(token=TOKEN, speed=500, webhook_retry_seconds=(0.0,) * 20)) as emulator:

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pytest
 
 from scrapedo_dagster.api.responses import TaskDetails
-from scrapedo_dagster.engine.collection.rows import with_result
+from scrapedo_dagster.engine.collection.rows import result_of_task
 from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER
 from scrapedo_dagster.engine.inbox.protocol import Inbox
 from scrapedo_dagster.engine.ledger.records import account_fingerprint
@@ -202,6 +202,6 @@ def test_no_body_is_a_5xx_and_what_is_taken_can_be_collected(
     for arrival in arrivals:
         body = inbox.read(KEY, *arrival)
         assert body is not None
-        result = with_result("https://shop.example/", TaskDetails.model_validate_json(body))
+        result = result_of_task("https://shop.example/", TaskDetails.model_validate_json(body))
         pa.Table.from_pylist([{**result.task, "url": "u", "position": 0, "generation": 1}], schema=TASKS_SCHEMA)
         pa.Table.from_pylist([result.content] if result.content else [], schema=CONTENTS_SCHEMA)

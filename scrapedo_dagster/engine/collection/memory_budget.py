@@ -1,4 +1,4 @@
-"""How many bytes of results are in memory at once, on their way from the service to a file."""
+"""A bound on the bytes of results in memory, between the service's response and the file."""
 
 from __future__ import annotations
 
@@ -6,94 +6,103 @@ import asyncio
 import itertools
 
 BYTES_IN_FLIGHT = 16 * 1024 * 1024
-_UNKNOWN = 256 * 1024  # bytes that are set aside for the first answers, where they do not tell their length
-_FORGOTTEN = 0.98  # of what is set aside for later ones, with each result: a page that was long says little of others
-_ROW = 4000  # bytes that a result takes besides its content
+_UNKNOWN_SIZE = 256 * 1024  # bytes reserved for the first responses without a known length
+_DECAY = 0.98  # of the bytes reserved for later ones, with each result: one long page says little about the next
+_ROW_BYTES = 4000  # bytes of a result besides its content
 
 
 class MemoryBudget:
-    """Lets answers be read while less than `most` bytes of results are held, from whichever batch they are.
+    """Admits responses while less than `limit` bytes of results are held, over all batches.
 
-    Results are taken to be written in the order in which they were asked for. So the first that was not taken yet is
-    let in once all that were taken are written, also if there is no room for it: all others may be waiting for it, or
-    it is larger than `most` by itself.
+    Results are assumed to be written in the order of their reservations. The first one that is not taken yet is
+    admitted once everything taken is written, even beyond the limit: all others may be waiting for it, or it is larger
+    than `limit` by itself.
+
+    Attributes:
+        limit: bytes.
+        held: bytes held now.
+        peak: the most bytes held so far.
     """
 
-    def __init__(self, most: int = BYTES_IN_FLIGHT) -> None:
-        self.most = most
+    def __init__(self, limit: int = BYTES_IN_FLIGHT) -> None:
+        self.limit = limit
         self.held = 0
-        self._leaving = 0
-        self._largest = float(_UNKNOWN)
+        self.peak = 0
+        self._being_written = 0
+        self._largest = float(_UNKNOWN_SIZE)
         self._numbers = itertools.count()
-        self._coming: dict[Reservation, None] = {}  # in their order
+        self._not_taken: dict[Reservation, None] = {}  # in order
         self._waiting: dict[Reservation, tuple[int, asyncio.Future[None]]] = {}
 
     def reserve(self) -> Reservation:
-        """The reservation of a result that is asked for next."""
+        """Return the reservation of the result that is requested next. It holds nothing yet."""
         reservation = Reservation(self, next(self._numbers))
-        self._coming[reservation] = None
+        self._not_taken[reservation] = None
         return reservation
 
     async def _admit(self, reservation: Reservation, amount: int) -> None:
-        if not self._waiting and self.held - reservation.held + amount <= self.most:
+        if not self._waiting and self.held - reservation.held + amount <= self.limit:
             self._hold(reservation, amount)
             return
-        waited_for = asyncio.get_running_loop().create_future()
-        self._waiting[reservation] = (amount, waited_for)
-        self._hold(reservation, 0)  # what was read before was of no use, if it is asked for again
+        admitted = asyncio.get_running_loop().create_future()
+        self._waiting[reservation] = (amount, admitted)
+        self._hold(reservation, 0)  # a repeated request has no use for the response before it
         try:
-            await waited_for
+            await admitted
         finally:
             self._waiting.pop(reservation, None)
 
     def _hold(self, reservation: Reservation, amount: int) -> None:
         self.held += amount - reservation.held
         reservation.held = amount
-        if not self._waiting:
-            return
-        first = next(iter(self._coming), None)
+        if self._waiting:
+            self._admit_waiting()
+        self.peak = max(self.peak, self.held)
+
+    def _admit_waiting(self) -> None:
+        first = next(iter(self._not_taken), None)
         for each in sorted(self._waiting, key=lambda each: each.number):
-            wanted, waited_for = self._waiting[each]
-            if waited_for.done():
+            amount, admitted = self._waiting[each]
+            if admitted.done():
                 continue
-            if self.held + wanted > self.most and (each is not first or self._leaving):
-                return  # nor those behind it: they would be in its way for ever
-            self.held += wanted
-            each.held = wanted
-            waited_for.set_result(None)
+            if self.held + amount > self.limit and (each is not first or self._being_written):
+                return  # nor any behind it, which would keep it waiting forever
+            self.held += amount
+            each.held = amount
+            admitted.set_result(None)
 
 
 class Reservation:
-    """What one result holds of a budget: room for its answer, then itself, until it is written."""
+    """The bytes that one result holds of a budget: first its response, then its content, until it is written."""
 
     def __init__(self, budget: MemoryBudget, number: int) -> None:
         self.number = number
         self.held = 0
         self._budget = budget
-        self._leaving = 0
+        self._being_written = 0
 
     async def admit(self, amount: int | None) -> None:
-        """Wait until so many bytes of content may be read; None: about as many as the largest lately had."""
-        await self._budget._admit(self, _ROW + (int(self._budget._largest) if amount is None else amount))
+        """Wait until `amount` bytes of content may be read. None reserves as many as the largest recent result has."""
+        await self._budget._admit(self, _ROW_BYTES + (int(self._budget._largest) if amount is None else amount))
 
     def set_size(self, amount: int) -> None:
-        """It came, and has so many bytes of content."""
-        self._budget._largest = max(self._budget._largest * _FORGOTTEN, amount)
-        self._budget._hold(self, _ROW + amount)
+        """Hold the bytes of the content that was read."""
+        self._budget._largest = max(self._budget._largest * _DECAY, amount)
+        self._budget._hold(self, _ROW_BYTES + amount)
 
     def take(self) -> None:
-        """It is its turn."""
-        self._budget._coming.pop(self, None)
+        """Record that all results before this one are taken, and that this one is queued for writing."""
+        self._budget._not_taken.pop(self, None)
         self._budget._hold(self, self.held)
 
-    def leave(self) -> None:
-        """It is being written, and takes no room soon, whatever becomes of the others."""
-        self._leaving = self.held
-        self._budget._leaving += self._leaving
+    def start_writing(self) -> None:
+        """Record that this result is being written, which frees its bytes soon whatever happens to the others."""
+        self._being_written = self.held
+        self._budget._being_written += self._being_written
 
     def release(self) -> None:
-        """It is written, or will never be."""
-        self._budget._leaving -= self._leaving
-        self._leaving = 0
-        self._budget._coming.pop(self, None)
+        """Free all bytes: the result is written, or never will be."""
+        self._budget._being_written -= self._being_written
+        self._being_written = 0
+        self._budget._not_taken.pop(self, None)
         self._budget._hold(self, 0)

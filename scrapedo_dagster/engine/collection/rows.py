@@ -1,4 +1,4 @@
-"""What one target came to, as a row of `tasks` and, where there is content, one of `contents`. Decides only."""
+"""The result of one target as a row of `tasks` and, if it has content, one of `contents`. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ _TEXTUAL = ("json", "xml", "javascript", "ecmascript", "x-www-form-urlencoded", 
 
 @dataclass(frozen=True)
 class Result:
-    """What one target came to.
+    """The result of one target.
 
-    `task` has the columns of `tasks` that do not depend on the target's place, but for the digest, and `content` those
-    of `contents`, `text` in UTF-8: where it is the content, both are one object.
+    Attributes:
+        task: the columns of `tasks` that do not depend on the target's entry. The digest is added by `add_digest`.
+        content: the columns of `contents`, with `text` in UTF-8. If text and content are equal, they are one object.
     """
 
     task: Row
@@ -30,7 +31,7 @@ class Result:
 
     @property
     def nbytes(self) -> int:
-        """Of its content."""
+        """Bytes of its content."""
         if self.content is None:
             return 0
         content, text = self.content["content"], self.content["text"]
@@ -38,29 +39,29 @@ class Result:
 
     @property
     def failed(self) -> bool:
-        """Whether it is not what was wanted."""
+        """Whether the task did not succeed, or its content cannot be read."""
         return bool(self.task["status"] != "success")
 
     @property
     def may_be_retried(self) -> bool:
-        """Whether its task has ended badly. What cannot be read may have been paid for, and is not submitted again."""
+        """Whether the task failed. A result that cannot be read may have been paid for, and is not submitted again."""
         return self.task["status"] in {"error", "canceled"}
 
 
-def placed(task: Row, entries: Iterable[Entry], generation: int) -> Iterator[Row]:
-    """The rows of `tasks` for the entries with the target of a result. It was paid once: the first has the credits."""
+def rows_of_entries(task: Row, entries: Iterable[Entry], generation: int) -> Iterator[Row]:
+    """Yield the row of `tasks` of each entry with this target. The first has the credits: it was paid once."""
     for number, entry in enumerate(entries):
-        place = {"position": entry.position, "url": entry.url, "target_key": entry.key, "generation": generation}
-        yield {**task, **place, **({"credits_used": 0} if number and task.get("credits_used") else {})}
+        listed = {"position": entry.position, "url": entry.url, "target_key": entry.key, "generation": generation}
+        yield {**task, **listed, **({"credits_used": 0} if number and task.get("credits_used") else {})}
 
 
-def without_result(job_id: str | None, task_id: str | None, status: str, reason: str) -> Result:
-    """Of a target whose result the service no longer has, or never made."""
+def result_without_task(job_id: str | None, task_id: str | None, status: str, reason: str) -> Result:
+    """Return the result of a target whose task the service no longer has, or never had."""
     return Result({"job_id": job_id, "task_id": task_id, "status": status, "error_message": reason})
 
 
-def with_result(url: str, task: TaskDetails) -> Result:
-    """Of a target whose task could be fetched, also if it failed. `url` is the target as it was submitted."""
+def result_of_task(url: str, task: TaskDetails) -> Result:
+    """Return the result of a fetched task, successful or not. `url` is the target as it was submitted."""
     media_type, charset = _media_type(task.response_headers)
     content, problem = _content(task)
     described = {"task_id": task.task_id, "status_code": task.status_code, "content_type": media_type}
@@ -88,13 +89,13 @@ def with_result(url: str, task: TaskDetails) -> Result:
 
 
 def add_digest(result: Result) -> None:
-    """Complete the row: this takes a while, and needs no interpreter lock, so that it is done in a thread."""
+    """Add the digest of the content. Call it in a thread: it is slow, and needs no interpreter lock."""
     if result.content is not None:
         result.task["content_sha256"] = hashlib.sha256(result.content["content"]).hexdigest()
 
 
 def _content(task: TaskDetails) -> tuple[bytes | None, str | None]:
-    """The result's bytes, and what is wrong with it."""
+    """Return the content, and the reason why it is missing or failed."""
     if not task.is_terminal:
         return None, f"the job ended while this task was still {task.status!r}"
     problem = None if task.is_success else task.error_message or f"the task ended as {task.status!r} without a reason"
@@ -104,7 +105,7 @@ def _content(task: TaskDetails) -> tuple[bytes | None, str | None]:
         return None, str(error)
     if content is None and task.is_success:
         return None, task.error_message or "the task succeeded and has no content"
-    # A failed task may come with the target's error page, or with an empty text that says nothing.
+    # A failed task may have the target's error page, or an empty text.
     return (content if content or task.is_success else None), problem
 
 
@@ -113,18 +114,18 @@ def _media_type(headers: dict[str, str]) -> tuple[str | None, str | None]:
     return _parsed(value) if value else (None, None)
 
 
-@lru_cache  # a site has few, and parsing takes longer than all else of a row
+@lru_cache  # a site has few of them, and parsing takes longer than the rest of a row
 def _parsed(content_type: str) -> tuple[str | None, str | None]:
-    """Media type and charset from Content-Type, as the standard library's parser of such headers reads them."""
+    """Return media type and charset of a Content-Type, as the standard library's parser of headers reads them."""
     header = Message()
     header["Content-Type"] = content_type
     return header.get_content_type(), header.get_content_charset()
 
 
 def _text(task: TaskDetails, content: bytes, media_type: str | None, charset: str | None) -> bytes | None:
-    """The content as text in UTF-8, or None where it is none or its charset is not known."""
+    """Return the content as text in UTF-8, or None if it is no text or its charset is unknown."""
     if not task.base64_encoded_content:
-        return content  # the service has decoded it, whatever the charset was
+        return content  # the service has decoded it from any charset
     if media_type is None or not (media_type.startswith("text/") or media_type.endswith(_TEXTUAL)):
         return None
     try:

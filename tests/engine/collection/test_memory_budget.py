@@ -12,11 +12,11 @@ ROW = 4000  # bytes that each takes besides its content
 async def admitted(*reservations: tuple[Reservation, int | None]) -> list[asyncio.Task[None]]:
     """Tasks that wait for room, after those that have it have seen it."""
     waiting = [asyncio.create_task(reservation.admit(amount)) for reservation, amount in reservations]
-    await reconciled()
+    await settled()
     return waiting
 
 
-async def reconciled() -> None:
+async def settled() -> None:
     for _ in range(3):
         await asyncio.sleep(0)
 
@@ -29,11 +29,11 @@ async def test_what_has_no_room_waits_until_others_are_written() -> None:
     for each in (a, b):
         each.set_size(100)
         each.take()
-        each.leave()
-    await reconciled()
+        each.start_writing()
+    await settled()
     assert not waiting[2].done(), "it is the first, and what is being written will make room for it"
     a.release()
-    await reconciled()
+    await settled()
     assert waiting[2].done()
     b.release()
     c.release()
@@ -56,9 +56,9 @@ async def test_one_that_is_larger_than_all_of_it_is_read_alone() -> None:
     assert [each.done() for each in waiting] == [True, False, False]
     small.set_size(100)
     small.take()
-    small.leave()
+    small.start_writing()
     small.release()
-    await reconciled()
+    await settled()
     assert [each.done() for each in waiting] == [True, True, False]
 
 
@@ -94,12 +94,12 @@ async def test_one_that_gives_up_waiting_leaves_room_for_others() -> None:
     first, second, third = (budget.reserve() for _ in range(3))
     waiting = await admitted((first, 100), (second, 100), (third, 100))
     waiting[1].cancel()
-    await reconciled()
+    await settled()
     second.release()
     first.set_size(100)
     first.take()
-    first.leave()
+    first.start_writing()
     first.release()
-    await reconciled()
+    await settled()
     assert waiting[2].done()
     assert budget.held == ROW + 100

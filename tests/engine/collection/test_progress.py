@@ -2,56 +2,42 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from types import SimpleNamespace
 
 import pytest
 
-from scrapedo_dagster.engine.collection import progress
 from scrapedo_dagster.engine.collection.progress import Progress, ProgressReporter
 from scrapedo_dagster.engine.ledger.records import PartitionRef, Submission
 from scrapedo_dagster.engine.ledger.states import State
+from tests.support.clock import ManualClock
 
 REF = PartitionRef("account", "shop", "a")
 
 
-class Clock:
-    """The time of reports. Sleeping passes it."""
-
-    def __init__(self) -> None:
-        self.now = time.monotonic()
-
-    def __call__(self, seconds: float) -> None:
-        self.now += seconds
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
 
 
 @pytest.fixture
-def passes(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=clock))
-    return clock
-
-
-@pytest.fixture
-def told() -> list[Progress]:
+def reports() -> list[Progress]:
     return []
 
 
 @pytest.fixture
-def report(passes: Clock, told: list[Progress]) -> ProgressReporter:
-    return ProgressReporter(told.append)
+def report(clock: ManualClock, reports: list[Progress]) -> ProgressReporter:
+    return ProgressReporter(reports.append, clock=clock)
 
 
 @pytest.fixture
-def line(report: ProgressReporter, passes: Clock, told: list[Progress]) -> Callable[..., str]:
+def line(report: ProgressReporter, clock: ManualClock, reports: list[Progress]) -> Callable[..., str]:
     """The line of the log so many seconds later."""
 
     def line(after: float = 6) -> str:
-        passes(after)
+        clock.sleep(after)
         report.report_if_due()
-        return str(told[-1])
+        return str(reports[-1])
 
     return line
 
@@ -85,7 +71,7 @@ def test_what_earlier_runs_have_written_is_done_and_makes_no_rate(
 ) -> None:
     report.update(REF, [submission(State.COLLECTED, 150, number=1), submission(State.FINISHED, 50, number=2)])
     assert line() == "150 of 200 targets written, 200 ended at Scrape.do; 0 per second, unknown time left"
-    report.fetching()
+    report.start_fetching()
     for _ in range(10):
         report.target_written(REF)
     assert line(10) == "160 of 200 targets written, 200 ended at Scrape.do; 1 per second, 0:00:40 left"
@@ -127,22 +113,22 @@ def test_before_anything_is_fetched_the_rate_is_that_of_the_jobs(
 
 
 def test_lines_come_also_while_it_waits_and_become_rare_where_nothing_moves(
-    report: ProgressReporter, passes: Clock, told: list[Progress]
+    report: ProgressReporter, reports: list[Progress]
 ) -> None:
     report.update(REF, [submission(State.SUBMITTED, 10)])
     report.wait(31)
-    assert len(told) == 6
+    assert len(reports) == 6
     report.wait(timedelta(days=1).total_seconds())
-    assert 50 < len(told) < 150
+    assert 50 < len(reports) < 150
     report.tasks_ended(submission(State.SUBMITTED, 10), 5)
-    seen = len(told)
+    seen = len(reports)
     report.wait(2 * 3600)
-    assert len(told) > seen + 20
+    assert len(reports) > seen + 20
 
 
-def test_waiting_takes_as_long_as_it_was_asked_to(report: ProgressReporter, passes: Clock) -> None:
-    before = passes.now
+def test_waiting_takes_as_long_as_it_was_asked_to(report: ProgressReporter, clock: ManualClock) -> None:
+    before = clock.now
     report.wait(12.5)
-    assert passes.now - before == pytest.approx(12.5)
+    assert clock.now - before == pytest.approx(12.5)
     report.wait(0)
-    assert passes.now - before == pytest.approx(12.5)
+    assert clock.now - before == pytest.approx(12.5)

@@ -15,8 +15,8 @@ from scrapedo_dagster.api.errors import ServerError
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
-from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.collection.partition_collector import PartitionCollector
+from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.errors import NotEnoughCreditsError, NothingSubmittedError
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import RETENTION, PartitionRef, SubmissionWithTargets
@@ -26,6 +26,7 @@ from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.settings import Limits
 from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.target import validated_entries
+from tests.support.collection import wait_and_collect
 
 Urls = Callable[..., list[str]]
 MakeSubmitter = Callable[..., Submitter]
@@ -72,7 +73,7 @@ def canceled(
 @pytest.fixture
 def go_on(
     submitter: MakeSubmitter,
-    tables: Tables,
+    tables: PartitionTables,
     async_client: Callable[..., AsyncScrapeDoAsyncAPIClient],
     entries: Any,
 ) -> Callable[..., int]:
@@ -82,7 +83,7 @@ def go_on(
         worker = submitter(**settings)
         generation = worker.begin(entries).number
         worker.submit(generation)
-        PartitionCollector(worker, async_client, tables).wait_and_collect(generation, job_timeout=timedelta(seconds=20))
+        wait_and_collect(PartitionCollector(worker, async_client, tables), generation)
         return generation
 
     return go_on
@@ -97,7 +98,7 @@ def times(emulator: Emulator, urls: Urls) -> dict[int, int]:
 @pytest.mark.parametrize("batch_size", [1, 2, 1000])
 def test_what_had_ended_is_kept_and_only_the_rest_is_submitted_again(
     canceled: Canceled, go_on: Callable[..., int], emulator: Emulator, urls: Urls,
-    tables: Tables, entries: Any, batch_size: int,
+    tables: PartitionTables, entries: Any, batch_size: int,
 ) -> None:  # fmt: skip
     before = canceled(batch_size=batch_size)
     assert State.CANCELED in {each.state for each in before}
@@ -137,7 +138,7 @@ def test_a_batch_that_has_nothing_left_to_do_is_not_submitted_again(
 
 def test_canceled_twice_it_still_comes_home(
     canceled: Canceled, submitter: MakeSubmitter, emulator: Emulator, urls: Urls, entries: Any,
-    cancel: Callable[[], None], go_on: Callable[..., int], tables: Tables,
+    cancel: Callable[[], None], go_on: Callable[..., int], tables: PartitionTables,
 ) -> None:  # fmt: skip
     canceled()
     emulator.set_faults({"targets": [{"match": "*products/*", "kind": "linger"}]})
@@ -291,8 +292,8 @@ def killed_at(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, number: int, *, a
 @pytest.mark.parametrize("number", [0, 1])
 def test_whoever_dies_while_it_is_gone_on_with_pays_nothing_twice(
     canceled: Canceled, submitter: MakeSubmitter, ledger: Ledger, entries: Any, urls: Urls,
-    go_on: Callable[..., int], emulator: Emulator, tables: Tables, monkeypatch: pytest.MonkeyPatch, number: int,
-    after: bool,
+    go_on: Callable[..., int], emulator: Emulator, tables: PartitionTables, monkeypatch: pytest.MonkeyPatch,
+    number: int, after: bool,
 ) -> None:  # fmt: skip
     canceled(batch_size=4)  # two jobs, of which neither has ended
     with killed_at(ledger, monkeypatch, number, after=after), pytest.raises(Killed):
@@ -304,14 +305,14 @@ def test_whoever_dies_while_it_is_gone_on_with_pays_nothing_twice(
 
 def test_until_all_of_it_is_gone_on_with_nobody_else_touches_it(
     canceled: Canceled, submitter: MakeSubmitter, ledger: Ledger, entries: Any, account: str,
-    tables: Tables, async_client: Any, monkeypatch: pytest.MonkeyPatch,
+    tables: PartitionTables, async_client: Any, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     canceled(batch_size=4)
     with killed_at(ledger, monkeypatch, 0, after=True), pytest.raises(Killed):
         submitter(run_id="another run").begin(entries)
     assert ledger.generations.unconfirmed(account, ["shop"]) == {}
-    with pytest.raises(NothingSubmittedError, match="materialise its jobs again to go on with what was not done"):
-        PartitionCollector(submitter(), async_client, tables).wait_and_collect(1, job_timeout=timedelta(0))
+    with pytest.raises(NothingSubmittedError, match="Materialize its jobs again to continue"):
+        wait_and_collect(PartitionCollector(submitter(), async_client, tables), 1, job_timeout=timedelta(0))
     submitter(run_id="another run").begin(entries)
     [batches] = ledger.generations.unconfirmed(account, ["shop"]).values()
     # Else the sensor would cancel it once more, as what a terminated run has left.

@@ -1,32 +1,32 @@
 """A run that is retried goes on with what it has begun, also where all of that is collected."""
 
 from collections.abc import Callable
-from datetime import timedelta
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
-from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.collection.partition_collector import PartitionCollector
+from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.target import validated_entries
+from tests.support.collection import wait_and_collect
 
 Client = Callable[..., AsyncScrapeDoAsyncAPIClient]
 
 
-def materialize(submitter: Submitter, client: Client, tables: Tables, urls: list[str]) -> bool:
+def materialize(submitter: Submitter, client: Client, tables: PartitionTables, urls: list[str]) -> bool:
     """Submit and collect everything, as a run does; whether it went on with an earlier generation."""
     generation = submitter.begin(validated_entries(urls, "raise"), above=tables.newest_generation())
     submitter.submit(generation.number)
-    PartitionCollector(submitter, client, tables).wait_and_collect(generation.number, job_timeout=timedelta(seconds=30))
+    wait_and_collect(PartitionCollector(submitter, client, tables), generation.number)
     return generation.continued
 
 
 def test_the_same_run_does_not_pay_again_for_what_it_has_collected(
     submitter: Callable[..., Submitter],
     async_client: Client,
-    tables: Tables,
+    tables: PartitionTables,
     emulator: Emulator,
     urls: Callable[..., list[str]],
 ) -> None:
@@ -41,7 +41,7 @@ def test_the_same_run_does_not_pay_again_for_what_it_has_collected(
 def test_a_run_that_goes_on_with_anothers_generation_may_be_retried_too(
     submitter: Callable[..., Submitter],
     async_client: Client,
-    tables: Tables,
+    tables: PartitionTables,
     emulator: Emulator,
     ledger: Ledger,
     ref: PartitionRef,

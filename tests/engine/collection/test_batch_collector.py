@@ -16,26 +16,24 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
-from scrapedo_dagster.api.errors import APIStatusError, ScrapeDoError, UnparsableResponseError
+from scrapedo_dagster.api.errors import ScrapeDoError, UnparsableResponseError
 from scrapedo_dagster.api.requests import JobRequest
 from scrapedo_dagster.api.responses import TaskDetails
-from scrapedo_dagster.api.retry import Backoff
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.collection import collector as collect_module
-from scrapedo_dagster.engine.collection.collector import collect
-from scrapedo_dagster.engine.collection.coordinator import PartitionCollector
-from scrapedo_dagster.engine.collection.memory_budget import MemoryBudget, Reservation
-from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.collection.batch_collector import collect_batch
+from scrapedo_dagster.engine.collection.limits import CollectLimits
+from scrapedo_dagster.engine.collection.memory_budget import MemoryBudget
+from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.errors import AlreadyCollectedError, JobNotEndedError
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.storage.row_groups import PartWriter
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.tables import ParquetStore, ParquetTable
 
 Urls = Callable[..., list[str]]
 Finish = Callable[..., SubmissionWithTargets]
@@ -65,36 +63,19 @@ def finish(
 
 
 @pytest.fixture
-def collected(ledger: Ledger, async_client: Callable[..., AsyncScrapeDoAsyncAPIClient], tables: Tables) -> Collect:
-    def collected(submission: SubmissionWithTargets, *, client: Any = None, **settings: Any) -> None:
+def collected(
+    ledger: Ledger, async_client: Callable[..., AsyncScrapeDoAsyncAPIClient], tables: PartitionTables
+) -> Collect:
+    def collected(
+        submission: SubmissionWithTargets, *, client: Any = None, into: PartitionTables = tables, **settings: Any
+    ) -> None:
         async def main() -> None:
             async with client or async_client() as connected:
-                await collect(ledger, connected, tables, submission, **settings)
+                await collect_batch(ledger, connected, into, submission, **settings)
 
         asyncio.run(main())
 
     return collected
-
-
-@pytest.fixture
-def written(tables: Tables) -> Callable[[int], list[dict[str, Any]]]:
-    """The rows of `tasks` of a generation, each with its content as `content`; complete or not."""
-
-    def written(generation: int) -> list[dict[str, Any]]:
-        rows, contents = (
-            [
-                row
-                for part in table.parts("mon")
-                if part.generation == generation
-                for row in pq.read_table(part.path).to_pylist()
-            ]
-            for table in (tables.tasks, tables.contents)
-        )
-        of = {row["url"]: row["content"] for row in contents}
-        assert len(of) == len(contents)
-        return sorted(({**row, "content": of.get(row["url"])} for row in rows), key=lambda row: row["position"])
-
-    return written
 
 
 class Changed(AsyncScrapeDoAsyncAPIClient):
@@ -306,46 +287,67 @@ def test_tasks_may_end_a_moment_after_their_job(
     assert [row["status"] for row in written(1)] == ["success", "success"]
 
 
+QUICK = CollectLimits(task_end_delay=0.3)
+
+
 def test_a_task_that_never_ends_is_a_row(
-    finish: Finish,
-    collected: Collect,
-    written: Callable[..., Any],
-    urls: Urls,
-    emulator: Emulator,
-    monkeypatch: pytest.MonkeyPatch,
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator, token: str
 ) -> None:
-    monkeypatch.setattr(collect_module, "_TASKS_END_WITHIN", 0.3)
+    class Ended(AsyncScrapeDoAsyncAPIClient):
+        async def get_job(self, job_id: str) -> Any:
+            return (await super().get_job(job_id)).model_copy(update={"status": "success"})
+
     emulator.set_faults({"targets": [{"kind": "linger", "status": "verifying", "match": "*/products/2"}]})
-    get_job = AsyncScrapeDoAsyncAPIClient.get_job
-
-    async def ended(client: AsyncScrapeDoAsyncAPIClient, job_id: str) -> Any:
-        return (await get_job(client, job_id)).model_copy(update={"status": "success"})
-
-    monkeypatch.setattr(AsyncScrapeDoAsyncAPIClient, "get_job", ended)
-    collected(finish(urls(1, 2), wait=False))
+    collected(finish(urls(1, 2), wait=False), client=Ended(token, base_url=emulator.base_url), limits=QUICK)
     assert [row["status"] for row in written(1)] == ["success", "verifying"]
     assert "still 'verifying'" in written(1)[1]["error_message"]
 
 
-def test_a_job_that_goes_on_is_not_collected_whoever_says_that_it_has_ended(
-    finish: Finish,
-    collected: Collect,
-    written: Callable[..., Any],
-    urls: Urls,
-    emulator: Emulator,
-    ledger: Ledger,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_running_job_is_not_collected_even_if_it_is_recorded_as_finished(
+    finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator, ledger: Ledger
 ) -> None:
-    monkeypatch.setattr(collect_module, "_TASKS_END_WITHIN", 0.3)
     emulator.set_faults({"targets": [{"kind": "linger", "status": "verifying", "match": "*/products/2"}]})
     submission = finish(urls(1, 2), wait=False)
     with pytest.raises(JobNotEndedError, match="is still 'verifying'"):
-        collected(submission)
+        collected(submission, limits=QUICK)
     assert (written(1), ledger.submissions.get(submission.id).state) == ([], State.FINISHED)
 
 
+class FullTable(ParquetTable):
+    """A table on a full disk. `moment` is the write that fails: of rows, or of the last row group."""
+
+    moment = "write"
+
+    @contextmanager
+    def open_part(self, partition: str | None, generation: int, index: int) -> Iterator[PartWriter]:
+        with super().open_part(partition, generation, index) as part:
+            if self.moment == "write":
+                yield FullPart()  # type: ignore[misc]
+            else:
+                yield part
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+
+class FullPart:
+    def write(self, _rows: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
 @pytest.fixture
-def previous(finish: Finish, collected: Collect, tables: Tables, urls: Urls) -> Callable[[], list[str]]:
+def full(tmp_path: Path) -> Callable[..., FullTable]:
+    """One of the two tables, on a disk that is full."""
+
+    def full(name: str, moment: str = "write") -> FullTable:
+        schema = {"tasks": TASKS_SCHEMA, "contents": CONTENTS_SCHEMA}[name]
+        table = FullTable(ParquetStore(str(tmp_path / "data")), ["shop", name], schema)
+        table.moment = moment
+        return table
+
+    return full
+
+
+@pytest.fixture
+def previous(finish: Finish, collected: Collect, tables: PartitionTables, urls: Urls) -> Callable[[], list[str]]:
     """A generation that is complete; what a reader of the partition gets."""
     collected(finish(urls(1, 2)))
     tables.complete(1, [0])
@@ -363,31 +365,21 @@ def previous(finish: Finish, collected: Collect, tables: Tables, urls: Urls) -> 
 
 
 @pytest.mark.parametrize("table", ["tasks", "contents"])
-@pytest.mark.parametrize("moment", ["write", "flush"])
-def test_a_disk_that_is_full_leaves_the_previous_data_and_the_ledger_as_they_were(
+@pytest.mark.parametrize("moment", ["write", "last row group"])
+def test_a_full_disk_leaves_the_previous_data_and_the_ledger_unchanged(
     finish: Finish,
     collected: Collect,
     previous: Callable[[], list[str]],
-    written: Callable[..., Any],
-    tables: Tables,
+    full: Callable[..., FullTable],
+    tables: PartitionTables,
     ledger: Ledger,
     urls: Urls,
-    monkeypatch: pytest.MonkeyPatch,
     moment: str,
     table: str,
 ) -> None:
     submission = finish(urls(3, 4, 5), generation=2)
-    works = getattr(PartWriter, moment)
-
-    def fails(self: PartWriter, *rows: Any) -> None:
-        if ("position" in self._schema.names) == (table == "tasks"):
-            raise OSError(errno.ENOSPC, "No space left on device")
-        works(self, *rows)
-
-    monkeypatch.setattr(PartWriter, moment, fails)
     with pytest.raises(OSError, match="No space left"):
-        collected(submission)
-    monkeypatch.undo()
+        collected(submission, into=replace(tables, **{table: full(table, moment)}))
     assert previous() == urls(1, 2)
     assert ledger.submissions.get(submission.id) == submission
     assert tables.lost([submission]) == [submission]
@@ -399,20 +391,21 @@ def test_a_disk_that_is_full_leaves_the_previous_data_and_the_ledger_as_they_wer
 COLLECTOR = """
 import asyncio, sys
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient
-from scrapedo_dagster.engine.collection.collector import collect
-from scrapedo_dagster.engine.collection.tables import Tables
+from scrapedo_dagster.engine.collection.batch_collector import collect_batch
+from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 
 url, ledger_url, data, token, submission_id = sys.argv[1:]
 store = ParquetStore(data)
-tables = Tables(store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA), "mon")
+tasks, contents = store.table(["shop", "tasks"], TASKS_SCHEMA), store.table(["shop", "contents"], CONTENTS_SCHEMA)
+tables = PartitionTables(tasks, contents, "mon")
 
 async def main():
     ledger = Ledger(ledger_url)
     async with AsyncScrapeDoAsyncAPIClient(token, base_url=url) as client:
-        await collect(ledger, client, tables, ledger.submissions.get(int(submission_id)))
+        await collect_batch(ledger, client, tables, ledger.submissions.get(int(submission_id)))
 
 asyncio.run(main())
 """
@@ -423,7 +416,7 @@ def test_a_limit_on_the_size_of_files_that_the_system_enforces_is_survived(
     finish: Finish,
     collected: Collect,
     previous: Callable[[], list[str]],
-    tables: Tables,
+    tables: PartitionTables,
     ledger: Ledger,
     ledger_url: str,
     emulator: Emulator,
@@ -452,34 +445,24 @@ def test_a_limit_on_the_size_of_files_that_the_system_enforces_is_survived(
     assert previous() == urls(3, 4, 5)
 
 
-class Measuring(MemoryBudget):
-    """Remembers how much was held at most."""
-
-    most_held = 0
-
-    def _hold(self, share: Reservation, amount: int) -> None:
-        super()._hold(share, amount)
-        self.most_held = max(self.most_held, self.held)
-
-
 @pytest.mark.parametrize("most", [60_000, 1])
 def test_few_bytes_are_in_memory_at_once(
-    finish: Finish, collected: Collect, tables: Tables, monkeypatch: pytest.MonkeyPatch, site: Any, most: int
+    finish: Finish, collected: Collect, tables: PartitionTables, site: Any, most: int
 ) -> None:
-    monkeypatch.setattr("scrapedo_dagster.engine.collection.collector._CHUNK", 10_000)
-    budget = Measuring(most)
-    collected(finish([f"{site.base_url}/2026-01-01/products/{1 + n % 8}?{n}" for n in range(150)]), budget=budget)
+    budget = MemoryBudget(most)
+    submission = finish([f"{site.base_url}/2026-01-01/products/{1 + n % 8}?{n}" for n in range(150)])
+    collected(submission, budget=budget, limits=CollectLimits(chunk_bytes=10_000))
     tables.complete(1, [0])
     sizes = [len(content) for content in tables.contents.dataset(["mon"]).to_table()["content"].to_pylist()]
     assert len(sizes) == 150
     assert budget.held == 0
-    # What is about to be passed on to be written may be too much: 10,000 bytes of content, each with its row.
-    about_to_leave = 10_000 / min(sizes) * (4000 + max(sizes))
-    assert budget.most_held < most + about_to_leave
-    assert 2 * (most + about_to_leave) < sum(4000 + size for size in sizes), "the test has too few results"
+    # The chunk that is passed on next may exceed the limit: 10,000 bytes of content, each result with its row.
+    next_chunk = 10_000 / min(sizes) * (4000 + max(sizes))
+    assert budget.peak < most + next_chunk
+    assert 2 * (most + next_chunk) < sum(4000 + size for size in sizes), "the test has too few results"
 
 
-def test_tasks_that_tell_no_url_are_matched_all_the_same(
+def test_tasks_that_have_no_url_are_matched(
     finish: Finish,
     collected: Collect,
     written: Callable[..., Any],
@@ -487,12 +470,12 @@ def test_tasks_that_tell_no_url_are_matched_all_the_same(
     emulator: Emulator,
     token: str,
 ) -> None:
-    class Untold(AsyncScrapeDoAsyncAPIClient):
+    class WithoutTasks(AsyncScrapeDoAsyncAPIClient):
         async def get_job(self, job_id: str) -> Any:
             return (await super().get_job(job_id)).model_copy(update={"tasks": (), "task_ids": ()})
 
     emulator.set_faults({"wire": {"shuffle_task_ids": True}})
-    collected(finish(urls(1, 2, 3)), client=Untold(token, base_url=emulator.base_url))
+    collected(finish(urls(1, 2, 3)), client=WithoutTasks(token, base_url=emulator.base_url))
     shown = {job.task_ids[n]: job.targets[n] for job in emulator.jobs() for n in range(3)}
     assert [shown[row["task_id"]] for row in written(1)] == urls(1, 2, 3)
 
@@ -524,94 +507,6 @@ def test_files_that_are_lost_are_written_again_without_what_is_elsewhere(
     assert len(ledger.submissions.find()) == 2
 
 
-@pytest.fixture
-def collector(
-    submitter: Callable[..., Any], async_client: Callable[..., AsyncScrapeDoAsyncAPIClient], tables: Tables
-) -> Callable[..., PartitionCollector]:
-    def collector(**settings: Any) -> PartitionCollector:
-        return PartitionCollector(submitter(batch_size=2), async_client, tables, **settings)
-
-    return collector
-
-
-def wait_and_collect(collector: PartitionCollector, generation: int) -> None:
-    collector.wait_and_collect(generation, job_timeout=timedelta(seconds=20), poll=Backoff(initial=0.01, maximum=0.05))
-
-
-def begin(collector: PartitionCollector, urls: list[str]) -> int:
-    return collector.submitter.begin(validated_entries(urls, "raise")).number
-
-
-def test_a_batch_that_cannot_be_read_does_not_keep_the_others_from_being_collected(
-    collector: Callable[..., PartitionCollector],
-    urls: Urls,
-    emulator: Emulator,
-    ledger: Ledger,
-    broken: dict[str, Any],
-    eventually: Callable[..., Any],
-) -> None:
-    worker = collector()
-    generation = begin(worker, urls(1, 2, 3, 4))
-    worker.submitter.submit(generation)
-    eventually(lambda: [job.status for job in emulator.jobs()] == ["success"] * 2)
-    emulator.set_faults({"calls": [broken]})
-    with pytest.raises(UnparsableResponseError):
-        wait_and_collect(worker, generation)
-    assert [each.state for each in ledger.submissions.find()] == [State.FINISHED, State.COLLECTED]
-    emulator.set_faults({})
-    wait_and_collect(worker, generation)
-    assert [each.state for each in ledger.submissions.find()] == [State.COLLECTED] * 2
-
-
-def test_a_batch_that_cannot_be_sent_does_not_keep_the_others_from_being_collected(
-    collector: Callable[..., PartitionCollector],
-    urls: Urls,
-    emulator: Emulator,
-    ledger: Ledger,
-    eventually: Callable[..., Any],
-) -> None:
-    worker = collector()
-    generation = begin(worker, urls(1, 2, 3, 4))
-    refused = {"endpoint": "create_job", "kind": "status", "status": 401, "match": "*/products/3"}
-    emulator.set_faults({"calls": [refused]})
-    with pytest.raises(APIStatusError):
-        wait_and_collect(worker, generation)
-    eventually(lambda: emulator.jobs()[0].status == "success")
-    with pytest.raises(APIStatusError):
-        wait_and_collect(worker, generation)
-    assert [each.state for each in ledger.submissions.find()] == [State.COLLECTED, State.PLANNED]
-
-
-def test_two_workers_that_collect_the_same_leave_one_row_a_target(
-    collector: Callable[..., PartitionCollector],
-    urls: Urls,
-    emulator: Emulator,
-    ledger: Ledger,
-    tables: Tables,
-    written: Callable[..., Any],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The other one retries what failed, we do not; and our part replaces its, which is recorded and complete."""
-    emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2", "times": 1}]})
-    mine, other = collector(retries=0), collector(retries=1)
-    generation = begin(mine, urls(1, 2))
-    open_parts = Tables.open_parts
-    turns: list[int] = []
-
-    @contextmanager
-    def slowly(self: Tables, submission: SubmissionWithTargets) -> Iterator[Any]:
-        with open_parts(self, submission) as parts:
-            yield parts
-            if not turns:
-                turns.append(1)
-                wait_and_collect(other, generation)
-
-    monkeypatch.setattr(Tables, "open_parts", slowly)
-    wait_and_collect(mine, generation)
-    assert [(row["url"], row["status"]) for row in written(1)] == [(url, "success") for url in urls(1, 2)]
-    assert tables.tasks.dataset(["mon"]).count_rows() == 2
-
-
 def test_what_was_recorded_by_another_worker_is_not_recorded_again(
     finish: Finish, collected: Collect, urls: Urls, ledger: Ledger
 ) -> None:
@@ -632,16 +527,12 @@ def test_a_slower_worker_does_not_replace_what_has_expired_since(
     assert [row["status"] for row in written(1)] == ["success", "success"]
 
 
-def test_a_disk_that_fails_is_told_also_where_no_room_is_left_in_memory(
-    finish: Finish, collected: Collect, urls: Urls, monkeypatch: pytest.MonkeyPatch
+def test_a_failed_disk_is_reported_even_if_no_memory_is_left(
+    finish: Finish, collected: Collect, full: Callable[..., FullTable], tables: PartitionTables, urls: Urls
 ) -> None:
-    def fail(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "no space left")
-
-    monkeypatch.setattr(collect_module, "_CHUNK", 1)
-    monkeypatch.setattr(PartWriter, "write", fail)
-    with pytest.raises(OSError, match="no space left"):
-        collected(finish(urls(*range(1, 40))), budget=MemoryBudget(10_000))
+    into, limits = replace(tables, contents=full("contents")), CollectLimits(chunk_bytes=1)
+    with pytest.raises(OSError, match="No space left"):
+        collected(finish(urls(*range(1, 40))), into=into, budget=MemoryBudget(10_000), limits=limits)
 
 
 def test_what_can_no_longer_be_read_is_not_submitted_again(
