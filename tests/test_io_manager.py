@@ -247,7 +247,7 @@ class TestPartitions:
         assert not seen
         assert "2026-01-02" not in error.partition("Stack Trace")[0]
         for day in ("2026-01-01", "2026-01-03"):
-            assert f"partition '{day}': nothing complete in {tmp_path}/data/products/tasks/partition={day}" in error
+            assert f"partition '{day}': no complete data in {tmp_path}/data/products/tasks/partition={day}" in error
         assert "Materialize the asset 'products/tasks'" in error
 
     def test_missing_partitions_are_skipped_with_a_warning_if_the_input_allows_it(self, io, instance, capfd):
@@ -288,7 +288,7 @@ class TestPartitions:
     def test_missing_unpartitioned_data(self, io, instance):
         downstream, _ = seeing(pd.DataFrame)
         error = failure_of(loaded_by(downstream, io, instance, dataset(), raise_on_error=False))
-        assert "unpartitioned data: nothing complete in" in error
+        assert "unpartitioned data: no complete data in" in error
 
 
 class TestMetadata:

@@ -1,1 +1,1 @@
-"""Where files are, how they are written, and the Parquet tables of a dataset."""
+"""File locations, atomic writes, and the Parquet tables of a dataset."""

@@ -1,12 +1,12 @@
-"""Directory names made of arbitrary text, and files that appear whole or not at all.
+"""Directory names for arbitrary text, and files that appear complete or not at all.
 
-Names: text is percent-encoded (UTF-8), so that readers of Hive directories get the true value back. A name that would
-exceed 255 bytes is cut between two characters and ends with `!` and a digest of the whole text; `!` occurs in no other
-name, so that two texts never share one.
+Names: text is percent-encoded (UTF-8), so that readers of Hive directories decode the original value. A name longer
+than 255 bytes is cut between two characters and ends with `!` and a digest of the whole text; `!` occurs in no other
+name, so that two texts never share a name.
 
-Files: on local disks a file grows under a hidden name beside its destination, is synced, then renamed. Elsewhere it
-grows in the directory for temporary files of this machine and is uploaded in one go when complete; object stores (S3,
-GCS) show it only when all of it is there.
+Files: on a local disk, a file is written under a hidden name in the destination's directory, synced, then renamed. On
+other filesystems it is written to this machine's directory for temporary files and uploaded once it is complete; object
+stores (S3, GCS) list an upload only when it has ended.
 """
 
 import hashlib
@@ -31,19 +31,18 @@ _FILESYSTEMS_WITHOUT_DIRECTORIES = frozenset({"s3", "gcs", "abfs"})
 
 
 def safe_name(text: str, *, prefix: str = "") -> str:
-    """The name of one path component for `text`, at most 255 ASCII bytes, a different one for each text.
+    """Return a path component for `text`: at most 255 ASCII bytes, and unique for each text.
 
-    Names differ by letter case where their texts do: two texts that differ by nothing else meet in one directory on a
-    disk that ignores case (the completion marker of `parquet.py` then refuses the second).
+    Texts that differ only by letter case have names that differ only by case: on a disk that ignores case they share a
+    directory, and `ParquetTable` raises for the second.
     """
     name = prefix + _encode(text)
     if len(name) <= _MAX_NAME_BYTES:
         return name
     digest = "!" + hashlib.sha256(text.encode()).hexdigest()[:32]
-    room = _MAX_NAME_BYTES - len(prefix) - len(digest)
-    # Half an escaped character would make the name undecodable for others, so only whole ones are kept: every character
-    # takes at least a byte, so the longest that fits has at most `room` of them.
-    length = next(n for n in range(room, -1, -1) if len(_encode(text[:n])) <= room)
+    available = _MAX_NAME_BYTES - len(prefix) - len(digest)
+    # Cut between characters: half an escaped character cannot be decoded. Each one takes at least a byte.
+    length = next(n for n in range(available, -1, -1) if len(_encode(text[:n])) <= available)
     return prefix + _encode(text[:length]) + digest
 
 
@@ -54,11 +53,11 @@ def _encode(text: str) -> str:
 
 @contextmanager
 def atomic_file(filesystem: fs.FileSystem, path: str) -> Iterator[IO[bytes]]:
-    """A file to write to, which stands at `path` once the block has ended, replacing what was there.
+    """Open a file that replaces `path` when the block ends.
 
-    When the block raises, `path` is as it was and no temporary file remains. When the process is killed, a hidden file
-    may remain beside a local `path` (see `remove_stale_temporaries`), for other filesystems one among this machine's
-    temporary files.
+    If the block raises, `path` is unchanged and no temporary file remains. If the process is killed, a temporary file
+    may remain: a hidden one beside a local `path` (see `remove_stale_temporaries`), or one in this machine's directory
+    for temporary files.
     """
     if isinstance(filesystem, fs.LocalFileSystem):
         with _local_file(Path(path)) as file:
@@ -70,8 +69,8 @@ def atomic_file(filesystem: fs.FileSystem, path: str) -> Iterator[IO[bytes]]:
             yield file
         if filesystem.type_name not in _FILESYSTEMS_WITHOUT_DIRECTORIES:
             filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-        # Closing a stream to an object store completes the upload, even a partial one. This is one call into Arrow,
-        # which no signal handler can break off half way.
+        # Closing a stream to an object store completes even a partial upload. This is one call into Arrow, which no
+        # signal handler can interrupt.
         fs.copy_files(spool.as_posix(), path, fs.LocalFileSystem(), filesystem)
 
 
@@ -84,7 +83,7 @@ def _local_file(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-            if sys.platform == "win32":  # cannot rename an open file; elsewhere the lock is kept until it is renamed
+            if sys.platform == "win32":  # cannot rename an open file; elsewhere it stays locked until it is renamed
                 file.close()
             temporary.replace(path)
     except BaseException:
@@ -94,16 +93,16 @@ def _local_file(path: Path) -> Iterator[IO[bytes]]:
 
 
 def _create_temporary(path: Path) -> tuple[Path, IO[bytes]]:
-    """A new hidden file beside `path`, which no other writer takes for stale."""
+    """Create a hidden file beside `path` that no other writer removes as stale."""
     while True:
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
         file = temporary.open("xb")
         try:
             _try_lock(file)
         except BlockingIOError:
-            pass  # another writer has locked it before us, in order to remove it
+            pass  # another writer has locked it first, to remove it
         except OSError:
-            return temporary, file  # some network mounts have no locks; then nothing is ever taken for stale
+            return temporary, file  # some network mounts have no locks; there, no file is ever removed as stale
         else:
             if temporary.exists():
                 return temporary, file
@@ -112,25 +111,25 @@ def _create_temporary(path: Path) -> tuple[Path, IO[bytes]]:
 
 
 def remove_stale_temporaries(filesystem: fs.FileSystem, directory: str) -> None:
-    """Remove what killed writers left in `directory`; files of writers still at work, here or elsewhere, stay.
+    """Remove temporary files of killed writers from `directory`, and keep those of running writers.
 
-    A writer holds a lock on its temporary file, which the system releases when the process dies. Only local disks can
-    have such files.
+    A writer holds a lock on its temporary file, which the system releases when the process dies. Only local disks have
+    such files.
     """
     if not isinstance(filesystem, fs.LocalFileSystem):
         return
     for path in Path(directory).glob(".*.tmp"):
-        with suppress(OSError):  # locked, gone, or (Windows) still open: somebody else's
+        with suppress(OSError):  # locked, gone, or (Windows) still open: of another writer
             with path.open("rb") as file:
                 _try_lock(file)
                 if sys.platform != "win32":
-                    path.unlink()  # while it is locked: its writer may be about to lock it
+                    path.unlink()  # while locked: its writer may be about to lock it
             if sys.platform == "win32":  # cannot delete an open file, not even its own
                 path.unlink()
 
 
 def _try_lock(file: IO[bytes]) -> None:
-    """Lock or raise OSError. Windows needs no lock: it refuses to delete an open file."""
+    """Lock the file or raise OSError. Windows needs no lock: it refuses to delete an open file."""
     if sys.platform != "win32":
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
@@ -143,7 +142,7 @@ def _create_directory(directory: Path) -> None:
 
 
 def _sync_directory(directory: Path) -> None:
-    """Make the names in a directory survive a power cut."""
+    """Sync a directory, so that the names in it survive a power cut."""
     if sys.platform == "win32":  # directories cannot be opened there
         return
     descriptor = os.open(directory, os.O_RDONLY)

@@ -1,16 +1,16 @@
-"""The columns of the two tables of a dataset, as plain data: Dagster shows them wherever a dataset is defined.
+"""The columns of the tables `tasks` and `contents`, without pyarrow: definitions show them and load quickly.
 
-The key of a partition is no column of the files: it is in the directory's name, and readers of Hive directories
-(pyarrow, and so pandas) refuse a column that is in both. `ParquetTable.dataset` gives it as the column `partition`.
+The partition key is not a column of the files: it is in the directory's name, and readers of Hive directories (pyarrow,
+and so pandas) raise if a column is in both. `ParquetTable.dataset` adds it as the column `partition`.
 """
 
 from typing import NamedTuple
 
 
 class Column(NamedTuple):
-    """A column. `type` is the Arrow type as pyarrow prints it; `schemas` has to know it.
+    """A column. `type` is the Arrow type as pyarrow prints it, and must be known to `schema.py`.
 
-    Columns are nullable unless they are known for every target, whatever happened to it.
+    Columns are nullable unless they have a value for every target, whatever its result.
     """
 
     name: str
@@ -45,10 +45,10 @@ TASKS_COLUMNS = (
     Column("trace_id", "string", "Scrape.do's name of the request, for its support"),
     Column("generation", "int64", "Which scrape of the partition, counted up", nullable=False),
 )
-"""One row a target, always."""
+"""Columns of `tasks`: one row a target."""
 
-# 64-bit offsets: with 32-bit ones a column of over 2 GB (10,000 pages of 200 kB) can be loaded, but not sorted, joined
-# or combined into one chunk. The files are the same.
+# 64-bit offsets: with 32-bit ones, a column of over 2 GB (10,000 pages of 200 kB) can be loaded, but not sorted, joined
+# or combined into one chunk. The files are identical.
 CONTENTS_COLUMNS = (
     Column("task_id", "string", "Scrape.do task of the target", nullable=False),
     Column("url", "string", "The target, as it was submitted", nullable=False),
@@ -57,4 +57,4 @@ CONTENTS_COLUMNS = (
     Column("content", "large_binary", "The decoded content", nullable=False),
     Column("text", "large_string", "The content as text, when it is text"),
 )
-"""One row a target that has content."""
+"""Columns of `contents`: one row a target that has content."""

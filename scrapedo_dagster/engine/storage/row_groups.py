@@ -1,4 +1,4 @@
-"""One Parquet file, written in row groups that are bounded by bytes rather than by rows."""
+"""Writes one Parquet file in row groups that are bounded by bytes, not by rows."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ ROW_GROUP_BYTES = 16 * 1024 * 1024
 
 
 class PartWriter:
-    """Holds about a row group, 16 MB before compression; a single row that is larger has a row group to itself."""
+    """Buffers at most a row group, 16 MB before compression. A larger single row is a row group of its own."""
 
     def __init__(self, parquet: pq.ParquetWriter, schema: pa.Schema) -> None:
         self.rows = 0
@@ -21,10 +21,11 @@ class PartWriter:
         self._pending_bytes = 0
 
     def write(self, rows: pa.RecordBatch | pa.Table) -> None:
-        """Append rows.
+        """Append rows. Columns may be in any order; columns that the schema does not have are dropped.
 
-        Columns may stand in any order, and more than the schema has are left out. A missing column raises KeyError;
-        a wrong type, or a null where the schema has none, raises ValueError (Arrow's among them).
+        Raises:
+            KeyError: a column is missing.
+            ValueError: a column has a wrong type, or a null that the schema does not allow.
         """
         table = pa.Table.from_batches([rows]) if isinstance(rows, pa.RecordBatch) else rows
         table = table.select(self._schema.names).cast(self._schema)
@@ -33,25 +34,25 @@ class PartWriter:
                 self.flush()
             self._pending.append(piece)
             self._pending_bytes += piece.nbytes
-        if table.nbytes > ROW_GROUP_BYTES:  # its last piece would keep all of it in memory
+        if table.nbytes > ROW_GROUP_BYTES:  # its last slice would keep the whole table in memory
             self.flush()
         self.rows += table.num_rows
 
     def flush(self) -> None:
-        """Write what is pending as one row group."""
+        """Write the buffered rows as one row group."""
         if self.pending_rows:
             self._parquet.write_table(pa.concat_tables(self._pending), row_group_size=self.pending_rows)
         self._pending, self._pending_bytes = [], 0
 
     @property
     def pending_rows(self) -> int:
-        """Rows that are in memory only."""
+        """Rows that are buffered."""
         return sum(table.num_rows for table in self._pending)
 
 
 @contextmanager
 def part_writer(file: IO[bytes], schema: pa.Schema) -> Iterator[PartWriter]:
-    """A writer of one Parquet file, which is complete when the block has ended."""
+    """Open a writer of one Parquet file, which is complete when the block ends."""
     compact = [leaf for field in schema for leaf in _compact_leaves(field)]
     with pq.ParquetWriter(
         file, schema, compression="zstd", use_dictionary=compact, write_statistics=compact
@@ -62,15 +63,15 @@ def part_writer(file: IO[bytes], schema: pa.Schema) -> Iterator[PartWriter]:
 
 
 def _compact_leaves(field: pa.Field) -> list[str]:
-    """The Parquet columns of a field for which a dictionary and statistics pay: all but large content."""
+    """Return the Parquet columns of a field that get a dictionary and statistics: all but large content."""
     if pa.types.is_map(field.type):
         return [f"{field.name}.key_value.key", f"{field.name}.key_value.value"]
-    bulky = pa.types.is_large_binary(field.type) or pa.types.is_large_string(field.type)
-    return [] if bulky else [field.name]
+    is_large = pa.types.is_large_binary(field.type) or pa.types.is_large_string(field.type)
+    return [] if is_large else [field.name]
 
 
 def _split(table: pa.Table) -> Iterator[pa.Table]:
-    """Slices of at most a row group, or of a single row."""
+    """Yield slices of at most a row group, or of a single row."""
     if table.num_rows <= 1 or table.nbytes <= ROW_GROUP_BYTES:
         yield table
         return

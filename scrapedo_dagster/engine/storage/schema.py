@@ -1,6 +1,6 @@
-"""The Arrow schemas of the two tables of a dataset; see `columns`.
+"""The Arrow schemas of the tables `tasks` and `contents`, made from `columns.py`.
 
-Each field has its description as metadata, under the key `description`.
+The metadata of each field has its description under the key `description`.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ def _schema(columns: Sequence[Column]) -> pa.Schema:
 
 
 TASKS_SCHEMA = _schema(TASKS_COLUMNS)
-"""One row a target, always."""
+"""Schema of `tasks`: one row a target."""
 
 CONTENTS_SCHEMA = _schema(CONTENTS_COLUMNS)
-"""One row a target that has content."""
+"""Schema of `contents`: one row a target that has content."""

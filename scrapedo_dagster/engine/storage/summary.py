@@ -1,4 +1,4 @@
-"""What a partition came to, computed from its table `tasks`, so that it is true after a resumed collect as well."""
+"""A summary of one partition, computed from its table `tasks` so that it also covers earlier runs."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ import pyarrow.compute as pc
 
 from scrapedo_dagster.engine.storage.tables import ParquetTable
 
-_FIRST = 5  # rows of a preview
-_WORST = 10  # failed targets and slowest targets that a summary names
+_PREVIEW_ROWS = 5
+_LISTED_TARGETS = 10  # failed and slowest targets
 
-_PREVIEW = ["position", "url", "status", "status_code", "content_type", "content_length"]
-_COLUMNS = [*_PREVIEW, "duration_ms", "credits_used", "error_message"]
+_PREVIEW_COLUMNS = ["position", "url", "status", "status_code", "content_type", "content_length"]
+_COLUMNS = [*_PREVIEW_COLUMNS, "duration_ms", "credits_used", "error_message"]
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One partition in numbers.
+    """The results of one partition.
 
     Attributes:
         targets: rows of `tasks`.
-        succeeded: targets whose task succeeded, whatever the target itself answered.
-        bytes: decoded content.
-        credits: as billed in each task's `Credits-Used`.
-        statuses: (task status, the target's HTTP status or None) to the number of targets, most frequent first.
-        failed: the first failed targets, as rows with url, status and error_message.
-        slowest: the slowest targets, as rows with url and duration_ms.
-        first: the first targets, as rows with a few columns that tell most.
+        succeeded: targets whose task succeeded, whatever HTTP status the target responded with.
+        bytes: bytes of decoded content.
+        credits: the sum of each task's `Credits-Used`.
+        statuses: number of targets by task status and HTTP status (or None), most frequent first.
+        failed: the first 10 failed targets, as rows with url, status and error_message.
+        slowest: the 10 slowest targets, as rows with url and duration_ms.
+        first: the first 5 targets, as rows with a few columns.
     """
 
     targets: int
@@ -48,12 +48,12 @@ class Summary:
 
     @property
     def success_ratio(self) -> float:
-        """How many of the targets succeeded, from 0 to 1; 1 without targets."""
+        """Share of the targets that succeeded, from 0 to 1; 1 without targets."""
         return self.succeeded / self.targets if self.targets else 1.0
 
 
 def summarize(tasks: ParquetTable, partition: str | None) -> Summary:
-    """The summary of a complete partition.
+    """Return the summary of a complete partition.
 
     Raises:
         MissingPartitionsError: the partition is not complete.
@@ -70,9 +70,9 @@ def summarize(tasks: ParquetTable, partition: str | None) -> Summary:
         bytes=_total(table["content_length"]),
         credits=_total(table["credits_used"]),
         statuses={(row["status"], row["status_code"]): row["count_all"] for row in by_count},
-        failed=tuple(failed.slice(0, _WORST).to_pylist()),
-        slowest=tuple(slowest.slice(0, _WORST).to_pylist()),
-        first=tuple(table.select(_PREVIEW).slice(0, _FIRST).to_pylist()),
+        failed=tuple(failed.slice(0, _LISTED_TARGETS).to_pylist()),
+        slowest=tuple(slowest.slice(0, _LISTED_TARGETS).to_pylist()),
+        first=tuple(table.select(_PREVIEW_COLUMNS).slice(0, _PREVIEW_ROWS).to_pylist()),
     )
 
 

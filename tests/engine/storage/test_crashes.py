@@ -1,4 +1,4 @@
-"""Writers that are killed, interrupted or doubled: readers see the old data or the new, never a mixture."""
+"""Killed, interrupted and concurrent writers: readers see the old data or the new, never a mixture."""
 
 import fcntl
 import os
@@ -14,9 +14,9 @@ from pyarrow import fs
 
 from scrapedo_dagster.engine.storage.atomic_files import remove_stale_temporaries
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA
-from scrapedo_dagster.engine.storage.tables import ParquetStore
+from scrapedo_dagster.engine.storage.tables import ParquetStore, ParquetTable
 
-# Scrapes generation 2 of "mon", and stops for ever at the point that is named by the second argument.
+# Writes generation 2 of "mon", and stops at the point that the second argument names.
 WRITER = """
 import json, sys, time
 import pyarrow as pa
@@ -58,7 +58,7 @@ def temporaries(directory: Path) -> list[str]:
         ("before the removal", ["new", "new"]),
     ],
 )
-def test_killed_writer_leaves_whole_data_and_the_next_one_cleans_up(point, expected, pages, scrape, urls_of, tmp_path):
+def test_killed_writer_leaves_complete_data_which_the_next_cleans_up(point, expected, pages, scrape, urls_of, tmp_path):
     scrape(pages, "mon", 1, ["old"])
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), point], stdout=subprocess.PIPE)
     assert writer.stdout.readline() == b"here\n"
@@ -83,7 +83,7 @@ def test_removal_of_older_generations_also_cleans_up(pages, scrape, tmp_path):
     assert not left.exists()
 
 
-def test_writer_at_work_elsewhere_is_left_alone(pages, write_part, urls_of, tmp_path):
+def test_files_of_a_running_writer_are_kept(pages, write_part, urls_of, tmp_path):
     writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), "in part 0"], stdout=subprocess.PIPE)
     assert writer.stdout.readline() == b"here\n"
     try:
@@ -95,7 +95,7 @@ def test_writer_at_work_elsewhere_is_left_alone(pages, write_part, urls_of, tmp_
         writer.communicate()
 
 
-def test_two_writers_of_one_part_both_succeed_and_the_last_stands(pages, batch_of, write_part, urls_of, tmp_path):
+def test_two_writers_of_one_part_both_succeed_and_the_last_part_stays(pages, batch_of, write_part, urls_of, tmp_path):
     with pages.open_part("mon", 1, 0) as slow:
         slow.write(batch_of("slow"))
         write_part(pages, "mon", 1, 0, "fast")
@@ -105,11 +105,11 @@ def test_two_writers_of_one_part_both_succeed_and_the_last_stands(pages, batch_o
     assert temporaries(tmp_path) == []
 
 
-def test_writer_that_has_only_just_begun_is_not_taken_for_dead(pages, write_part, urls_of, tmp_path, monkeypatch):
+def test_writer_that_meets_a_cleaner_before_its_lock_starts_again(pages, write_part, urls_of, tmp_path, monkeypatch):
     directory = tmp_path / "shop" / "contents" / "partition=mon"
     create, cleaned = Path.open, []
 
-    def create_and_be_met_by_a_cleaner(path, mode="r", *args, **options):
+    def create_and_meet_a_cleaner(path, mode="r", *args, **options):
         file = create(path, mode, *args, **options)
         if mode == "xb" and not cleaned:
             cleaned.append(path)
@@ -117,7 +117,7 @@ def test_writer_that_has_only_just_begun_is_not_taken_for_dead(pages, write_part
             assert not path.exists()
         return file
 
-    monkeypatch.setattr(Path, "open", create_and_be_met_by_a_cleaner)
+    monkeypatch.setattr(Path, "open", create_and_meet_a_cleaner)
     write_part(pages, "mon", 1, 0, "a")
     monkeypatch.undo()
     assert cleaned
@@ -126,34 +126,39 @@ def test_writer_that_has_only_just_begun_is_not_taken_for_dead(pages, write_part
     assert temporaries(tmp_path) == []
 
 
-def test_writer_whose_file_is_about_to_be_removed_takes_another(pages, write_part, urls_of, tmp_path, monkeypatch):
-    lock, before_us = fcntl.flock, []
+def test_writer_whose_file_a_cleaner_has_locked_creates_another(pages, write_part, urls_of, tmp_path, monkeypatch):
+    lock, cleaner = fcntl.flock, []
 
-    def be_locked_out_once(file, operation):
-        if not before_us:
+    def find_it_locked_once(file, operation):
+        if not cleaner:
             [path] = tmp_path.rglob(".*.tmp")
-            before_us.append(path.open("rb"))
-            lock(before_us[0], operation)  # the cleaner, which removes the file a moment later
+            cleaner.append(path.open("rb"))
+            lock(cleaner[0], operation)
         lock(file, operation)
 
-    monkeypatch.setattr("fcntl.flock", be_locked_out_once)
+    monkeypatch.setattr("fcntl.flock", find_it_locked_once)
     with pages.open_part("mon", 1, 0):
         [path] = tmp_path.rglob(".*.tmp")
-        assert path.stat().st_ino != os.fstat(before_us[0].fileno()).st_ino
-    before_us[0].close()
+        assert path.stat().st_ino != os.fstat(cleaner[0].fileno()).st_ino
+    cleaner[0].close()
 
 
-def test_two_workers_may_remove_the_older_generations(pages, scrape, monkeypatch):
+def test_two_workers_may_remove_the_older_generations(pages, scrape, tmp_path):
+    class Late(ParquetTable):
+        """A table whose list of parts is read before another worker removes some."""
+
+        def parts(self, partition):
+            return listed
+
     scrape(pages, "mon", 1, ["a"], ["b"])
     scrape(pages, "mon", 2, ["c"])
     listed = pages.parts("mon")
     pages.remove_older_generations("mon", 2)
-    monkeypatch.setattr(pages, "parts", lambda _partition: listed)
-    pages.remove_older_generations("mon", 2)
+    Late(ParquetStore(str(tmp_path)), ["shop", "contents"], None).remove_older_generations("mon", 2)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_part_that_raised_is_nowhere(any_store, any_pages, batch_of, error, tmp_path):
+def test_part_that_raised_leaves_no_file(any_store, any_pages, batch_of, error, tmp_path):
     def write_and_fail():
         with any_pages.open_part("mon", 1, 0) as part:
             part.write(batch_of("a", content=bytes(20_000_000)))
@@ -203,7 +208,7 @@ def test_interrupt_waits_for_the_upload(memory_store, batch_of, monkeypatch, url
     assert urls_of(pages, "mon") == ["a"]
 
 
-def test_files_that_are_not_ours_are_not_read(pages, scrape, urls_of, tmp_path):
+def test_foreign_files_are_not_read(pages, scrape, urls_of, tmp_path):
     scrape(pages, "mon", 1, ["a"])
     directory = tmp_path / "shop" / "contents" / "partition=mon"
     (directory / ".part-00001-00001.parquet.0.tmp").write_bytes(b"half")

@@ -1,4 +1,4 @@
-"""Parts, generations, and what readers see of them."""
+"""Parts and generations, and what readers see of them."""
 
 from datetime import datetime, timezone
 from pathlib import Path
@@ -29,7 +29,7 @@ class TestPartitions:
             {"partition": "tue", "url": "d"},
         ]
 
-    def test_awkward_keys_keep_apart_and_come_back_true(self, any_pages, scrape):
+    def test_awkward_keys_stay_distinct_and_are_decoded(self, any_pages, scrape):
         for key in AWKWARD_KEYS:
             scrape(any_pages, key, 1, [f"page of {key}"])
         table = any_pages.dataset(AWKWARD_KEYS).to_table(columns=["partition", "url"])
@@ -51,29 +51,29 @@ class TestPartitions:
         Path(pages.parts("tue")[0].path).unlink()
         assert dataset.to_table(filter=ds.field("partition") == "mon")["url"].to_pylist() == ["a"]
 
-    def test_unpartitioned_data_lie_in_the_directory_of_the_asset(self, any_pages, scrape, urls_of):
+    def test_unpartitioned_data_are_in_the_directory_of_the_asset(self, any_pages, scrape, urls_of):
         scrape(any_pages, None, 1, ["a"], ["b"])
         assert urls_of(any_pages, None) == ["a", "b"]
         assert "partition" not in any_pages.dataset(None).schema.names
         assert "partition=" not in any_pages.uri(None)
 
-    def test_partition_without_rows_is_there(self, any_pages, scrape):
+    def test_partition_without_rows_can_be_read(self, any_pages, scrape):
         scrape(any_pages, "mon", 1, [])
         assert any_pages.dataset(["mon"]).count_rows() == 0
 
-    def test_all_missing_partitions_are_named_with_their_place(self, any_pages, scrape, write_part):
+    def test_all_missing_partitions_are_named_with_their_location(self, any_pages, scrape, write_part):
         scrape(any_pages, "mon", 1, ["a"])
         write_part(any_pages, "wed", 1, 0, "part of an incomplete generation")
         with pytest.raises(MissingPartitionsError) as caught:
             any_pages.dataset(["mon", "tue", "wed"])
         assert set(caught.value.reasons) == {"tue", "wed"}
         for day in ("tue", "wed"):
-            assert f"partition '{day}': nothing complete in {any_pages.uri(day)}" in str(caught.value)
+            assert f"partition '{day}': no complete data in {any_pages.uri(day)}" in str(caught.value)
 
-    def test_part_deleted_behind_our_back_is_missed(self, any_pages, any_store, scrape):
+    def test_a_part_that_someone_else_deleted_is_missing(self, any_pages, any_store, scrape):
         scrape(any_pages, "mon", 1, ["a"], ["b"])
         any_store.filesystem.delete_file(any_pages.parts("mon")[1].path)
-        with pytest.raises(MissingPartitionsError, match=r"parts \[1\] of generation 1 are gone"):
+        with pytest.raises(MissingPartitionsError, match=r"parts \[1\] of generation 1 are missing"):
             any_pages.dataset(["mon"])
 
     def test_columns_added_by_a_later_release_are_null_before_it(self, tmp_path, pages, scrape):
@@ -99,7 +99,7 @@ class TestGenerations:
     def test_removal_takes_strictly_older_parts(self, any_pages, scrape, write_part):
         scrape(any_pages, "mon", 1, ["a"], ["b"])
         scrape(any_pages, "mon", 2, ["c"])
-        write_part(any_pages, "mon", 3, 0, "of a scrape that goes on")
+        write_part(any_pages, "mon", 3, 0, "of a running scrape")
         any_pages.remove_older_generations("mon", 2)
         assert [(part.generation, part.index) for part in any_pages.parts("mon")] == [(2, 0), (3, 0)]
 
@@ -131,33 +131,33 @@ class TestGenerations:
     def test_absent_parts_are_named_and_the_old_data_stay(self, any_pages, scrape, write_part, urls_of):
         scrape(any_pages, "mon", 1, ["old"])
         write_part(any_pages, "mon", 2, 1, "new")
-        with pytest.raises(ParquetStoreError, match=r"generation 2.*'mon'.*parts \[0, 2\] are missing"):
+        with pytest.raises(ParquetStoreError, match=r"'mon'.*generation 2: parts \[0, 2\] are missing"):
             any_pages.complete_generation("mon", 2, [0, 1, 2])
         assert urls_of(any_pages, "mon") == ["old"]
 
-    def test_broken_part_is_no_data(self, any_pages, any_store, scrape, write_part, urls_of):
+    def test_broken_part_is_refused(self, any_pages, any_store, scrape, write_part, urls_of):
         scrape(any_pages, "mon", 1, ["old"])
         write_part(any_pages, "mon", 2, 0, "new")
         with any_store.filesystem.open_output_stream(any_pages.parts("mon")[1].path) as stream:
             stream.write(b"PAR1 and then nothing")
-        with pytest.raises(ParquetStoreError, match="no readable Parquet"):
+        with pytest.raises(ParquetStoreError, match="not readable Parquet"):
             any_pages.complete_generation("mon", 2, [0])
         assert urls_of(any_pages, "mon") == ["old"]
 
     def test_older_generation_cannot_take_over(self, any_pages, scrape, write_part):
         scrape(any_pages, "mon", 2, ["new"])
         write_part(any_pages, "mon", 1, 0, "late")
-        with pytest.raises(ParquetStoreError, match="generation 2 is complete already"):
+        with pytest.raises(ParquetStoreError, match="generation 2 is already complete"):
             any_pages.complete_generation("mon", 1, [0])
 
     def test_generation_without_parts_is_refused(self, any_pages):
         with pytest.raises(ParquetStoreError, match="write an empty one"):
             any_pages.complete_generation("mon", 1, [])
 
-    def test_keys_that_a_disk_takes_for_one_are_refused(self, pages, scrape, tmp_path):
+    def test_keys_that_share_a_directory_are_refused(self, pages, scrape, tmp_path):
         scrape(pages, "US", 1, ["a"])
         directory = tmp_path / "shop" / "contents"
-        # What a disk that ignores case does when asked for the other one.
+        # As a disk that ignores case answers for the other key.
         (directory / "partition=us").symlink_to(directory / "partition=US")
         with pytest.raises(ParquetStoreError, match="holds partition 'US', not partition 'us'"):
             pages.dataset(["us"])
@@ -242,14 +242,14 @@ class TestWriting:
         assert part.rows == len(sizes)
         assert file.read(columns=["url"])["url"].to_pylist() == [str(n) for n in range(len(sizes))]
 
-    def test_large_tables_are_let_go_at_once(self, pages, batch_of):
+    def test_large_tables_are_written_at_once(self, pages, batch_of):
         with pages.open_part("mon", 1, 0) as part:
             part.write(batch_of("a"))
             assert part.pending_rows == 1
             part.write(batch_of("b", "c", content=bytes(12 * MB)))
             assert part.pending_rows == 0
 
-    def test_columns_may_stand_in_any_order_and_types_are_made_to_fit(self, pages, batch_of):
+    def test_columns_may_be_in_any_order_and_types_are_cast(self, pages, batch_of):
         table = pa.table(
             {"content": pa.array([b"x"], pa.binary()), "status_code": pa.array([200], pa.int64()), "url": ["u"],
              "task_id": ["t"], "text": pa.array([None], pa.string()), "content_type": ["text/html"]}
@@ -258,7 +258,7 @@ class TestWriting:
             part.write(table)
         assert pq.read_schema(pages.parts("mon")[0].path).equals(CONTENTS_SCHEMA)
 
-    def test_null_where_none_may_be_is_refused(self, any_pages, batch_of):
+    def test_null_in_a_required_column_is_refused(self, any_pages, batch_of):
         with pytest.raises(ValueError, match="'url'"), any_pages.open_part("mon", 1, 0) as part:
             part.write(batch_of(None))
         assert not any_pages.parts("mon")
@@ -275,12 +275,12 @@ class TestWriting:
             pass
 
 
-class TestPlaces:
+class TestLocations:
     def test_relative_path_starts_at_the_current_directory(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
         assert ParquetStore("data").table(["a"]).uri("x") == f"{tmp_path}/data/a/partition=x"
 
-    def test_tilde_is_the_home(self, tmp_path, monkeypatch):
+    def test_tilde_is_the_home_directory(self, tmp_path, monkeypatch):
         monkeypatch.setenv("HOME", str(tmp_path))
         assert ParquetStore("~/data").table(["a"]).uri(None) == f"{tmp_path}/data/a"
 
@@ -303,7 +303,7 @@ class TestPlaces:
         scrape(table, "..", 1, ["a"])
         assert table.parts("..")[0].path.endswith("/%2E./a%2Fb/%2Ec/partition=%2E./part-00001-00000.parquet")
 
-    def test_nothing_is_touched_before_the_first_use(self, tmp_path):
+    def test_nothing_is_opened_before_the_first_use(self, tmp_path):
         ParquetStore(f"{tmp_path}/data").table(["a"], TASKS_SCHEMA)
         ParquetStore("nonsense://bucket").table(["a"], TASKS_SCHEMA)
         assert not list(tmp_path.iterdir())
