@@ -98,7 +98,7 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
     from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
     from scrapedo_dagster.engine.ledger.ledger import Ledger
     from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
-    from scrapedo_dagster.engine.polling.poller import poll_jobs
+    from scrapedo_dagster.engine.polling.poller import JobPoller
     from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
     from scrapedo_dagster.engine.storage.tables import ParquetStore
     from scrapedo_dagster.engine.submission.settings import SubmissionSettings
@@ -133,7 +133,7 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
                     collect(submit())
             else:
                 generation = submit()
-                poll_jobs(ledger, blocking, ledger.submissions.with_targets(ref, generation))
+                JobPoller(ledger, blocking, None, print).poll(ledger.submissions.with_targets(ref, generation))
                 order.begin()
                 with meter:
                     collect(generation)

@@ -37,7 +37,7 @@ from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.ledger.submissions import SubmissionStore
-from scrapedo_dagster.engine.polling.poller import poll_jobs
+from scrapedo_dagster.engine.polling.poller import JobPoller
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 from scrapedo_dagster.engine.submission.cancel import cancel_all, open_submissions
@@ -346,7 +346,9 @@ class Walk(RuleBasedStateMachine):
     @rule()
     def poller(self) -> None:
         with suppress(ScrapeDoError):
-            poll_jobs(self.ledger, self.client, self.ledger.submissions.find(states=[State.SUBMITTED]))
+            JobPoller(self.ledger, self.client, None, print).poll(
+                self.ledger.submissions.find(states=[State.SUBMITTED])
+            )
 
     @rule()
     def cancel(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import TypeAlias
 
@@ -59,6 +59,7 @@ class JobPoller:
         inbox: where tasks are delivered, or None: then every poll asks Scrape.do.
         log: called with lines for a person.
         polled_at: when all jobs were polled last, by the ledger's clock. `poll` changes it.
+        policy: which jobs are polled how and when.
     """
 
     ledger: Ledger
@@ -66,7 +67,7 @@ class JobPoller:
     inbox: Inbox | None
     log: Callable[[str], object]
     polled_at: datetime | None = None
-    policy: PollPolicy = PollPolicy()
+    policy: PollPolicy = field(default_factory=PollPolicy)
     clock: Clock = SYSTEM_CLOCK
 
     def poll(
@@ -77,21 +78,23 @@ class JobPoller:
         on_polled: Callable[[AnySubmission], None] = lambda _submission: None,
         deadline: float | None = None,
     ) -> list[AnySubmission]:
-        """Read the inbox, poll the jobs that are due, and record which have ended.
+        """Read the inbox, ask Scrape.do for the other jobs that are due, and record which have ended.
+
+        A job with an unknown status has not ended. A job that the service no longer has is expired.
 
         Args:
             submissions: in state submitted.
-            on_ended: called with a submission and how many of its tasks have ended: if any was delivered, and if its
-                job was requested by itself.
-            on_polled: called with each submission once it needs no further look: first those that were delivered or
-                are not due, then those that were polled.
-            deadline: time by the clock; see `poll_jobs`.
+            on_ended: called with a submission and how many of its tasks have ended, where that is known: if any was
+                delivered, and if its job was requested by itself.
+            on_polled: called with each submission that is done with: first those that were delivered or are not due,
+                then those in the listing, then those that were requested one by one.
+            deadline: time by the clock after which no job is requested any more. The listing stops halfway to it.
 
         Returns:
             The submissions that were recorded as finished or expired, as they are now.
 
         Raises:
-            ScrapeDoError: as `poll_jobs`. What was learned before is recorded.
+            ScrapeDoError: some jobs could not be polled. What was learned of the others is recorded.
         """
         now = self.ledger.now()
         deliveries = self._delivered_task_ids(submissions)
@@ -102,7 +105,7 @@ class JobPoller:
             ended = min(len(task_ids), each.target_count)
             if ended:
                 on_ended(each, ended)
-            if ended == each.target_count and self._has_all_tasks(task_ids, each):
+            if ended == each.target_count and self._are_all_tasks(task_ids, each):
                 delivered.append(each)
             elif self.inbox is None or self._is_due(ended, now):
                 due.append(each)
@@ -117,20 +120,74 @@ class JobPoller:
 
         changed = self.ledger.submissions.mark_all_finished(delivered)
         try:
-            changed += poll_jobs(
-                self.ledger,
-                self.client,
-                due,
-                on_ended=on_ended,
-                on_polled=count,
-                deadline=deadline,
-                policy=self.policy,
-                clock=self.clock,
-            )
+            return changed + self._ask_for(due, on_ended, count, deadline)
         finally:
             if not left:  # even if some could not be read: those are polled again when they are due
                 self.polled_at = now
+
+    def _ask_for(
+        self,
+        submissions: Sequence[AnySubmission],
+        on_ended: OnEnded,
+        on_polled: Callable[[AnySubmission], None],
+        deadline: float | None,
+    ) -> list[AnySubmission]:
+        """Ask Scrape.do for jobs, few one by one and many by listing, and record which have ended."""
+        listed = self._list_jobs(submissions, deadline) if len(submissions) > self.policy.few else {}
+        ended: list[AnySubmission] = []
+        expired: list[AnySubmission] = []
+        errors: list[ScrapeDoError] = []
+        for submission in sorted(submissions, key=lambda each: each.job_id not in listed):
+            if deadline is not None and self.clock.monotonic() >= deadline:
+                break
+            job = listed.get(submission.job_id or "")
+            if job is None:
+                # Few jobs; or one that is missing from the listing, because it is gone, its start is hidden, or the
+                # listing was cut short.
+                try:
+                    job = self.client.get_job(submission.job_id or "")
+                except NotFoundError as error:
+                    on_polled(submission)
+                    expired += self._mark_expired(submission, str(error))
+                    continue
+                except ScrapeDoError as error:
+                    if not error.may_concern_one_resource:
+                        errors.insert(0, error)
+                        break
+                    on_polled(submission)
+                    errors.append(error)
+                    if len(errors) == self.policy.max_errors:
+                        break
+                    continue
+                on_ended(submission, sum(task.is_terminal for task in job.tasks))
+            on_polled(submission)
+            if job.is_terminal:
+                ended.append(submission)
+        changed = self.ledger.submissions.mark_all_finished(ended) + expired
+        if errors:
+            raise errors[0]
         return changed
+
+    def _list_jobs(self, submissions: Sequence[Submission], deadline: float | None) -> dict[str, JobDetails]:
+        """Return the listed jobs since the oldest submission by id; some of them if the listing is cut short."""
+        since = min(each.submitted_at for each in submissions if each.submitted_at) - self.policy.clock_margin
+        until = None if deadline is None else (self.clock.monotonic() + deadline) / 2
+        listed: dict[str, JobDetails] = {}
+        with suppress(IncompleteListingError):
+            for job in self.client.iter_jobs(JobsQuery(start_from=since)):
+                listed[job.job_id] = job
+                if until is not None and self.clock.monotonic() >= until:
+                    break
+        return listed
+
+    def _mark_expired(self, submission: AnySubmission, reason: str) -> list[AnySubmission]:
+        """Record that a job is gone, unless it is new. Returns the submission if it was recorded."""
+        if submission.submitted_at and self.ledger.now() - submission.submitted_at < self.policy.new:
+            return []
+        try:
+            return [self.ledger.submissions.mark_expired(submission, reason)]
+        except LostClaimError:
+            return []  # another worker recorded it
 
     def _delivered_task_ids(self, submissions: Sequence[Submission]) -> dict[int, frozenset[str]]:
         """Return the ids of the delivered tasks by submission; nothing if the inbox cannot be read."""
@@ -148,101 +205,11 @@ class JobPoller:
             for each in submissions
         }
 
-    def _has_all_tasks(self, task_ids: frozenset[str], submission: Submission) -> bool:
-        """Return whether these are all tasks of a job, given that there are enough of them."""
-        # A submission without task ids has none to compare: then the number decides.
+    def _are_all_tasks(self, task_ids: frozenset[str], submission: Submission) -> bool:
+        """Return whether these, which are enough, are the tasks of a job. Without known ids the number decides."""
         return task_ids.issuperset(self.ledger.submissions.get(submission.id).task_ids)
 
     def _is_due(self, ended: int, now: datetime) -> bool:
         """Return whether a period has ended since the last poll. It ends for all jobs at once: they are listed."""
         period = self.policy.delivered_every if ended else self.policy.undelivered_every
         return self.polled_at is None or (now - _EPOCH) // period > (self.polled_at - _EPOCH) // period
-
-
-def poll_jobs(
-    ledger: Ledger,
-    client: ScrapeDoAsyncAPIClient,
-    submissions: Sequence[AnySubmission],
-    *,
-    on_ended: OnEnded = lambda _submission, _amount: None,
-    on_polled: Callable[[AnySubmission], None] = lambda _submission: None,
-    deadline: float | None = None,
-    policy: PollPolicy = PollPolicy(),
-    clock: Clock = SYSTEM_CLOCK,
-) -> list[AnySubmission]:
-    """Ask Scrape.do for the status of jobs, few one by one and many by listing, and record which have ended.
-
-    A job with an unknown status has not ended. A job that the service no longer has is expired.
-
-    Args:
-        ledger: where they are recorded.
-        client: of their account.
-        submissions: in state submitted.
-        on_ended: called with a submission and how many of its tasks have ended, if its job was requested by itself.
-        on_polled: called with each submission that was polled: first those in the listing, then those that were
-            requested one by one.
-        deadline: time by the clock after which no job is polled any more. The listing stops halfway to it.
-        policy: how many jobs are few, and when polling stops.
-        clock: by which the deadline is.
-
-    Returns:
-        The submissions that were recorded as finished or expired, as they are now.
-
-    Raises:
-        ScrapeDoError: some jobs could not be polled. What was learned of the others is recorded.
-    """
-    listed = _list_jobs(client, submissions, deadline, policy, clock) if len(submissions) > policy.few else {}
-    ended: list[AnySubmission] = []
-    expired: list[AnySubmission] = []
-    errors: list[ScrapeDoError] = []
-    for submission in sorted(submissions, key=lambda each: each.job_id not in listed):
-        if deadline is not None and clock.monotonic() >= deadline:
-            break
-        job = listed.get(submission.job_id or "")
-        if job is None:
-            # Few jobs; or one that is missing from the listing, because it is gone, its start is hidden, or the
-            # listing was cut short.
-            try:
-                job = client.get_job(submission.job_id or "")
-            except NotFoundError as error:
-                on_polled(submission)
-                if submission.submitted_at is None or ledger.now() - submission.submitted_at >= policy.new:
-                    with suppress(LostClaimError):  # another worker recorded it
-                        expired.append(ledger.submissions.mark_expired(submission, str(error)))
-                continue
-            except ScrapeDoError as error:
-                if not error.may_concern_one_resource:
-                    errors.insert(0, error)
-                    break
-                on_polled(submission)
-                errors.append(error)
-                if len(errors) == policy.max_errors:
-                    break
-                continue
-            on_ended(submission, sum(task.is_terminal for task in job.tasks))
-        on_polled(submission)
-        if job.is_terminal:
-            ended.append(submission)
-    changed = ledger.submissions.mark_all_finished(ended) + expired
-    if errors:
-        raise errors[0]
-    return changed
-
-
-def _list_jobs(
-    client: ScrapeDoAsyncAPIClient,
-    submissions: Sequence[Submission],
-    deadline: float | None,
-    policy: PollPolicy,
-    clock: Clock,
-) -> dict[str, JobDetails]:
-    """Return the listed jobs since the oldest submission by id; a part of them if the listing is cut short."""
-    since = min(each.submitted_at for each in submissions if each.submitted_at) - policy.clock_margin
-    until = None if deadline is None else (clock.monotonic() + deadline) / 2
-    listed: dict[str, JobDetails] = {}
-    with suppress(IncompleteListingError):
-        for job in client.iter_jobs(JobsQuery(start_from=since)):
-            listed[job.job_id] = job
-            if until is not None and clock.monotonic() >= until:
-                break
-    return listed

@@ -26,15 +26,22 @@ from scrapedo_dagster.engine.threads import run_uninterrupted
 _ONCE = RetryPolicy(attempts=1)  # the claim must be renewed before another attempt
 
 
-@dataclass(frozen=True)
-class Sender:
-    """Sends the batches of one partition, one at a time."""
+@dataclass
+class BatchSender:
+    """Sends one batch; each batch needs a new one.
+
+    Attributes:
+        claimed: the submission as it was claimed last.
+        stop: set to make no further attempt.
+    """
 
     ledger: Ledger
     client: ScrapeDoAsyncAPIClient
     settings: SubmissionSettings
     log: Callable[[str], object]
     clock: Clock
+    claimed: SubmissionWithTargets | None = None
+    stop: threading.Event = field(default_factory=threading.Event)
 
     def send(self, submission: SubmissionWithTargets) -> bool:
         """Send a planned batch. Returns False if another worker claimed it first.
@@ -46,44 +53,32 @@ class Sender:
         if not submission.targets:
             self.ledger.submissions.mark_finished(submission)
             return True
-        sending = _Sending(self, submission)
         try:
             # Not in the main thread, where an interrupt could fall between the POST and its record.
-            return run_uninterrupted(sending.run, on_interrupt=sending.stop.set, grace=self.settings.claim_policy.grace)
+            return run_uninterrupted(
+                lambda: self._claim_and_post(submission),
+                on_interrupt=self.stop.set,
+                grace=self.settings.claim_policy.grace,
+            )
         except BaseException:
             # If the request is still on its way, the next worker need not wait until the lease ends.
             with suppress(Exception):
-                sending.abandon()
+                if self.claimed is not None:
+                    self.ledger.submissions.mark_uncertain(self.claimed, "interrupted while it was sent")
             raise
 
-
-@dataclass
-class _Sending:
-    """One batch while it is sent.
-
-    Attributes:
-        stop: set to ask it to begin no further attempt.
-        claimed: the submission as it was claimed last.
-    """
-
-    sender: Sender
-    submission: SubmissionWithTargets
-    stop: threading.Event = field(default_factory=threading.Event)
-    claimed: SubmissionWithTargets | None = None
-
-    def run(self) -> bool:
-        """Claim the batch, POST it until it arrives, and record the answer."""
-        sender, store = self.sender, self.sender.ledger.submissions
-        claimed = self._claim(self.submission)
+    def _claim_and_post(self, submission: SubmissionWithTargets) -> bool:
+        store = self.ledger.submissions
+        claimed = self._claim(submission)
         if claimed is None:
             return False
-        request = sender.settings.options_for(claimed).job(claimed.targets)
+        request = self.settings.options_for(claimed).job(claimed.targets)
         for attempt in itertools.count():
             if self.stop.is_set():
                 store.release(claimed, "interrupted before it was sent")
                 break
             try:
-                created = sender.client.create_job(request, retry=_ONCE)
+                created = self.client.create_job(request, retry=_ONCE)
             except SubmissionUncertainError as error:
                 store.mark_uncertain(claimed, str(error))
                 break
@@ -92,35 +87,29 @@ class _Sending:
                 if pause is None:
                     store.release(claimed, str(error))
                     raise
-                sender.clock.wait(self.stop, pause)
+                self.clock.wait(self.stop, pause)
                 self.claimed = claimed = store.renew(claimed)
             else:
                 self._record(claimed, created)
                 break
         return True
 
-    def abandon(self) -> None:
-        """Record that nobody waits for the answer any more."""
-        if self.claimed is not None:
-            self.sender.ledger.submissions.mark_uncertain(self.claimed, "interrupted while it was sent")
-
     def _claim(self, submission: SubmissionWithTargets) -> SubmissionWithTargets | None:
-        settings = self.sender.settings
-        self.claimed = self.sender.ledger.submissions.claim(
-            submission, run_id=settings.run_id, fingerprint=settings.fingerprint
+        self.claimed = self.ledger.submissions.claim(
+            submission, run_id=self.settings.run_id, fingerprint=self.settings.fingerprint
         )
         return self.claimed
 
     def _pause_before_retry(self, error: ScrapeDoError, attempt: int) -> float | None:
         """Return the seconds until the batch is sent again, or None if it is not."""
-        retry = self.sender.settings.retry
+        retry = self.settings.retry
         pause = max(retry.backoff.pause(attempt), getattr(error, "retry_after", None) or 0.0)
         may_retry = error.transient and attempt + 1 < retry.attempts and pause <= retry.max_retry_after
         return pause if may_retry else None
 
     def _record(self, claimed: SubmissionWithTargets, created: JobCreationResponse) -> None:
         """Record the job of a batch, also if the claim was lost before its answer came."""
-        store = self.sender.ledger.submissions
+        store = self.ledger.submissions
         try:
             store.mark_submitted(claimed, created.job_id, created.task_ids)
         except LostClaimError:
@@ -144,9 +133,9 @@ class _Sending:
     def _cancel_surplus(self, claimed: SubmissionWithTargets, job_id: str) -> None:
         """Cancel a job in whose place another was sent, or whose batch was canceled."""
         try:
-            self.sender.client.cancel_job(job_id)
+            self.client.cancel_job(job_id)
         except (NotAcceptableError, NotFoundError):
             result = "has ended already and may have been charged"
         else:
             result = "is canceled"
-        self.sender.log(f"{claimed.ref}, batch {claimed.batch}: sent once too often; job {job_id} {result}.")
+        self.log(f"{claimed.ref}, batch {claimed.batch}: sent once too often; job {job_id} {result}.")

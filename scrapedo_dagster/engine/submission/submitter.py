@@ -21,7 +21,7 @@ from scrapedo_dagster.engine.polling.poller import JobPoller
 from scrapedo_dagster.engine.submission.credits import CreditBalance
 from scrapedo_dagster.engine.submission.planner import Generation, Planner
 from scrapedo_dagster.engine.submission.reconcile import reconcile
-from scrapedo_dagster.engine.submission.sender import Sender
+from scrapedo_dagster.engine.submission.sender import BatchSender
 from scrapedo_dagster.engine.submission.settings import SubmissionSettings
 from scrapedo_dagster.engine.targets.target import Batch
 
@@ -50,7 +50,6 @@ class Submitter:
     def __post_init__(self) -> None:
         """Set up what plans, sends and polls."""
         self._planner = Planner(self.ledger, self.client, self.settings, self.log, self.balance, self.clock)
-        self._sender = Sender(self.ledger, self.client, self.settings, self.log, self.clock)
         self._poller = JobPoller(self.ledger, self.client, self.inbox, self.log, clock=self.clock)
         self._lost_sends: Counter[int] = Counter()  # by submission: how often it was sent and did not arrive
 
@@ -105,7 +104,8 @@ class Submitter:
         policy = self.settings.claim_policy
         try:
             if submission.state == State.PLANNED:
-                return self._sender.send(submission)
+                sender = BatchSender(self.ledger, self.client, self.settings, self.log, self.clock)
+                return sender.send(submission)
             if submission.state == State.SUBMITTING and not policy.is_abandoned(submission, self.ledger.now()):
                 return False
             reconciled = reconcile(self.ledger, self.client, submission, policy)

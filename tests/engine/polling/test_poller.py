@@ -15,10 +15,11 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.polling.poller import poll_jobs
+from scrapedo_dagster.engine.polling.poller import JobPoller
 
 Urls = Callable[..., list[str]]
 Submit = Callable[..., list[SubmissionWithTargets]]
+Poll = Callable[..., list[SubmissionWithTargets]]
 LINGER = {"kind": "linger", "status": "pending", "match": "*/products/2*"}
 
 
@@ -41,6 +42,11 @@ def submitted(
 
 
 @pytest.fixture
+def poll(ledger: Ledger, client: ScrapeDoAsyncAPIClient) -> Poll:
+    return JobPoller(ledger, client, None, print).poll
+
+
+@pytest.fixture
 def ended(emulator: Emulator, eventually: Callable[..., Any]) -> Callable[[int], None]:
     """Wait until so many jobs have ended."""
     return lambda amount: eventually(lambda: sum(job.status == "success" for job in emulator.jobs()) >= amount)
@@ -51,7 +57,7 @@ def test_jobs_that_have_ended_are_finished_and_the_others_are_not(
     submitted: Submit,
     ended: Callable[[int], None],
     ledger: Ledger,
-    client: ScrapeDoAsyncAPIClient,
+    poll: Poll,
     emulator: Emulator,
     urls: Urls,
     others: int,
@@ -59,16 +65,14 @@ def test_jobs_that_have_ended_are_finished_and_the_others_are_not(
     emulator.set_faults({"targets": [LINGER]})
     submissions = submitted(urls(1), urls(2), urls(3, 2), *([url] for url in urls(*range(30, 30 + others))))
     ended(1 + others)
-    changed = poll_jobs(ledger, client, submissions)
+    changed = poll(submissions)
     assert [each.id for each in changed] == [each.id for each in (submissions[0], *submissions[3:])]
     assert {ledger.submissions.get(each.id).state for each in changed} == {State.FINISHED}
     assert [ledger.submissions.get(each.id).state for each in submissions[1:3]] == [State.SUBMITTED] * 2
 
 
-def test_few_jobs_are_asked_for_one_by_one(
-    submitted: Submit, ledger: Ledger, client: ScrapeDoAsyncAPIClient, emulator: Emulator, urls: Urls
-) -> None:
-    poll_jobs(ledger, client, submitted(*([url] for url in urls(*range(1, 9)))))
+def test_few_jobs_are_asked_for_one_by_one(submitted: Submit, poll: Poll, emulator: Emulator, urls: Urls) -> None:
+    poll(submitted(*([url] for url in urls(*range(1, 9)))))
     assert emulator.requests()["get_job"] == 8
     assert emulator.requests().get("list_jobs", 0) == 0
 
@@ -76,8 +80,7 @@ def test_few_jobs_are_asked_for_one_by_one(
 def test_many_jobs_cost_a_request_a_hundred(
     submitted: Submit,
     ended: Callable[[int], None],
-    ledger: Ledger,
-    client: ScrapeDoAsyncAPIClient,
+    poll: Poll,
     emulator: Emulator,
     urls: Urls,
     changes: list[str],
@@ -85,19 +88,19 @@ def test_many_jobs_cost_a_request_a_hundred(
     submissions = submitted(*([url] for url in urls(*range(1, 116))))
     ended(115)
     changes.clear()
-    assert len(poll_jobs(ledger, client, submissions)) == 115
+    assert len(poll(submissions)) == 115
     assert len(changes) == 1
     assert emulator.requests()["list_jobs"] == 2
     assert emulator.requests().get("get_job", 0) == 0
 
 
 def test_jobs_that_the_listing_by_time_leaves_out_are_asked_for(
-    submitted: Submit, ledger: Ledger, client: ScrapeDoAsyncAPIClient, emulator: Emulator, urls: Urls
+    submitted: Submit, ledger: Ledger, poll: Poll, emulator: Emulator, urls: Urls
 ) -> None:
     """A service that hides when running jobs began lists none of them by time."""
     emulator.set_faults({"wire": {"times_before_end": "hidden"}, "targets": [{"kind": "linger", "status": "pending"}]})
     submissions = submitted(*([url] for url in urls(*range(1, 12))))
-    assert poll_jobs(ledger, client, submissions) == []
+    assert poll(submissions) == []
     assert emulator.requests()["get_job"] == 11
     assert {each.state for each in ledger.submissions.find()} == {State.SUBMITTED}
 
@@ -107,7 +110,7 @@ def test_jobs_that_the_listing_by_time_leaves_out_are_asked_for(
 def test_an_unknown_status_has_not_ended(
     submitted: Submit,
     ledger: Ledger,
-    client: ScrapeDoAsyncAPIClient,
+    poll: Poll,
     emulator: Emulator,
     urls: Urls,
     eventually: Callable[..., Any],
@@ -117,15 +120,14 @@ def test_an_unknown_status_has_not_ended(
     emulator.set_faults({"jobs": [{"end_status": status}]})
     submissions = submitted(*([url] for url in urls(*range(1, 1 + amount))))
     eventually(lambda: all(job.status == status for job in emulator.jobs()))
-    assert poll_jobs(ledger, client, submissions) == []
+    assert poll(submissions) == []
     assert {each.state for each in ledger.submissions.find()} == {State.SUBMITTED}
 
 
 @pytest.mark.parametrize("status", ["success", "error", "canceled"])
 def test_each_end_is_an_end(
     submitted: Submit,
-    ledger: Ledger,
-    client: ScrapeDoAsyncAPIClient,
+    poll: Poll,
     emulator: Emulator,
     urls: Urls,
     eventually: Callable[..., Any],
@@ -134,7 +136,7 @@ def test_each_end_is_an_end(
     emulator.set_faults({"jobs": [{"end_status": status}]})
     submissions = submitted(urls(1))
     eventually(lambda: emulator.jobs()[0].status == status)
-    [changed] = poll_jobs(ledger, client, submissions)
+    [changed] = poll(submissions)
     assert changed.state == State.FINISHED
 
 
@@ -142,7 +144,7 @@ def test_each_end_is_an_end(
 def test_jobs_that_the_service_no_longer_has_are_expired_and_say_why(
     submitted: Submit,
     ledger: Any,
-    client: ScrapeDoAsyncAPIClient,
+    poll: Poll,
     emulator: Emulator,
     urls: Urls,
     amount: int,
@@ -150,21 +152,21 @@ def test_jobs_that_the_service_no_longer_has_are_expired_and_say_why(
     submissions = submitted(*([url] for url in urls(*range(1, 1 + amount))))
     emulator.advance(timedelta(days=3, seconds=1))
     ledger.ahead = timedelta(days=3, seconds=1)
-    changed = poll_jobs(ledger, client, submissions)
+    changed = poll(submissions)
     assert {each.state for each in changed} == {State.EXPIRED}
     assert len(changed) == amount
     assert all("404" in (each.reason or "") and (each.job_id or "") in (each.reason or "") for each in changed)
 
 
 def test_a_new_job_that_cannot_be_found_yet_is_not_taken_for_expired(
-    submitted: Submit, ledger: Any, client: ScrapeDoAsyncAPIClient, emulator: Emulator, urls: Urls
+    submitted: Submit, ledger: Any, poll: Poll, emulator: Emulator, urls: Urls
 ) -> None:
     """What was just written can be read a moment later; to conclude that it has expired would lose it."""
     submissions = submitted(urls(1))
     emulator.set_faults({"calls": [{"endpoint": "get_job", "kind": "status", "status": 404}]})
-    assert poll_jobs(ledger, client, submissions) == []
+    assert poll(submissions) == []
     ledger.ahead = timedelta(minutes=1)
-    [changed] = poll_jobs(ledger, client, submissions)
+    [changed] = poll(submissions)
     assert changed.state == State.EXPIRED
 
 
@@ -172,8 +174,7 @@ def test_a_new_job_that_cannot_be_found_yet_is_not_taken_for_expired(
 def test_passing_faults_are_passed_over(
     submitted: Submit,
     ended: Callable[[int], None],
-    ledger: Ledger,
-    client: ScrapeDoAsyncAPIClient,
+    poll: Poll,
     emulator: Emulator,
     urls: Urls,
     amount: int,
@@ -186,7 +187,7 @@ def test_passing_faults_are_passed_over(
         {"kind": "truncate"},
     ]
     emulator.set_faults({"calls": [{"endpoint": "*", "times": 1, **kind} for kind in kinds]})
-    assert len(poll_jobs(ledger, client, submissions)) == amount
+    assert len(poll(submissions)) == amount
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_faults_that_stay_conclude_nothing(
     submitted: Submit,
     ended: Callable[[int], None],
     ledger: Ledger,
-    client: ScrapeDoAsyncAPIClient,
+    poll: Poll,
     emulator: Emulator,
     urls: Urls,
     amount: int,
@@ -207,7 +208,7 @@ def test_faults_that_stay_conclude_nothing(
     ended(amount)
     emulator.set_faults({"calls": [{"endpoint": "*", **fault}]})
     with pytest.raises(ScrapeDoError):
-        poll_jobs(ledger, client, submissions)
+        poll(submissions)
     assert {each.state for each in ledger.submissions.find()} == {State.SUBMITTED}
 
 
@@ -215,7 +216,7 @@ def test_what_was_learned_before_and_after_a_fault_is_recorded(
     submitted: Submit,
     ended: Callable[[int], None],
     ledger: Ledger,
-    client: ScrapeDoAsyncAPIClient,
+    poll: Poll,
     emulator: Emulator,
     urls: Urls,
 ) -> None:
@@ -223,7 +224,7 @@ def test_what_was_learned_before_and_after_a_fault_is_recorded(
     ended(3)
     emulator.set_faults({"calls": [{"endpoint": "get_job", "kind": "drop", "match": "*/products/2"}]})
     with pytest.raises(ScrapeDoError):
-        poll_jobs(ledger, client, submissions)
+        poll(submissions)
     assert [ledger.submissions.get(each.id).state for each in submissions] == [
         State.FINISHED,
         State.SUBMITTED,
@@ -235,7 +236,7 @@ def test_what_was_learned_before_the_service_refuses_is_recorded(
     submitted: Submit,
     ended: Callable[[int], None],
     ledger: Ledger,
-    client: ScrapeDoAsyncAPIClient,
+    poll: Poll,
     emulator: Emulator,
     urls: Urls,
 ) -> None:
@@ -244,7 +245,7 @@ def test_what_was_learned_before_the_service_refuses_is_recorded(
     refusal = {"endpoint": "get_job", "kind": "status", "status": 401, "match": "*/products/2"}
     emulator.set_faults({"calls": [refusal]})
     with pytest.raises(AuthenticationError):
-        poll_jobs(ledger, client, submissions)
+        poll(submissions)
     assert [ledger.submissions.get(each.id).state for each in submissions] == [
         State.FINISHED,
         State.SUBMITTED,
@@ -256,29 +257,28 @@ def test_what_another_worker_has_recorded_is_no_error(
     submitted: Submit,
     ended: Callable[[int], None],
     ledger: Ledger,
-    client: ScrapeDoAsyncAPIClient,
+    poll: Poll,
     urls: Urls,
 ) -> None:
     submissions = submitted(urls(1), urls(2))
     ended(2)
     ledger.submissions.mark_finished(submissions[0])
-    assert [each.id for each in poll_jobs(ledger, client, submissions)] == [submissions[1].id]
+    assert [each.id for each in poll(submissions)] == [submissions[1].id]
 
 
 def test_progress_is_told_of_each_job_that_was_asked_for(
     submitted: Submit,
     ended: Callable[[int], None],
-    ledger: Ledger,
-    client: ScrapeDoAsyncAPIClient,
+    poll: Poll,
     urls: Urls,
 ) -> None:
     submissions = submitted(urls(1, 2), urls(3))
     ended(2)
     told: list[tuple[int, int]] = []
-    poll_jobs(ledger, client, submissions, on_ended=lambda each, amount: told.append((each.id, amount)))
+    poll(submissions, on_ended=lambda each, amount: told.append((each.id, amount)))
     assert told == [(submissions[0].id, 2), (submissions[1].id, 1)]
 
 
-def test_without_jobs_nobody_is_asked(ledger: Ledger, client: ScrapeDoAsyncAPIClient, emulator: Emulator) -> None:
-    assert poll_jobs(ledger, client, []) == []
+def test_without_jobs_nobody_is_asked(poll: Poll, emulator: Emulator) -> None:
+    assert poll([]) == []
     assert emulator.requests() == {}
