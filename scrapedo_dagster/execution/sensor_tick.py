@@ -15,7 +15,13 @@ import dagster as dg
 
 from scrapedo_dagster.api import ScrapeDoAsyncAPIClient, ScrapeDoError
 from scrapedo_dagster.dataset import DATASET_TAG, Dataset
-from scrapedo_dagster.engine.collection.retry_schedule import ATTEMPTS, Need, delay_after, may_be_lost, need_of
+from scrapedo_dagster.engine.collection.retry_schedule import (
+    MAX_ATTEMPTS,
+    NextAction,
+    delay_after,
+    has_results_near_expiry,
+    next_action,
+)
 from scrapedo_dagster.engine.errors import LostClaimError
 from scrapedo_dagster.engine.ledger.records import GenerationRecord, PartitionRef, Submission
 from scrapedo_dagster.engine.ledger.states import CANCELABLE, UNSENT, State
@@ -202,25 +208,25 @@ class CompletionTick:
             left = [
                 record
                 for record, batches in of_dataset.items()
-                if may_be_lost(batches, now) or not _is_at_work(record, batches, runs, at_work)
+                if has_results_near_expiry(batches, now) or not _is_at_work(record, batches, runs, at_work)
             ]
             told = self._told(dataset, [record for record in left if record.completed_at is not None])
             self.scrape_do.ledger.generations.mark_confirmed(told)
-            needs: dict[Need, Due] = {need: {} for need in Need}
+            needs: dict[NextAction, Due] = {need: {} for need in NextAction}
             for record in (each for each in left if each not in told):
-                needs[need_of(record, of_dataset[record], now)][record.ref.partition] = record
-            self._log_exhausted_attempts(dataset, needs[Need.INTERVENTION])
-            for partitions in self._runs_of(dataset, needs[Need.COLLECTING]):
+                needs[next_action(record, of_dataset[record], now)][record.ref.partition] = record
+            self._log_exhausted_attempts(dataset, needs[NextAction.INTERVENE])
+            for partitions in self._runs_of(dataset, needs[NextAction.COLLECT]):
                 if len(requests) < _RUNS_A_TICK:
-                    requests += self._launch(dataset, partitions, needs[Need.COLLECTING])
+                    requests += self._launch(dataset, partitions, needs[NextAction.COLLECT])
         return requests
 
     def _log_exhausted_attempts(self, dataset: Dataset, given_up: Due) -> None:
         if given_up:
             which = partitions_label(given_up)
             self.context.log.error(
-                f"{dataset.name}: {ATTEMPTS} runs to collect {which} have failed, and no more are launched before the "
-                f"last day. Look at the last one, and materialise {dataset.tasks_key.to_user_string()!r} and "
+                f"{dataset.name}: {MAX_ATTEMPTS} runs to collect {which} have failed, and no more are launched before "
+                f"the last day. Look at the last one, and materialise {dataset.tasks_key.to_user_string()!r} and "
                 f"{dataset.contents_key.to_user_string()!r} before the results expire."
             )
 

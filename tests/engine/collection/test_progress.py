@@ -1,18 +1,16 @@
-"""Progress: each target counts once, only this run's work makes its rate, and there is a line every few seconds."""
+"""Progress: each target counts once, the rate is of this run alone, and reports come at intervals."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 
 import pytest
 
 from scrapedo_dagster.engine.collection.progress import Progress, ProgressReporter
-from scrapedo_dagster.engine.ledger.records import PartitionRef, Submission
 from scrapedo_dagster.engine.ledger.states import State
 from tests.support.clock import ManualClock
-
-REF = PartitionRef("account", "shop", "a")
+from tests.support.records import REF, submission
 
 
 @pytest.fixture
@@ -42,31 +40,7 @@ def line(report: ProgressReporter, clock: ManualClock, reports: list[Progress]) 
     return line
 
 
-def submission(state: State, targets: int, *, attempt: int = 0, number: int = 0) -> Submission:
-    return Submission(
-        id=number or attempt,
-        ref=REF,
-        generation=1,
-        batch=number or attempt,
-        attempt=attempt,
-        state=state,
-        target_count=targets,
-        claim=None,
-        job_id=f"job {number or attempt}",
-        run_id=None,
-        reason=None,
-        credits=None,
-        succeeded=None,
-        planned_at=datetime.now(timezone.utc),
-        claimed_at=None,
-        submitted_at=None,
-        finished_at=None,
-        collected_at=None,
-        expires_at=None,
-    )
-
-
-def test_what_earlier_runs_have_written_is_done_and_makes_no_rate(
+def test_targets_written_by_earlier_runs_count_but_not_for_the_rate(
     report: ProgressReporter, line: Callable[..., str]
 ) -> None:
     report.update(REF, [submission(State.COLLECTED, 150, number=1), submission(State.FINISHED, 50, number=2)])
@@ -78,33 +52,31 @@ def test_what_earlier_runs_have_written_is_done_and_makes_no_rate(
 
 
 def test_targets_that_are_submitted_again_count_once(report: ProgressReporter, line: Callable[..., str]) -> None:
-    retried = [submission(State.COLLECTED, 3), submission(State.SUBMITTED, 1, attempt=1)]
+    retried = [submission(State.COLLECTED, 3), submission(State.SUBMITTED, 1, attempt=1, number=2)]
     report.update(REF, retried)
     assert line().startswith("2 of 3 targets written, 2 ended")
-    report.update(REF, [submission(State.COLLECTED, 3), submission(State.COLLECTED, 1, attempt=1)])
+    report.update(REF, [submission(State.COLLECTED, 3), submission(State.COLLECTED, 1, attempt=1, number=2)])
     assert line().startswith("3 of 3 targets written, 3 ended")
 
 
-def test_what_goes_on_after_it_was_canceled_counts_once(report: ProgressReporter, line: Callable[..., str]) -> None:
-    report.update(REF, [submission(State.FINISHED, 10), submission(State.SUBMITTED, 4, attempt=1)])
+def test_targets_of_a_resumed_generation_count_once(report: ProgressReporter, line: Callable[..., str]) -> None:
+    report.update(REF, [submission(State.FINISHED, 10), submission(State.SUBMITTED, 4, attempt=1, number=2)])
     assert line().startswith("0 of 10 targets written, 6 ended")
-    report.update(REF, [submission(State.COLLECTED, 10), submission(State.SUBMITTED, 4, attempt=1)])
+    report.update(REF, [submission(State.COLLECTED, 10), submission(State.SUBMITTED, 4, attempt=1, number=2)])
     assert line().startswith("6 of 10 targets written, 6 ended")
 
 
-def test_rows_that_were_lost_are_not_written(report: ProgressReporter, line: Callable[..., str]) -> None:
+def test_targets_of_lost_files_are_not_written(report: ProgressReporter, line: Callable[..., str]) -> None:
     both = [submission(State.COLLECTED, 10, number=1), submission(State.COLLECTED, 5, number=2)]
     report.update(REF, both, lost=both[1:])
     assert line().startswith("10 of 15 targets written")
 
 
-def test_before_anything_is_fetched_the_rate_is_that_of_the_jobs(
-    report: ProgressReporter, line: Callable[..., str]
-) -> None:
+def test_before_fetching_the_rate_is_that_of_the_jobs(report: ProgressReporter, line: Callable[..., str]) -> None:
     job = submission(State.SUBMITTED, 1000)
     report.update(REF, [job])
     assert line(10) == "0 of 1000 targets written, 0 ended at Scrape.do; 0 per second, unknown time left"
-    report.tasks_ended(job, 300)  # it may have come so far before this run began
+    report.tasks_ended(job, 300)  # perhaps before this run started
     assert line(10) == "0 of 1000 targets written, 300 ended at Scrape.do; 0 per second, unknown time left"
     report.tasks_ended(job, 500)
     assert line(20) == "0 of 1000 targets written, 500 ended at Scrape.do; 5 per second, 0:01:40 left"
@@ -112,7 +84,7 @@ def test_before_anything_is_fetched_the_rate_is_that_of_the_jobs(
     assert line(30).startswith("0 of 1000 targets written, 1000 ended at Scrape.do; 10 per second, unknown time left")
 
 
-def test_lines_come_also_while_it_waits_and_become_rare_where_nothing_moves(
+def test_reports_come_while_waiting_and_grow_rare_while_nothing_changes(
     report: ProgressReporter, reports: list[Progress]
 ) -> None:
     report.update(REF, [submission(State.SUBMITTED, 10)])
@@ -126,7 +98,7 @@ def test_lines_come_also_while_it_waits_and_become_rare_where_nothing_moves(
     assert len(reports) > seen + 20
 
 
-def test_waiting_takes_as_long_as_it_was_asked_to(report: ProgressReporter, clock: ManualClock) -> None:
+def test_waiting_takes_the_requested_seconds(report: ProgressReporter, clock: ManualClock) -> None:
     before = clock.now
     report.wait(12.5)
     assert clock.now - before == pytest.approx(12.5)
