@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from scrapedo_dagster.cli.jobs import jobs
+from scrapedo_dagster.cli.main import jobs
 from scrapedo_dagster.emulator import Emulator, Faults
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.ledger.states import State

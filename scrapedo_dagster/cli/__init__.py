@@ -1,1 +1,1 @@
-"""The command `scrapedo-dagster`."""
+"""The command line `scrapedo-dagster`, one file per command."""

@@ -1,4 +1,4 @@
-"""`scrapedo-dagster emulator`: a local Scrape.do Async API, until Ctrl-C."""
+"""`scrapedo-dagster emulator`."""
 
 from __future__ import annotations
 
@@ -23,33 +23,34 @@ if TYPE_CHECKING:
 
 @click.command("emulator")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=DEFAULT_PORT, show_default=True, help="Port to listen on; 0 takes a free one.")
+@click.option("--port", default=DEFAULT_PORT, show_default=True, help="Port to listen on; 0 selects a free one.")
 @click.option(
     "--plan",
     type=click.Choice(get_args(Plan)),
     default="business",
     show_default=True,
-    help="Sets the size of the concurrency pool and the credits.",
+    help="Plan of the account; sets concurrency and credits.",
 )
 @click.option(
     "--token",
     envvar="SCRAPE_DO_API_KEY",
     show_envvar=True,
-    help=f"What clients must send as X-Token. {DEFAULT_TOKEN!r} when neither is given.",
+    help=f"Token that clients must send as X-Token. Default: {DEFAULT_TOKEN!r}.",
 )
-@click.option("--speed", default=1.0, show_default=True, help="Divides the waiting times; 50 is good for tests.")
+@click.option("--speed", default=1.0, show_default=True, help="Divides the waiting times of jobs; 50 suits tests.")
 @click.option(
     "--faults",
     "faults_file",
     type=click.Path(path_type=Path),
     metavar="FILE.TOML",
-    help="What goes wrong: see scrapedo_dagster/emulator/faults.py.",
+    help="Faults to inject, such as lost answers or 429. Format: scrapedo_dagster/emulator/faults.py.",
 )
 def emulator(host: str, port: int, plan: Plan, token: str | None, speed: float, faults_file: Path | None) -> None:
-    """Run a local Scrape.do Async API that costs no credits.
+    """Run a local Scrape.do Async API without credits, until Ctrl-C.
 
-    It fetches the targets for real, but without proxies or a browser. Beyond loopback (--host 0.0.0.0) it
-    refuses to fetch private addresses, and the admin endpoints are off.
+    It fetches the targets over HTTP, without proxies or a browser. Beyond loopback (--host 0.0.0.0) it does not fetch
+    private addresses, and has no admin endpoints. To use it, set base_url and api_token of ScrapeDoResource to what it
+    prints.
     """
     try:
         from scrapedo_dagster.emulator.server import PortInUseError, serve
@@ -68,16 +69,16 @@ def emulator(host: str, port: int, plan: Plan, token: str | None, speed: float, 
             speed=speed,
             faults=Faults.load(faults_file) if faults_file else Faults(),
         )
-        serve(settings, lambda running: _announce(running, shows_token=not token))
+        serve(settings, lambda running: _print_addresses(running, shows_token=not token))
     except (FaultsError, EmulatorSettingsError) as error:
         raise click.ClickException(str(error)) from error
     except PortInUseError as error:
         raise click.ClickException(f"{error.strerror}; choose another with --host and --port") from error
 
 
-def _announce(running: Emulator, *, shows_token: bool) -> None:
+def _print_addresses(running: Emulator, *, shows_token: bool) -> None:
     click.echo(f"Scrape.do emulator  {running.base_url}")
-    click.echo(f"admin endpoints     {running.admin_url or 'off: others can reach this address'}")
-    # A token of the user's own may be the real one, and terminals are recorded.
-    click.echo(f"token               {running.token if shows_token else 'the one you gave'}")
+    click.echo(f"admin endpoints     {running.admin_url or 'off: other machines can reach this address'}")
+    # A token of the user may be a real one, and terminals are recorded.
+    click.echo(f"token               {running.token if shows_token else 'as configured'}")
     click.echo("Ctrl-C stops it.")
