@@ -1,4 +1,4 @@
-"""Asset checks of a dataset: is every target a row, did enough succeed, did anything expire, what did it cost."""
+"""The asset checks of a dataset: every target has a row, enough succeeded, nothing expired, credits within budget."""
 
 from collections.abc import Iterator
 
@@ -11,10 +11,10 @@ from scrapedo_dagster.resource import ScrapeDoResource
 
 
 def build_checks(dataset: Dataset) -> tuple[dg.AssetChecksDefinition, ...]:
-    """The checks of a dataset, as one step.
+    """Build the checks of a dataset, as one step.
 
-    They judge the partitions of their run, or all that are materialized when they are run alone. One that fails names
-    the partitions.
+    They check the partitions of their run, or all materialized ones if the run has none. The metadata of a failed check
+    lists the partitions that fail it.
     """
     specs = [
         dg.AssetCheckSpec(each.name, asset=dataset.tasks_key, description=each.description)

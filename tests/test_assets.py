@@ -419,25 +419,28 @@ def test_downstream_assets_load_the_results_by_annotation(materialize: Materiali
     assert result.output_for_node("credits_used") == len(pages)
 
 
-def test_materializations_tell_what_a_person_wants_to_know(
+def test_materializations_have_counts_tables_and_addresses(
     materialize: Materialize, emulator: Emulator, pages: list[str], data: Path
 ) -> None:
     emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/3", "message": "no | luck"}]})
     result = materialize(*dataset_of(*pages, partitions_def=daily).assets, partition_key=DAY)
-    told = {
+    metadata = {
         event.asset_key.path[1]: {name: value.value for name, value in event.materialization.metadata.items()}
         for event in result.get_asset_materialization_events()
     }
-    assert told["jobs"]["scrapedo/targets"] == 8
-    assert emulator.jobs()[0].job_id in told["jobs"]["scrapedo/job_ids"]
-    tasks = told["tasks"]
+    assert metadata["jobs"]["scrapedo/targets"] == 8
+    [job] = metadata["jobs"]["scrapedo/job_ids"].records
+    assert (job.data["job"], job.data["targets"], job.data["state"]) == (emulator.jobs()[0].job_id, 8, "submitted")
+    tasks = metadata["tasks"]
     assert (tasks["scrapedo/targets"], tasks["scrapedo/succeeded"], tasks["scrapedo/failed"]) == (8, 7, 1)
     assert tasks["scrapedo/credits"] == 7
     assert tasks["dagster/partition_row_count"] == 8
     assert tasks["dagster/uri"] == str(data / "shop" / "tasks" / f"partition={DAY}")
-    assert f"| {pages[2]} | error | no \\| luck |" in tasks["scrapedo/failed_targets"]
-    assert told["contents"]["dagster/partition_row_count"] == 7
-    assert told["contents"]["scrapedo/bytes"] == sum(len(row["content"]) for row in rows(data, "contents"))
+    [failed] = tasks["scrapedo/failed_targets"].records
+    assert failed.data == {"target": pages[2], "status": "error", "reason": "no | luck"}
+    assert len(tasks["scrapedo/preview"].records) == 5
+    assert metadata["contents"]["dagster/partition_row_count"] == 7
+    assert metadata["contents"]["scrapedo/bytes"] == sum(len(row["content"]) for row in rows(data, "contents"))
 
 
 def test_the_token_is_in_no_event_log_or_file(

@@ -227,7 +227,7 @@ def test_an_empty_list_is_a_partition_without_rows_and_is_warned_of(
     result = launch(targets=[], partition_key=KEY)
     assert result.output_for_node("collect_targets").targets == 0
     logged = [entry.user_message for entry in instance.all_logs(result.run_id)]
-    assert [line for line in logged if line.startswith("ad_hoc, 1 partitions ('books'): no targets were listed.")]
+    assert [line for line in logged if line.startswith("ad_hoc, partition 'books': no targets were listed.")]
 
 
 # --- guards and mistakes
@@ -396,9 +396,9 @@ def test_the_sensor_leaves_to_the_job_what_it_is_going_to_collect(
     real = scrapedo_dagster.execution.ad_hoc_steps.submit_partition
 
     def look_after(*arguments: Any) -> Any:
-        told = real(*arguments)
+        result = real(*arguments)
         found.append(looks())
-        return told
+        return result
 
     monkeypatch.setattr(scrapedo_dagster.execution.ad_hoc_steps, "submit_partition", look_after)
     assert launch(targets=pages("a")).success
@@ -613,7 +613,7 @@ def test_a_dataset_that_has_targets_of_its_own_is_refused(
     execute_job: Callable[..., dg.JobExecutionResult], pages: Pages, emulator: Emulator
 ) -> None:
     told = failure_of(execute_job("mine", targets=pages("a"), dataset="shop"))
-    assert "'shop' is a dataset of this code location that has its own targets" in told
+    assert "'shop' is a dataset of this code location with its own targets" in told
     assert emulator.jobs() == []
 
 

@@ -14,7 +14,7 @@ from scrapedo_dagster.emulator import Emulator, Faults
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
-from scrapedo_dagster.execution.termination import CANCELING_SECONDS
+from scrapedo_dagster.execution.termination import CANCEL_SECONDS
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -102,7 +102,7 @@ def test_the_times_of_the_ledgers_page_are_those_of_the_code() -> None:
     claim_policy = ClaimPolicy()
     assert f"after {claim_policy.lease.total_seconds():.0f} s" in LEDGER_PAGE
     assert f"only {claim_policy.absent_after.total_seconds():.0f} s after" in LEDGER_PAGE
-    assert f"{claim_policy.grace:g} s for its answer, canceling {CANCELING_SECONDS:g} s" in LEDGER_PAGE
+    assert f"{claim_policy.grace:g} s for its answer, canceling {CANCEL_SECONDS:g} s" in LEDGER_PAGE
 
 
 def test_the_readme_has_no_block_that_is_not_run() -> None:

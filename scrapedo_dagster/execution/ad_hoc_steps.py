@@ -1,4 +1,4 @@
-"""What the ops do; see `ops`."""
+"""The steps of the ops `submit_targets` and `collect_targets`."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from dagster_shared.check import CheckError
 
 from scrapedo_dagster.dataset import COLLECTS_TAG, Dataset, ad_hoc_dataset
 from scrapedo_dagster.engine.targets.target import Target
-from scrapedo_dagster.execution import metadata
 from scrapedo_dagster.execution.ad_hoc_options import collector_with_recorded_options, record_options
+from scrapedo_dagster.execution.metadata import collected_metadata, submitted_metadata
+from scrapedo_dagster.execution.results import CollectedPartition
 from scrapedo_dagster.execution.session import step_session
 from scrapedo_dagster.execution.steps import (
     begin_partition,
-    checked,
     collect_partitions,
     submit_partition,
-    warn_of_no_targets,
+    valid_entries,
+    warn_of_empty_lists,
 )
-from scrapedo_dagster.execution.termination import cancels_when_terminated
+from scrapedo_dagster.execution.termination import cancel_when_terminated
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.ops_config import SUBMIT_OP, ScrapeDoCollected, ScrapeDoHandle, SubmitTargetsConfig, check_sources
 from scrapedo_dagster.resource import ScrapeDoResource
@@ -33,7 +34,7 @@ def submit_list(
     storage: ScrapeDoParquetIOManager,
     targets: Iterable[str | Target] | None,
 ) -> ScrapeDoHandle:
-    """Submit the targets of the input or the config, as a partition."""
+    """Submit the targets of the input or the config as one partition."""
     try:
         check_sources(
             {"targets": config.targets, "targets_file": config.targets_file, "an input from another op": targets}
@@ -44,22 +45,24 @@ def submit_list(
     _check_dataset(context, dataset)
     partition = config.partition_key or _partition_of_launch(context)
     with (
-        cancels_when_terminated(context, scrape_do) as begun,
+        cancel_when_terminated(context, scrape_do) as cancelable,
         step_session(dataset, scrape_do, storage, context) as session,
     ):
         file = config.targets_file
         listed = file.source().read(partition) if file else config.targets or targets or []
-        entries = checked(listed, config.on_invalid_target)
-        generation = begin_partition(session, partition, entries, begun)
-        # Both before anything is sent, since whoever collects what a dead run has left needs them; and neither for a
-        # launch that is refused.
+        entries = valid_entries(listed, config.on_invalid_target)
+        generation = begin_partition(session, partition, entries, cancelable)
+        # Both before anything is sent, since another run needs them to collect what this one has sent if it dies; and
+        # neither for a launch that is refused.
         context.instance.add_dynamic_partitions(dataset.name, [partition])
         record_options(context, dataset, partition)
-        told = submit_partition(context.log.info, session, partition, generation)
-    if not told["scrapedo/targets"]:
-        warn_of_no_targets(context, dataset, [partition])
-    context.log_event(dg.AssetMaterialization(dataset.jobs_key, partition=partition, metadata=told))
-    return ScrapeDoHandle(dataset.name, partition, told["scrapedo/generation"])
+        result = submit_partition(session, partition, generation)
+    context.log.info(f"{session.ref(partition)}: submitted {result.submitted} targets.")
+    if not result.targets:
+        warn_of_empty_lists(context, dataset, [partition])
+    for key, metadata in submitted_metadata(dataset, result).items():
+        context.log_event(dg.AssetMaterialization(key, partition=partition, metadata=metadata))
+    return ScrapeDoHandle(dataset.name, partition, generation.number)
 
 
 def collect_list(
@@ -69,56 +72,57 @@ def collect_list(
     handle: ScrapeDoHandle,
     job_deadline: timedelta,
 ) -> ScrapeDoCollected:
-    """Bring home what was submitted, and tell Dagster."""
+    """Collect a partition that `submit_list` has submitted, and report it to Dagster."""
     context.instance.add_run_tags(context.run.run_id, {COLLECTS_TAG: handle.dataset})
     dataset = ad_hoc_dataset(handle.dataset, job_deadline=job_deadline)
-    told: dict[dg.AssetKey, metadata.Metadata] = {}
-
-    def done(_partition: str | None, of_assets: dict[dg.AssetKey, metadata.Metadata]) -> None:
-        told.update(of_assets)
-
+    collected: list[CollectedPartition] = []
     with (
-        cancels_when_terminated(context, scrape_do) as begun,
+        cancel_when_terminated(context, scrape_do) as cancelable,
         step_session(dataset, scrape_do, storage, context) as session,
     ):
-        problems = collect_partitions(
-            context, session, [handle.partition], begun, done, collector_with_recorded_options
+        errors = collect_partitions(
+            context,
+            session,
+            [handle.partition],
+            cancelable,
+            lambda _partition, result: collected.append(result),
+            collector_with_recorded_options,
         )
-    for problem in problems.values():
-        raise problem
-    for key, of_asset in told.items():
-        context.log_event(dg.AssetMaterialization(key, partition=handle.partition, metadata=of_asset))
-    of_tasks, of_contents = told[dataset.tasks_key], told[dataset.contents_key]
+    for error in errors.values():
+        raise error
+    [result] = collected
+    for key, metadata in collected_metadata(dataset, result).items():
+        context.log_event(dg.AssetMaterialization(key, partition=handle.partition, metadata=metadata))
     return ScrapeDoCollected(
         dataset=handle.dataset,
         partition=handle.partition,
-        generation=of_tasks["scrapedo/generation"],
-        targets=of_tasks["scrapedo/targets"],
-        succeeded=of_tasks["scrapedo/succeeded"],
-        failed=of_tasks["scrapedo/failed"],
-        credits=of_tasks["scrapedo/credits"],
-        tasks_uri=of_tasks["dagster/uri"],
-        contents_uri=of_contents["dagster/uri"],
+        generation=result.tasks.generation,
+        targets=result.summary.targets,
+        succeeded=result.summary.succeeded,
+        failed=result.summary.failures,
+        credits=result.summary.credits,
+        tasks_uri=result.tasks.uri,
+        contents_uri=result.contents.uri,
     )
 
 
 def _partition_of_launch(context: dg.OpExecutionContext) -> str:
-    """Of each launch its own; of its retries, which go on with what it has submitted, the same."""
+    """Name the partition of a launch. Its retries get the same name, since they continue what it submitted."""
     root = context.run.root_run_id or context.run.run_id
     record = context.instance.get_run_record_by_id(root)
     if record is None:
         raise dg.Failure(
-            f"Run {root} is deleted, so that its partition is not known. Nothing was submitted. Give a partition_key.",
+            f"Run {root} is deleted, so its partition is not known. Nothing was submitted. Give a partition_key.",
             allow_retries=False,
         )
     name = f"{record.create_timestamp:%Y-%m-%d_%H-%M-%S}_{root[:8]}"
-    # One run may submit several lists: in different nodes of its graph, or mapped over a dynamic output.
+    # One run may submit several lists: in several nodes of its graph, or mapped over a dynamic output.
     step = "-".join(filter(None, [*context.op_handle.path, context.get_mapping_key()]))
     return name if step == SUBMIT_OP else f"{name}_{step}"
 
 
 def _check_dataset(context: dg.OpExecutionContext, dataset: Dataset) -> None:
-    """Refuse the name of a dataset that has partitions of another kind; warn if nothing else would collect it."""
+    """Fail if the dataset has partitions of another kind. Warn if no asset of this code location collects it."""
     try:
         assets = context.repository_def.assets_defs_by_key
     except CheckError:
@@ -126,13 +130,13 @@ def _check_dataset(context: dg.OpExecutionContext, dataset: Dataset) -> None:
     defined = assets.get(dataset.tasks_key)
     if defined is None:
         context.log.warning(
-            f"This code location has no dataset {dataset.name!r}: what is submitted is lost after three days if no "
-            f"collect_targets brings it home. build_ad_hoc_dataset(name={dataset.name!r}) makes its assets and the "
-            "sensor that looks after it."
+            f"This code location has no dataset {dataset.name!r}: results are lost after three days unless "
+            f"collect_targets collects them. build_ad_hoc_dataset(name={dataset.name!r}) makes its assets and the "
+            "sensor that has them collected."
         )
     elif defined.specs_by_key[dataset.tasks_key].partitions_def != dataset.partitions_def:
         raise dg.Failure(
-            f"dataset: {dataset.name!r} is a dataset of this code location that has its own targets and partitions. "
+            f"dataset: {dataset.name!r} is a dataset of this code location with its own targets and partitions. "
             "Nothing was submitted. Give another name.",
             allow_retries=False,
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.execution.metadata import markdown
+from scrapedo_dagster.execution.metadata import check_metadata, table
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.partitions.keys import partitions_of_run
 from scrapedo_dagster.resource import ScrapeDoResource
@@ -17,108 +17,121 @@ from scrapedo_dagster.resource import ScrapeDoResource
 if TYPE_CHECKING:
     from scrapedo_dagster.engine.storage.summary import Summary
 
-_SHOWN = 20  # partitions that the metadata of one check lists
-
-
-_LOST = ("expired", "gone")
+_MAX_ROWS = 20  # failed partitions in the metadata of one check
+_EXPIRED_STATUSES = ("expired", "gone")
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """One partition. `listed` targets are in the ledger, or None if it does not know of this generation."""
+class CheckedPartition:
+    """One partition.
+
+    Attributes:
+        partition: its key.
+        summary: what is in its files; zeros if it has none.
+        listed: its targets by the ledger, None if the ledger does not have this generation.
+    """
 
     partition: str | None
     summary: Summary
     listed: int | None
 
     @property
-    def lost(self) -> int:
-        return sum(count for (status, _), count in self.summary.statuses.items() if status in _LOST)
+    def expired(self) -> int:
+        """Targets whose results Scrape.do deleted before they were collected."""
+        return sum(count for (status, _), count in self.summary.statuses.items() if status in _EXPIRED_STATUSES)
 
 
 @dataclass(frozen=True)
-class _Check:
-    """A check: which partitions fail it, what to say of each, and a number over all of them that is worth a plot."""
+class PartitionCheck:
+    """An asset check of many partitions. It fails if it fails for one of them.
+
+    Attributes:
+        name: of the check.
+        description: of the check.
+        severity: of a failure.
+        fails: whether it fails for a partition.
+        columns: of the table of failed partitions, after the partition: names and types.
+        row: the values of these columns.
+        value: a number over all partitions, which Dagster plots over time.
+    """
 
     name: str
     description: str
     severity: dg.AssetCheckSeverity
-    fails: Callable[[_Judged], bool]
-    columns: tuple[str, ...]
-    row: Callable[[_Judged], tuple[Any, ...]]
-    plot: Callable[[Sequence[_Judged]], float]
+    fails: Callable[[CheckedPartition], bool]
+    columns: dict[str, str]
+    row: Callable[[CheckedPartition], tuple[Any, ...]]
+    value: Callable[[Sequence[CheckedPartition]], float]
 
-    def result(self, key: dg.AssetKey, judged: Sequence[_Judged]) -> dg.AssetCheckResult:
-        failed = [each for each in judged if self.fails(each)]
-        rows = [(each.partition, *self.row(each)) for each in failed[:_SHOWN]]
+    def result(self, key: dg.AssetKey, checked: Sequence[CheckedPartition]) -> dg.AssetCheckResult:
+        """Check some partitions."""
+        failed = [each for each in checked if self.fails(each)]
+        rows = [(each.partition, *self.row(each)) for each in failed[:_MAX_ROWS]]
+        failed_table = table({"partition": "string", **self.columns}, rows)
         return dg.AssetCheckResult(
             check_name=self.name,
             asset_key=key,
             passed=not failed,
             severity=self.severity,
-            metadata={
-                f"scrapedo/{self.name}": self.plot(judged),
-                "scrapedo/partitions": len(judged),
-                "scrapedo/failed_partitions": len(failed),
-                "scrapedo/failed": dg.MetadataValue.md(markdown(("partition", *self.columns), rows)),
-            },
+            metadata=check_metadata(self.name, self.value(checked), len(checked), len(failed), failed_table),
         )
 
 
-def checks_of(dataset: Dataset) -> list[_Check]:
+def checks_of(dataset: Dataset) -> list[PartitionCheck]:
+    """List the asset checks of a dataset."""
     error, warn = dg.AssetCheckSeverity.ERROR, dg.AssetCheckSeverity.WARN
     checks = [
-        _Check(
+        PartitionCheck(
             "every_target_has_a_row",
-            "Every target that was listed is a row.",
+            "Every listed target has a row.",
             error,
             lambda each: each.listed is not None and each.listed != each.summary.targets,
-            ("targets", "rows"),
+            {"targets": "int", "rows": "int"},
             lambda each: (each.listed, each.summary.targets),
-            lambda judged: sum(each.summary.targets for each in judged),
+            lambda checked: sum(each.summary.targets for each in checked),
         ),
-        _Check(
+        PartitionCheck(
             "enough_succeeded",
             f"At least {dataset.min_success_ratio:.0%} of the targets succeeded.",
             warn,
             lambda each: each.summary.success_ratio < dataset.min_success_ratio,
-            ("succeeded", "targets"),
+            {"succeeded": "int", "targets": "int"},
             lambda each: (each.summary.succeeded, each.summary.targets),
-            lambda judged: min((each.summary.success_ratio for each in judged), default=1.0),
+            lambda checked: min((each.summary.success_ratio for each in checked), default=1.0),
         ),
-        _Check(
+        PartitionCheck(
             "nothing_expired",
             "No result expired before it was collected.",
             error,
-            lambda each: each.lost > 0,
-            ("expired",),
-            lambda each: (each.lost,),
-            lambda judged: sum(each.lost for each in judged),
+            lambda each: each.expired > 0,
+            {"expired": "int"},
+            lambda each: (each.expired,),
+            lambda checked: sum(each.expired for each in checked),
         ),
     ]
     budget = dataset.max_credits
     if budget is not None:
         checks.append(
-            _Check(
+            PartitionCheck(
                 "credits_within_budget",
                 f"A partition cost at most {budget} credits.",
                 warn,
                 lambda each: each.summary.credits > budget,
-                ("credits", "budget"),
+                {"credits": "int", "budget": "int"},
                 lambda each: (each.summary.credits, budget),
-                lambda judged: sum(each.summary.credits for each in judged),
+                lambda checked: sum(each.summary.credits for each in checked),
             )
         )
     return checks
 
 
-def evaluations(
+def check_evaluations(
     dataset: Dataset,
     partitions: Iterable[str | None],
     scrape_do: ScrapeDoResource,
     storage: ScrapeDoParquetIOManager,
 ) -> list[dg.AssetCheckEvaluation]:
-    """What the checks say of these partitions, as the events that the step of checks would make of it."""
+    """Evaluate the checks, as events that a step can log itself."""
     return [
         dg.AssetCheckEvaluation(
             asset_key=dataset.tasks_key,
@@ -138,33 +151,35 @@ def check_results(
     scrape_do: ScrapeDoResource,
     storage: ScrapeDoParquetIOManager,
 ) -> Iterator[dg.AssetCheckResult]:
-    judged = [_judge(dataset, partition, scrape_do, storage) for partition in partitions]
+    """Evaluate the checks, as results that a step of checks yields."""
+    checked = [_read_partition(dataset, partition, scrape_do, storage) for partition in partitions]
     for check in checks_of(dataset):
-        yield check.result(dataset.tasks_key, judged)
+        yield check.result(dataset.tasks_key, checked)
 
 
-def _judge(
+def _read_partition(
     dataset: Dataset, partition: str | None, scrape_do: ScrapeDoResource, storage: ScrapeDoParquetIOManager
-) -> _Judged:
-    # Not before the step: they load pyarrow and SQLAlchemy.
+) -> CheckedPartition:
+    # Imported in the step, not before: they load pyarrow and SQLAlchemy.
     from scrapedo_dagster.engine.ledger.records import PartitionRef
     from scrapedo_dagster.engine.storage.summary import Summary, summarize
 
-    table = dataset.tables(storage, partition).tasks
-    current = table.current_generation(partition)
+    tasks = dataset.tables(storage, partition).tasks
+    current = tasks.current_generation(partition)
     ref = PartitionRef(scrape_do.account, dataset.ledger_name, partition)
     generation = current.generation if current else scrape_do.ledger.generations.newest(ref)
     submissions = scrape_do.ledger.submissions.with_targets(ref, generation)
     positions = {entry.position for each in submissions for entry in each.entries}
     if current:
-        summary = summarize(table, partition)
+        summary = summarize(tasks, partition)
     else:
         summary = Summary(targets=0, succeeded=0, bytes=0, credits=0, statuses={}, failed=(), slowest=())
-    return _Judged(partition, summary, len(positions) if submissions else None)
+    return CheckedPartition(partition, summary, len(positions) if submissions else None)
 
 
 def partitions_to_check(context: dg.AssetCheckExecutionContext, dataset: Dataset) -> list[str | None]:
-    # By the run's tags: in a run of checks alone, Dagster knows of no partitions.
+    """List the partitions of the run; all materialized ones if its tags name none."""
+    # The context of a run of checks alone has no partitions, but its tags may name some.
     partitions = partitions_of_run(context.run, dataset.partitions_def, context.instance)
     if partitions != [None] or dataset.partitions_def is None:
         return partitions

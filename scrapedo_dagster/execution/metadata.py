@@ -1,94 +1,112 @@
-"""What the Dagster UI shows of a dataset: standard keys where Dagster has them, ours under `scrapedo/`."""
+"""Dagster metadata of results: Dagster's own keys where it has them, ours under `scrapedo/`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 
 if TYPE_CHECKING:
-    from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
-    from scrapedo_dagster.engine.storage.summary import Summary
-    from scrapedo_dagster.engine.storage.tables import CompleteGeneration, ParquetTable
-    from scrapedo_dagster.engine.submission.planner import Generation
+    from scrapedo_dagster.dataset import Dataset
+    from scrapedo_dagster.execution.results import CollectedPartition, StoredTable, SubmittedPartition
+
+GENERATION_KEY = "scrapedo/generation"
 
 Metadata = dict[str, Any]
+MetadataByAsset = dict[dg.AssetKey, Metadata]
 
 
-def of_jobs(generation: Generation, submissions: Sequence[SubmissionWithTargets]) -> Metadata:
-    """Of a materialization of `[name, "jobs"]`."""
-    # What is submitted again, after a failure or after it was canceled, is in several batches.
-    entries = {entry.position: entry for submission in submissions for entry in submission.entries}.values()
-    rows = [
+def submitted_metadata(dataset: Dataset, result: SubmittedPartition) -> MetadataByAsset:
+    """Describe a materialization of `[name, "jobs"]`."""
+    jobs = [
         (
-            each.batch,
+            each.number,
             each.job_id,
-            len(each.targets),
-            each.state.value,
+            each.targets,
+            each.state,
             each.submitted_at and f"{each.submitted_at:%Y-%m-%d %H:%M:%S} UTC",
         )
-        for each in submissions
+        for each in result.batches
     ]
+    columns = {"batch": "int", "job": "string", "targets": "int", "state": "string", "submitted at": "string"}
     return {
-        "scrapedo/generation": generation.number,
-        "scrapedo/continued": generation.continued,
-        "scrapedo/targets": len(entries),
-        "scrapedo/submitted": len({url for each in submissions for url in each.targets}),
-        "scrapedo/rejected": sum(entry.rejected is not None for entry in entries),
-        "scrapedo/jobs": sum(each.job_id is not None for each in submissions),
-        "scrapedo/job_ids": dg.MetadataValue.md(markdown(("batch", "job", "targets", "state", "submitted at"), rows)),
+        dataset.jobs_key: {
+            GENERATION_KEY: result.generation.number,
+            "scrapedo/continued": result.generation.continued,
+            "scrapedo/targets": result.targets,
+            "scrapedo/submitted": result.submitted,
+            "scrapedo/rejected": result.rejected,
+            "scrapedo/jobs": sum(each.job_id is not None for each in result.batches),
+            "scrapedo/job_ids": table(columns, jobs),
+        }
     }
 
 
-def of_tasks(table: ParquetTable, partition: str | None, summary: Summary, submitted_by: str | None) -> Metadata:
-    """Of a materialization of `[name, "tasks"]`. `submitted_by` is a run."""
+def collected_metadata(dataset: Dataset, result: CollectedPartition) -> MetadataByAsset:
+    """Describe the materializations of `[name, "tasks"]` and `[name, "contents"]`."""
+    summary, stored = result.summary, result.contents.stored
     statuses = [(status, code, count) for (status, code), count in summary.statuses.items()]
     failed = [(row["url"], row["status"], row["error_message"]) for row in summary.failed]
     slowest = [(row["url"], row["duration_ms"]) for row in summary.slowest]
+    preview_columns = {
+        "position": "int",
+        "url": "string",
+        "status": "string",
+        "status_code": "int",
+        "content_type": "string",
+        "content_length": "int",
+    }
     return {
-        **_of_table(table, partition, table.current_generation(partition), summary.targets),
-        "scrapedo/targets": summary.targets,
-        "scrapedo/succeeded": summary.succeeded,
-        "scrapedo/failed": summary.failures,
-        "scrapedo/success_ratio": summary.success_ratio,
-        "scrapedo/credits": summary.credits,
-        "scrapedo/bytes": summary.bytes,
-        "scrapedo/statuses": dg.MetadataValue.md(markdown(("status", "HTTP status", "targets"), statuses)),
-        "scrapedo/failed_targets": dg.MetadataValue.md(markdown(("target", "status", "reason"), failed)),
-        "scrapedo/slowest_targets": dg.MetadataValue.md(markdown(("target", "milliseconds"), slowest)),
-        **({"scrapedo/submitted_by": dg.MetadataValue.dagster_run(submitted_by)} if submitted_by else {}),
-        "scrapedo/preview": dg.MetadataValue.md(
-            markdown(list(next(iter(summary.first), {})), [tuple(row.values()) for row in summary.first])
-        ),
+        dataset.tasks_key: {
+            **_table_metadata(result.partition, result.tasks, summary.targets),
+            "scrapedo/targets": summary.targets,
+            "scrapedo/succeeded": summary.succeeded,
+            "scrapedo/failed": summary.failures,
+            "scrapedo/success_ratio": summary.success_ratio,
+            "scrapedo/credits": summary.credits,
+            "scrapedo/bytes": summary.bytes,
+            "scrapedo/statuses": table({"status": "string", "HTTP status": "int", "targets": "int"}, statuses),
+            "scrapedo/failed_targets": table({"target": "string", "status": "string", "reason": "string"}, failed),
+            "scrapedo/slowest_targets": table({"target": "string", "milliseconds": "int"}, slowest),
+            "scrapedo/preview": table(
+                preview_columns, [tuple(row[name] for name in preview_columns) for row in summary.first]
+            ),
+            **_run_metadata("scrapedo/submitted_by", result.submitted_by),
+        },
+        dataset.contents_key: {
+            **_table_metadata(result.partition, result.contents, stored.rows if stored else 0),
+            "scrapedo/bytes": summary.bytes,
+            "scrapedo/file_bytes": stored.bytes if stored else 0,
+        },
     }
 
 
-def of_contents(table: ParquetTable, partition: str | None, summary: Summary) -> Metadata:
-    """Of a materialization of `[name, "contents"]`."""
-    current = table.current_generation(partition)
+def check_metadata(name: str, value: float, checked: int, failed: int, failed_table: dg.TableMetadataValue) -> Metadata:
+    """Describe the result of an asset check. The table has the first failed partitions."""
     return {
-        **_of_table(table, partition, current, current.rows if current else 0),
-        "scrapedo/bytes": summary.bytes,
-        "scrapedo/file_bytes": current.bytes if current else 0,
+        f"scrapedo/{name}": value,
+        "scrapedo/partitions": checked,
+        "scrapedo/failed_partitions": failed,
+        "scrapedo/failures": failed_table,
     }
 
 
-def _of_table(table: ParquetTable, partition: str | None, current: CompleteGeneration | None, rows: int) -> Metadata:
-    row_count = "dagster/row_count" if partition is None else "dagster/partition_row_count"
+def _run_metadata(key: str, run_id: str | None) -> Metadata:
+    return {key: dg.MetadataValue.dagster_run(run_id)} if run_id else {}
+
+
+def _table_metadata(partition: str | None, result: StoredTable, rows: int) -> Metadata:
     return {
-        row_count: rows,
-        "dagster/uri": table.uri(partition),
-        "scrapedo/generation": current.generation if current else 0,
+        "dagster/row_count" if partition is None else "dagster/partition_row_count": rows,
+        "dagster/uri": result.uri,
+        GENERATION_KEY: result.generation,
     }
 
 
-def markdown(columns: Sequence[str], rows: Iterable[tuple[Any, ...]]) -> str:
-    """A table as the UI shows it; `none` without rows."""
-    lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
-    lines += [" | ".join(_cell(value) for value in row) for row in rows]
-    return "\n".join(f"| {line} |" for line in lines) if len(lines) > 2 else "none"
-
-
-def _cell(value: object) -> str:
-    return "" if value is None else " ".join(str(value).split()).replace("|", "\\|")
+def table(columns: Mapping[str, str], rows: Iterable[tuple[Any, ...]]) -> dg.TableMetadataValue:
+    """Make a table that the Dagster UI shows. `columns` are names and types of `dg.TableColumn`."""
+    return dg.MetadataValue.table(
+        [dg.TableRecord(dict(zip(columns, row, strict=True))) for row in rows],
+        dg.TableSchema([dg.TableColumn(name, type=of_type) for name, of_type in columns.items()]),
+    )

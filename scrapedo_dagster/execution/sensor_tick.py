@@ -29,8 +29,8 @@ from scrapedo_dagster.engine.polling.order import is_near_expiry, poll_order
 from scrapedo_dagster.engine.polling.poller import JobPoller
 from scrapedo_dagster.engine.submission.cancel import CancelResult, cancel_all
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy, reconcile
-from scrapedo_dagster.execution.partition_events import reported_generations
-from scrapedo_dagster.execution.run_activity import Runs
+from scrapedo_dagster.execution.event_log import reported_generations
+from scrapedo_dagster.execution.run_activity import RunActivity
 from scrapedo_dagster.partitions.ranges import ranges_of, run_request
 from scrapedo_dagster.resource import ScrapeDoResource
 from scrapedo_dagster.text import partitions_label
@@ -83,7 +83,7 @@ class CompletionTick:
 
     def run(self) -> dg.SensorResult:
         """Do what there is time for."""
-        runs = Runs(self.context.instance)
+        runs = RunActivity(self.context.instance)
         cursor = _Cursor.read(self.context.cursor)
         with self.scrape_do.short_timeout_client(_REQUEST_TIMEOUT) as client:
             found = self._found()
@@ -92,7 +92,7 @@ class CompletionTick:
                 self._reconcile(client, found, runs)
                 cursor = self._look(client, found, cursor)
         # The runs first: one that ends while we look counts as being at work, and is done by the next tick.
-        runs = Runs(self.context.instance)
+        runs = RunActivity(self.context.instance)
         found = self._found()
         requests = self._requests(found, runs)
         waiting = sum(each.state == State.SUBMITTED for batches in found.values() for each in batches)
@@ -105,7 +105,7 @@ class CompletionTick:
     def _found(self) -> Found:
         return self.scrape_do.ledger.generations.unconfirmed(self.scrape_do.account, self.datasets)
 
-    def _cancel_what_nobody_wants(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: Runs) -> None:
+    def _cancel_what_nobody_wants(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: RunActivity) -> None:
         """Terminate does not reach a run between two steps, nor one without a signal, nor always all jobs in its time.
 
         And a worker may die before it has canceled what its new generation replaces.
@@ -138,7 +138,7 @@ class CompletionTick:
                 )
 
     def _of_ended_runs(
-        self, batches: Iterable[Submission], runs: Runs
+        self, batches: Iterable[Submission], runs: RunActivity
     ) -> dict[tuple[PartitionRef, int], list[Submission]]:
         """By generation; without those at which a run may be."""
         found: dict[tuple[PartitionRef, int], list[Submission]] = {}
@@ -147,7 +147,7 @@ class CompletionTick:
                 found.setdefault((each.ref, each.generation), []).append(each)
         return found
 
-    def _reconcile(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: Runs) -> None:
+    def _reconcile(self, client: ScrapeDoAsyncAPIClient, found: Found, runs: RunActivity) -> None:
         """Find out what became of submissions whose run died while it sent them."""
         claim_policy = ClaimPolicy.for_request_timeout(self.scrape_do.request_timeout)
         ledger = self.scrape_do.ledger
@@ -195,7 +195,7 @@ class CompletionTick:
             )
         return _Cursor(looked[-1].id if looked else cursor.polled_through, poller.polled_at)
 
-    def _requests(self, found: Found, runs: Runs) -> list[dg.RunRequest]:
+    def _requests(self, found: Found, runs: RunActivity) -> list[dg.RunRequest]:
         """Runs that bring home what nobody is bringing home."""
         now = self.scrape_do.ledger.now()
         requests: list[dg.RunRequest] = []
@@ -203,7 +203,7 @@ class CompletionTick:
             of_dataset = {record: batches for record, batches in found.items() if record.ref.dataset == name}
             if not of_dataset:
                 continue
-            at_work = runs.partitions_at_work(dataset)
+            at_work = runs.collecting_partitions(dataset)
             # A run that has not collected what is about to expire is dead, or waits for its turn too long.
             left = [
                 record
@@ -277,10 +277,13 @@ class CompletionTick:
         return time.monotonic() >= self.deadline - _BUDGET / 2
 
 
-def _is_at_work(record: GenerationRecord, batches: Sequence[Submission], runs: Runs, at_work: set[str | None]) -> bool:
+def _is_at_work(
+    record: GenerationRecord, batches: Sequence[Submission], runs: RunActivity, at_work: set[str | None]
+) -> bool:
     """Whether a run submits it, collects it, or is going to."""
     return record.ref.partition in at_work or any(
-        runs.collects(each.run_id) or (each.state in UNSENT and runs.is_active(each.run_id)) for each in batches
+        runs.is_active_and_collects(each.run_id) or (each.state in UNSENT and runs.is_active(each.run_id))
+        for each in batches
     )
 
 

@@ -1,4 +1,4 @@
-"""How one partition of a dataset is worked on."""
+"""What a step works with: makes the submitter and the collector of each partition."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,14 +16,25 @@ from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.settings import Limits, SubmissionSettings
 from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.target import Batch
-from scrapedo_dagster.execution.partition_events import reported_generations
+from scrapedo_dagster.execution.event_log import reported_generations
 from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
 from scrapedo_dagster.resource import ScrapeDoResource
 
 
 @dataclass(frozen=True)
 class StepSession:
-    """Where the partitions of a dataset are worked on, in one step of one run."""
+    """The dataset, resources and run of one step.
+
+    Attributes:
+        dataset: the dataset of the step.
+        scrape_do: the account.
+        storage: where results are stored.
+        client: of the account.
+        run: the run of the step.
+        instance: of Dagster.
+        log: logs a warning.
+        balance: credits of the account, for all partitions of the step.
+    """
 
     dataset: Dataset
     scrape_do: ScrapeDoResource
@@ -35,13 +46,13 @@ class StepSession:
     balance: CreditBalance = field(default_factory=CreditBalance)
 
     def ref(self, partition: str | None) -> PartitionRef:
-        """What the ledger calls a partition."""
+        """Return how the ledger identifies a partition."""
         return PartitionRef(
             self.scrape_do.account, self.dataset.ledger_name, None if partition is None else str(partition)
         )
 
     def submitter(self, partition: str | None) -> Submitter:
-        """What submits a partition."""
+        """Make the submitter of a partition."""
         settings = SubmissionSettings(
             ref=self.ref(partition),
             options=self.dataset.options,
@@ -61,24 +72,22 @@ class StepSession:
             entries,
             reuse_open_jobs=self.dataset.reuse_open_jobs,
             above=tables.newest_generation(),
-            unfinished=tables.unfinished_generation() or self._untold_generation(partition),
+            unfinished=tables.unfinished_generation() or self._unreported_generation(partition),
         )
 
-    def _untold_generation(self, partition: str | None) -> int | None:
-        """The newest generation, if the run that submitted it died before it could tell Dagster so."""
+    def _unreported_generation(self, partition: str | None) -> int | None:
+        """Return the newest generation if the run that submitted it died before it reported that to Dagster."""
         ledger, ref = self.scrape_do.ledger, self.ref(partition)
         newest = ledger.generations.newest(ref)
-        if (
-            not newest
-            or reported_generations(self.instance, self.dataset.jobs_key, [partition]).get(partition, 0) >= newest
-        ):
+        reported = reported_generations(self.instance, self.dataset.jobs_key, [partition]).get(partition, 0)
+        if not newest or reported >= newest:
             return None
-        # Another Dagster than this one, or one that forgets, may have been told.
+        # It may have been reported to another instance, or to one whose storage was deleted since.
         run_id = ledger.generations.run_id(ref, newest)
         return newest if run_id and self.instance.has_run(run_id) else None
 
     def collector(self, partition: str | None) -> PartitionCollector:
-        """What brings a partition home."""
+        """Make the collector of a partition."""
         return PartitionCollector(
             self.submitter(partition),
             self.scrape_do.async_client,
@@ -95,6 +104,6 @@ def step_session(
     storage: ScrapeDoParquetIOManager,
     context: dg.AssetExecutionContext | dg.OpExecutionContext,
 ) -> Iterator[StepSession]:
-    """The step_session of a step."""
+    """Open the session of a step."""
     with scrape_do.client() as client:
         yield StepSession(dataset, scrape_do, storage, client, context.run, context.instance, context.log.warning)

@@ -1,10 +1,10 @@
-"""Whatever died before Dagster knew is not paid for again; what is wanted again is."""
+"""A run that died before it reported to Dagster is not paid for again; a new scrape is."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 
 import dagster as dg
 import pytest
@@ -14,7 +14,8 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
 from scrapedo_dagster.engine.targets.target import validated_entries
-from scrapedo_dagster.execution.partition_events import PartitionEvents
+from scrapedo_dagster.execution.steps import submit_step
+from tests.support.dagster import with_step
 
 Shop = Callable[..., ScrapeDoDataset]
 Run = Callable[..., dg.ExecuteInProcessResult]
@@ -26,21 +27,20 @@ def paid(emulator: Emulator) -> set[int]:
 
 
 @pytest.fixture
-def died(shop: Shop, materialize: Run, monkeypatch: pytest.MonkeyPatch, ended: Callable[[], None]) -> ScrapeDoDataset:
-    """A dataset whose submitting run has died when all was submitted, before Dagster was told."""
+def died(shop: Shop, materialize: Run, pages: Callable[[str], list[str]], ended: Callable[[], None]) -> ScrapeDoDataset:
+    """A dataset whose run died after it submitted four partitions, before it reported them to Dagster."""
+    dataset = shop()
 
-    def die(_truth: PartitionEvents) -> Any:
+    def submit_and_die(*resources: Any) -> NoReturn:
+        submit_step(*resources, dataset.dataset, lambda partition: pages(str(partition)))
         raise RuntimeError("the machine is gone")
 
-    dataset = shop()
-    with monkeypatch.context() as patch:
-        patch.setattr(PartitionEvents, "results", die)
-        assert not materialize(dataset.assets[0], between=("a", "d")).success
+    assert not materialize(with_step(dataset.assets[0], submit_and_die), between=("a", "d")).success
     ended()
     return dataset
 
 
-def test_jobs_that_are_red_though_they_were_collected_are_not_paid_for_again(
+def test_collected_partitions_whose_jobs_are_red_are_not_paid_for_again(
     died: ScrapeDoDataset, materialize: Run, collect: Run, tick: Callable[..., Any], emulator: Emulator, events: Events
 ) -> None:
     [request] = tick(died).run_requests
@@ -48,12 +48,12 @@ def test_jobs_that_are_red_though_they_were_collected_are_not_paid_for_again(
     assert (events("shop/jobs"), events("shop/tasks")) == (Counter(), Counter("abcd"))
     assert materialize(died.assets[0], between=("a", "d")).success
     assert (events("shop/jobs"), paid(emulator)) == (Counter("abcd"), {1})
-    # Now Dagster knows, and whoever materialises them wants a new scrape.
+    # Now it is reported to Dagster, and materializing it again is a new scrape.
     assert materialize(died.assets[0], between=("a", "d")).success
     assert paid(emulator) == {2}
 
 
-def test_one_partition_that_is_red_is_told_alone(
+def test_one_red_partition_can_be_reported_alone(
     died: ScrapeDoDataset, materialize: Run, emulator: Emulator, events: Events
 ) -> None:
     assert materialize(died.assets[1], between=("a", "d")).success
@@ -61,10 +61,10 @@ def test_one_partition_that_is_red_is_told_alone(
     assert (events("shop/jobs"), paid(emulator)) == (Counter("b"), {1})
 
 
-def test_a_dagster_that_knows_nothing_of_the_run_scrapes_anew(
+def test_an_instance_that_does_not_have_the_run_scrapes_again(
     shop: Shop, materialize: Run, emulator: Emulator, instance: dg.DagsterInstance
 ) -> None:
-    """As one that is made for each call, with a ledger that is not."""
+    """Such as an instance that is made for each call, with a ledger that outlives it."""
     dataset = shop(partitions_def=None)
     assert materialize(*dataset.assets).success
     instance.wipe_assets([dg.AssetKey(["shop", "jobs"])])
@@ -74,7 +74,7 @@ def test_a_dagster_that_knows_nothing_of_the_run_scrapes_anew(
     assert paid(emulator) == {2}
 
 
-def test_a_list_that_would_be_sent_with_options_for_another_is_refused_for_good(
+def test_a_list_with_options_for_another_list_fails_without_a_retry(
     shop: Shop, materialize: Run, emulator: Emulator, pages: Callable[[str], list[str]], ledger: Ledger, token: str
 ) -> None:
     batches = [validated_entries([url], "raise") for url in pages("first")]
@@ -85,7 +85,7 @@ def test_a_list_that_would_be_sent_with_options_for_another_is_refused_for_good(
     dataset = shop(partitions_def=None, targets=pages("second"), options=options, retry_policy=dg.RetryPolicy(2))
     result = materialize(dataset.assets[0])
     [failure] = [event for event in result.all_events if event.is_step_failure]
-    told = failure.step_failure_data.error_display_string
-    assert "other targets are listed now, with other options, which must not be sent to the old targets" in told
-    assert "of the second" not in told
+    message = failure.step_failure_data.error_display_string
+    assert "3 of 3 batches of generation 1 were not sent yet. The new list has other" in message
+    assert "of the second" not in message
     assert emulator.jobs() == []

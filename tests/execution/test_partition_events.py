@@ -1,4 +1,4 @@
-"""The truth of each partition: what went wrong with some leaves exactly those red, and tells the others once."""
+"""Events by partition: exactly the failed partitions are red, and each of the others is reported once."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ import pytest
 
 from scrapedo_dagster import ScrapeDoDataset
 from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
+from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.collection.coordinator import collect_generations
 from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.submission.cancel import cancel_all
-from scrapedo_dagster.execution import steps
 from scrapedo_dagster.execution.partition_events import PartitionEvents
+from scrapedo_dagster.execution.steps import collect_step
+from tests.support.dagster import with_step
 
 pytestmark = pytest.mark.slow
 
@@ -82,7 +83,7 @@ def test_empty_lists_replace_what_was_there_and_the_run_that_submits_warns_of_th
     assert set(pd.read_parquet(data / "shop" / "tasks")["partition"]) == {"a", "c"}
 
 
-def test_a_partition_without_targets_is_red_and_the_others_are_submitted_and_brought_home(
+def test_a_partition_without_targets_is_red_and_the_others_are_submitted_and_collected(
     without_b: Shop, materialize: Run, events: Events
 ) -> None:
     dataset = without_b()
@@ -91,9 +92,9 @@ def test_a_partition_without_targets_is_red_and_the_others_are_submitted_and_bro
     assert "1 of 4 partitions failed" in failure_of(result)
     assert "'b': ValueError: no list for b today" in failure_of(result)
     assert events("shop/jobs") == one_each("acd")
-    brought = materialize(dataset.assets[1], between=("a", "d"))
-    assert not brought.success
-    assert "'b': shop, partition 'b': nothing was submitted" in failure_of(brought)
+    collected = materialize(dataset.assets[1], between=("a", "d"))
+    assert not collected.success
+    assert "'b': shop, partition 'b': nothing was submitted" in failure_of(collected)
     assert events("shop/tasks") == events("shop/contents") == one_each("acd")
 
 
@@ -138,7 +139,7 @@ def test_one_partition_alone_fails_with_its_own_error(
     assert events("shop/jobs") == {}
 
 
-def test_a_partition_that_scrape_do_refuses_is_red_and_is_submitted_by_whoever_comes_next(
+def test_a_partition_that_scrape_do_refuses_is_red_and_the_next_run_submits_it(
     shop: Shop, materialize: Run, events: Events, emulator: Emulator
 ) -> None:
     dataset = shop()
@@ -152,28 +153,34 @@ def test_a_partition_that_scrape_do_refuses_is_red_and_is_submitted_by_whoever_c
     assert {count.submitted for count in emulator.targets().values()} == {1}
 
 
+class FullTables(PartitionTables):
+    """Tables on a disk that is full."""
+
+    def open_parts(self, submission: SubmissionWithTargets) -> Any:
+        raise OSError(28, "No space left on device")
+
+
+class FullForPartitionC(Dataset):
+    """A dataset whose partition c is on a full disk."""
+
+    def tables(self, storage: Any, partition: str | None) -> PartitionTables:
+        tables = super().tables(storage, partition)
+        return FullTables(tables.tasks, tables.contents, partition) if partition == "c" else tables
+
+
 @pytest.mark.parametrize("single", [False, True])
 def test_a_partition_that_cannot_be_written_is_red_and_paid_once(
     shop: Shop,
     materialize: Run,
     events: Events,
     emulator: Emulator,
-    monkeypatch: pytest.MonkeyPatch,
     single: bool,
 ) -> None:
     dataset = shop()
     assert materialize(dataset.assets[0], between=("a", "d")).success
-    real = PartitionTables.open_parts
-
-    def open_parts(tables: PartitionTables, submission: SubmissionWithTargets) -> Any:
-        if tables.partition == "c":
-            raise OSError(28, "No space left on device")
-        return real(tables, submission)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(PartitionTables, "open_parts", open_parts)
-        where: Any = {"partition_key": "c"} if single else {"between": ("a", "d")}
-        result = materialize(dataset.assets[1], **where)
+    collect = partial(collect_step, dataset=FullForPartitionC(**dict(dataset.dataset)))
+    where: Any = {"partition_key": "c"} if single else {"between": ("a", "d")}
+    result = materialize(with_step(dataset.assets[1], collect), **where)
     assert "No space left on device" in failure_of(result)
     assert events("shop/tasks") == events("shop/contents") == one_each("" if single else "abd")
     assert materialize(dataset.assets[1], partition_key="c").success
@@ -181,24 +188,50 @@ def test_a_partition_that_cannot_be_written_is_red_and_paid_once(
     assert {count.submitted for count in emulator.targets().values()} == {1}
 
 
-def test_a_partition_whose_results_cannot_be_summed_up_keeps_no_other_from_coming_home(
-    shop: Shop, materialize: Run, events: Events, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    dataset = shop()
-    real = steps.summarize
+class UnreadableOnceComplete(Dataset):
+    """A dataset whose storage fails as soon as partition b is complete."""
 
-    def summarize(table: Any, partition: str | None) -> Any:
-        if partition == "b":
+    def tables(self, storage: Any, partition: str | None) -> PartitionTables:
+        tables = super().tables(storage, partition)
+        if partition == "b" and tables.tasks.current_generation(partition):
             raise OSError("the bucket does not answer")
-        return real(table, partition)
+        return tables
 
-    monkeypatch.setattr(steps, "summarize", summarize)
-    result = materialize(*dataset.assets, between=("a", "d"))
+
+def test_a_partition_whose_results_cannot_be_summarized_keeps_no_other_from_being_collected(
+    shop: Shop, materialize: Run, events: Events
+) -> None:
+    jobs, results = shop().assets
+    collect = partial(collect_step, dataset=UnreadableOnceComplete(**dict(shop().dataset)))
+    result = materialize(jobs, with_step(results, collect), between=("a", "d"))
     assert "'b': OSError: the bucket does not answer" in failure_of(result)
     assert events("shop/tasks") == one_each("acd")
 
 
-def test_a_run_of_a_range_tells_each_partition_once_with_its_own_numbers(
+def test_checks_that_cannot_be_evaluated_hide_no_failed_partition(instance: dg.DagsterInstance) -> None:
+    key = dg.AssetKey("rows")
+
+    def evaluate_checks(_partitions: Any) -> Any:
+        raise OSError("the bucket does not answer")
+
+    @dg.multi_asset(specs=[dg.AssetSpec(key)], partitions_def=dg.StaticPartitionsDefinition(["a", "b"]))
+    def step(context) -> Any:  # type: ignore[no-untyped-def]
+        events = PartitionEvents[int](context, [key], ["a", "b"], lambda rows: {key: {"rows": rows}}, evaluate_checks)
+        events.succeeded("a", 3)
+        events.failed("b", ValueError("no list today"))
+        return events.materialize_results()
+
+    result = dg.materialize([step], instance=instance, raise_on_error=False, partition_key="b")
+    assert "1 of 2 partitions failed" in failure_of(result)
+    assert "'b': ValueError: no list today" in failure_of(result)
+    [record] = instance.fetch_materializations(key, limit=2).records
+    assert record.partition_key == "a"
+    assert record.asset_materialization is not None
+    assert record.asset_materialization.metadata["rows"].value == 3
+    assert "OSError: the bucket does not answer" in logged(instance, result)
+
+
+def test_a_run_of_a_range_reports_each_partition_once_with_its_own_numbers(
     shop: Shop, materialize: Run, events: Events, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2?of=b"}]})
@@ -223,18 +256,18 @@ def test_many_partitions_cost_few_lines_of_the_log(shop: Shop, materialize: Run,
     lines = [each.user_message for each in instance.all_logs(result.run_id) if each.dagster_event is None]
     about = [line for line in lines if line.startswith("shop") and "written" not in line]
     assert len(about) < 6
-    assert "shop, partition 'p11': submitted 1 targets. That is 12 of 12 partitions." in about
+    assert "shop, partition 'p11': submitted 1 targets (12 of 12 partitions)." in about
     [total] = [line for line in about if "0 of 12 targets" in line]
-    assert "of 12 partitions ('p00', 'p01'" in total
-    assert "some failed of 12 partitions" in total
+    assert "in 12 partitions ('p00', 'p01'" in total
+    assert "targets failed in 12 partitions" in total
 
 
-def test_an_unpartitioned_dataset_is_told_once(shop: Shop, materialize: Run, events: Events) -> None:
+def test_an_unpartitioned_dataset_is_reported_once(shop: Shop, materialize: Run, events: Events) -> None:
     assert materialize(*shop(partitions_def=None).assets).success
     assert [events(f"shop/{table}") for table in ("jobs", "tasks", "contents")] == [{None: 1}] * 3
 
 
-def test_targets_count_once_of_what_was_canceled_and_goes_on(
+def test_a_target_of_a_canceled_and_continued_generation_counts_once(
     shop: Shop,
     materialize: Run,
     pages: Pages,
@@ -275,14 +308,14 @@ def interrupt_when(instance: dg.DagsterInstance) -> Iterator[Callable[..., None]
     """Interrupt this process once a condition holds; after the request to terminate its run was recorded, if any."""
     threads: list[threading.Thread] = []
 
-    def interrupt_when(condition: Callable[[], object], *, wished: bool) -> None:
+    def interrupt_when(condition: Callable[[], object], *, terminated: bool) -> None:
         def wait_and_interrupt() -> None:
             deadline = time.monotonic() + 20
             while not condition():
                 if time.monotonic() > deadline:
                     return
                 time.sleep(0.01)
-            if wished:
+            if terminated:
                 instance.report_run_canceling(instance.get_runs()[0])
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -294,36 +327,36 @@ def interrupt_when(instance: dg.DagsterInstance) -> Iterator[Callable[..., None]
         thread.join()
 
 
-@pytest.mark.parametrize("wished", [True, False])
-def test_what_was_home_before_an_interrupt_is_green_and_the_rest_can_follow(
+@pytest.mark.parametrize("terminated", [True, False])
+def test_partitions_collected_before_an_interrupt_are_green(
     shop: Shop,
     materialize: Run,
     events: Events,
     emulator: Emulator,
     interrupt_when: Callable[..., None],
-    monkeypatch: pytest.MonkeyPatch,
-    wished: bool,
+    data: Path,
+    terminated: bool,
 ) -> None:
     emulator.set_faults({"targets": [{"kind": "linger", "match": f"*of={key}"} for key in "cd"]})
     dataset = shop()
     assert materialize(dataset.assets[0], between=("a", "d")).success
 
-    home: list[str | None] = []
-    real = PartitionEvents.done
+    polls_before: list[int] = []
 
-    def done(self: PartitionEvents, partition: str | None, metadata: Any) -> None:
-        real(self, partition, metadata)
-        home.append(partition)
+    def two_are_collected() -> bool:
+        """Both are complete, and have been reported: the step polls the other two again."""
+        if len([*data.rglob("contents/*/_generation.json")]) == 2:
+            polls_before.append(emulator.requests()["get_job"])
+        return bool(polls_before) and emulator.requests()["get_job"] > polls_before[0]
 
-    monkeypatch.setattr(PartitionEvents, "done", done)
-    interrupt_when(lambda: len(home) == 2, wished=wished)
+    interrupt_when(two_are_collected, terminated=terminated)
     materialize(dataset.assets[1], between=("a", "d"))
     assert events("shop/tasks") == events("shop/contents") == one_each("ab")
     canceled = {str(job.targets[0])[-1]: job.canceled for job in emulator.jobs()}
-    assert canceled == {"a": False, "b": False, "c": wished, "d": wished}
+    assert canceled == {"a": False, "b": False, "c": terminated, "d": terminated}
 
 
-def test_what_was_submitted_before_a_termination_is_not_green(
+def test_partitions_submitted_before_a_termination_are_not_green(
     shop: Shop, materialize: Run, events: Events, emulator: Emulator, pages: Pages, instance: dg.DagsterInstance
 ) -> None:
     emulator.set_faults({"targets": [{"kind": "linger"}]})
@@ -343,6 +376,17 @@ def test_what_was_submitted_before_a_termination_is_not_green(
 # --- many partitions at once
 
 
+CollectReportingEvery = Callable[[float, ScrapeDoDataset], dg.AssetsDefinition]
+
+
+@pytest.fixture
+def collect_reporting_every() -> CollectReportingEvery:
+    """The assets that collect a dataset, with a log line of progress every so many seconds."""
+    return lambda seconds, dataset: with_step(
+        dataset.assets[1], partial(collect_step, dataset=dataset.dataset, report_interval=seconds)
+    )
+
+
 @pytest.mark.slow
 def test_a_hundred_waiting_partitions_are_polled_together_and_progress_is_logged(
     shop: Shop,
@@ -350,15 +394,14 @@ def test_a_hundred_waiting_partitions_are_polled_together_and_progress_is_logged
     events: Events,
     emulator: Emulator,
     instance: dg.DagsterInstance,
-    monkeypatch: pytest.MonkeyPatch,
+    collect_reporting_every: CollectReportingEvery,
 ) -> None:
-    monkeypatch.setattr(steps, "collect_generations", partial(collect_generations, report_interval=0.2))
     keys = [f"p{number:03}" for number in range(100)]
     emulator.set_faults({"targets": [{"kind": "linger", "seconds": 1500, "match": "*of=p099"}]})  # three seconds here
     dataset = shop(partitions_def=dg.StaticPartitionsDefinition(keys))
     assert materialize(dataset.assets[0], between=(keys[0], keys[-1])).success
     before = Counter(emulator.requests())
-    result = materialize(dataset.assets[1], between=(keys[0], keys[-1]))
+    result = materialize(collect_reporting_every(0.2, dataset), between=(keys[0], keys[-1]))
     assert result.success
     asked = Counter(emulator.requests()) - before
     assert events("shop/tasks") == Counter(keys)
@@ -371,11 +414,15 @@ def test_a_hundred_waiting_partitions_are_polled_together_and_progress_is_logged
 
 
 def test_progress_counts_a_target_that_is_retried_once(
-    shop: Shop, materialize: Run, emulator: Emulator, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    shop: Shop,
+    materialize: Run,
+    emulator: Emulator,
+    instance: dg.DagsterInstance,
+    collect_reporting_every: CollectReportingEvery,
 ) -> None:
-    monkeypatch.setattr(steps, "collect_generations", partial(collect_generations, report_interval=0.0))
     emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2?of=b"}]})
-    result = materialize(*shop(retry_failed_targets=1).assets, between=("a", "b"))
+    dataset = shop(retry_failed_targets=1)
+    result = materialize(dataset.assets[0], collect_reporting_every(0.0, dataset), between=("a", "b"))
     assert result.success
     lines = [line for line in logged(instance, result).splitlines() if "targets written" in line]
     written = [int(line.split()[1]) for line in lines]
@@ -384,7 +431,7 @@ def test_progress_counts_a_target_that_is_retried_once(
     assert written[-1] >= 5
 
 
-def test_a_partition_whose_jobs_do_not_end_keeps_no_other_from_coming_home(
+def test_a_partition_whose_jobs_do_not_end_keeps_no_other_from_being_collected(
     shop: Shop, materialize: Run, events: Events, emulator: Emulator
 ) -> None:
     emulator.set_faults({"targets": [{"kind": "linger", "match": "*of=a"}]})
@@ -401,7 +448,7 @@ def test_a_partition_whose_jobs_do_not_end_keeps_no_other_from_coming_home(
     assert events("shop/tasks") == one_each("bcd")
 
 
-def test_a_partition_that_waits_for_its_turn_keeps_no_other_from_coming_home(
+def test_a_partition_that_waits_for_its_turn_keeps_no_other_from_being_collected(
     shop: Shop, materialize: Run, events: Events, emulator: Emulator, pages: Pages
 ) -> None:
     """With `max_open_jobs`, what is not sent yet may have to wait as long as a job of somebody else runs."""

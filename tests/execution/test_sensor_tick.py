@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import dagster as dg
 import pyarrow.parquet as pq
@@ -23,9 +23,8 @@ from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.targets.target import validated_entries
-from scrapedo_dagster.execution import steps
-from scrapedo_dagster.execution.partition_events import PartitionEvents
 from scrapedo_dagster.execution.steps import collect_step
+from tests.support.dagster import with_step
 
 Shop = Callable[..., ScrapeDoDataset]
 Tick = Callable[..., Any]
@@ -436,7 +435,7 @@ def test_what_another_sensor_was_faster_with_is_left_out_of_the_run(
 
 
 @pytest.mark.parametrize("launched_by", ["the sensor", "a person"])
-def test_a_run_that_died_before_dagster_was_told_is_made_green_at_no_cost(
+def test_a_run_that_died_before_it_reported_to_dagster_is_made_green_at_no_cost(
     submitted: Shop,
     tick: Tick,
     collect: Run,
@@ -444,21 +443,17 @@ def test_a_run_that_died_before_dagster_was_told_is_made_green_at_no_cost(
     later: Later,
     events: Events,
     emulator: Emulator,
-    monkeypatch: pytest.MonkeyPatch,
     launched_by: str,
 ) -> None:
     dataset = submitted()
+    if launched_by == "the sensor":
+        assert asked_for(tick(dataset)) == [("a", "c")]
 
-    def die(_self: PartitionEvents) -> None:
+    def collect_and_die(*resources: Any) -> NoReturn:
+        collect_step(*resources, dataset.dataset)
         raise RuntimeError("out of memory")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(PartitionEvents, "results", die)
-        patch.setattr(PartitionEvents, "__exit__", lambda *_: None)
-        if launched_by == "the sensor":
-            assert not collect(tick(dataset).run_requests[0], dataset).success
-        else:
-            assert not materialize(*dataset.assets[1:], between=("a", "c")).success
+    assert not materialize(with_step(dataset.assets[1], collect_and_die), between=("a", "c")).success
     assert events("shop/tasks") == {}
     before = emulator.requests()["get_task"], len(emulator.jobs())
     later(minutes=2)
@@ -471,17 +466,17 @@ def test_a_run_that_died_before_dagster_was_told_is_made_green_at_no_cost(
 
 
 def test_a_run_that_died_between_the_events_of_two_assets_is_repeated(
-    submitted: Shop, tick: Tick, collect: Run, later: Later, events: Events, monkeypatch: pytest.MonkeyPatch
+    submitted: Shop, tick: Tick, collect: Run, materialize: Run, later: Later, events: Events
 ) -> None:
-    def die(*arguments: Any) -> Iterator[Any]:
-        tasks, _contents = collect_step(*arguments)
+    dataset = submitted(last="a")
+
+    def report_half_and_die(*resources: Any) -> Iterator[Any]:
+        tasks, _contents = collect_step(*resources, dataset.dataset)
         yield tasks
         raise RuntimeError("out of memory")
 
-    dataset = submitted(last="a")
-    with monkeypatch.context() as patch:
-        patch.setattr(steps, "collect_step", die)
-        assert not collect(tick(dataset).run_requests[0], dataset).success
+    assert asked_for(tick(dataset)) == [("a", "a")]
+    assert not materialize(with_step(dataset.assets[1], report_half_and_die), partition_key="a").success
     assert (events("shop/tasks"), events("shop/contents")) == ({"a": 1}, {})
     later(minutes=2)
     assert collect(tick(dataset).run_requests[0], dataset).success

@@ -1,11 +1,9 @@
 """A site to scrape, an emulator to scrape it with, datasets of it, ticks of their sensor, and the runs it asks for."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -22,6 +20,7 @@ from scrapedo_dagster import (
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.io_manager import ParquetResource
 
 TOKEN = "canary-7f3a9c"
 
@@ -110,6 +109,18 @@ def materialize(resources: dict[str, Any], instance: dg.DagsterInstance) -> Run:
         )
 
     return materialize
+
+
+def with_step(asset: Any, step: Callable[..., Iterable[dg.MaterializeResult[None]]]) -> dg.AssetsDefinition:
+    """An asset of a dataset with another step, which gets the context and both resources."""
+
+    @dg.multi_asset(name=asset.op.name, specs=list(asset.specs), backfill_policy=asset.backfill_policy)
+    def replaced(
+        context: dg.AssetExecutionContext, scrape_do: ScrapeDoResource, scrape_do_parquet: ParquetResource
+    ) -> Iterator[dg.MaterializeResult[None]]:
+        yield from step(context, scrape_do, scrape_do_parquet)
+
+    return replaced
 
 
 @pytest.fixture
