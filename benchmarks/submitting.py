@@ -30,7 +30,7 @@ def ours(meter: Meter, *, url: str, targets: int, postgres: str | None) -> dict[
     from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
     from scrapedo_dagster.engine.submission.settings import SubmissionSettings
     from scrapedo_dagster.engine.submission.submitter import Submitter
-    from scrapedo_dagster.engine.targets.target import validated_entries
+    from scrapedo_dagster.engine.targets.validation import validated_entries
 
     listed = urls(targets)
     with tempfile.TemporaryDirectory(prefix="scrapedo-benchmark-") as directory, ExitStack() as stack:

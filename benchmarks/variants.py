@@ -103,7 +103,7 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
     from scrapedo_dagster.engine.storage.tables import ParquetStore
     from scrapedo_dagster.engine.submission.settings import SubmissionSettings
     from scrapedo_dagster.engine.submission.submitter import Submitter
-    from scrapedo_dagster.engine.targets.target import validated_entries
+    from scrapedo_dagster.engine.targets.validation import validated_entries
 
     def client() -> AsyncScrapeDoAsyncAPIClient:
         return AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=order.url, max_concurrency=order.concurrency)

@@ -157,7 +157,7 @@ def _plan(url: str) -> None:
     """A submission that the deliveries are of."""
     from scrapedo_dagster.engine.ledger.ledger import Ledger
     from scrapedo_dagster.engine.ledger.records import PartitionRef
-    from scrapedo_dagster.engine.targets.target import validated_entries
+    from scrapedo_dagster.engine.targets.validation import validated_entries
 
     ledger = Ledger(url)
     entries = validated_entries(["https://shop.example/"], "raise")

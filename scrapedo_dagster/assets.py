@@ -10,7 +10,8 @@ from pydantic import InstanceOf, SkipValidation
 from scrapedo_dagster.checks import build_checks
 from scrapedo_dagster.dataset import Dataset, ScrapeDoDataset
 from scrapedo_dagster.dataset_options import AssetAttributes, DatasetOptions, takes_fields_of, values_of
-from scrapedo_dagster.engine.targets.target import Target, validated_entries
+from scrapedo_dagster.engine.targets.target import Target
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from scrapedo_dagster.io_manager import ParquetResource
 from scrapedo_dagster.partitions.contexts import context_of
 from scrapedo_dagster.resource import ScrapeDoResource

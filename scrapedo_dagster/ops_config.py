@@ -3,7 +3,7 @@
 import enum
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import dagster as dg
@@ -32,15 +32,15 @@ class _Config(dg.Config):
 
 def _mirror(model: type[RequestModel]) -> Any:
     """Make a config class with the fields of a model, all optional. It describes values; the model validates them."""
-    fields: dict[str, Any] = {}
+    config_fields: dict[str, Any] = {}
     for name, field in model.model_fields.items():
         description = " ".join(str(field.description).split())
         if WITHHELD.get(name) is True:
             description += " Run config is stored in plain text: give a secret as {env: NAME_OF_A_VARIABLE}."
         config_type = _config_type(f"{model.__name__}_{name}", field.annotation)
-        fields[name] = (config_type | None, Field(default=None, description=description))
+        config_fields[name] = (config_type | None, Field(default=None, description=description))
     return create_model(
-        f"{model.__name__}Config", __base__=_Config, __module__=__name__, __doc__=model.__doc__, **fields
+        f"{model.__name__}Config", __base__=_Config, __module__=__name__, __doc__=model.__doc__, **config_fields
     )
 
 
@@ -64,20 +64,27 @@ def _config_type(name: str, annotation: Any) -> Any:
 ScrapeOptionsConfig = _mirror(ScrapeOptions)
 
 
-class TargetsFileConfig(_Config):
-    """A file of targets: CSV, Parquet, or text with one URL per line."""
-
-    uri: str
-    """A path, or a URI of any filesystem that pyarrow knows. It ends with .csv, .parquet or .txt. {partition_key} is
-    replaced by the partition's key."""
-    column: str = "url"
-    """The column with the URLs."""
-    key_column: str | None = None
-    """The column with your own keys: `target_key` in `tasks`."""
+class _TargetsFileConfig(_Config):
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        self.source().check_placeholders(["partition_key"])
+        return self
 
     def source(self) -> TargetsFile:
-        """Return the file itself. Raises ValueError if its suffix is not known."""
-        return TargetsFile(self.uri, self.column, self.key_column)
+        """Return the file itself."""
+        return TargetsFile(**self.model_dump())
+
+
+_FILE_FIELDS: Any = {
+    each.name: (each.type, vars(TargetsFile)["__pydantic_fields__"][each.name]) for each in fields(TargetsFile)
+}
+TargetsFileConfig = create_model(
+    "TargetsFileConfig",
+    __base__=_TargetsFileConfig,
+    __module__=__name__,
+    __doc__="A file of targets: CSV, Parquet, or text with one URL per line.",
+    **_FILE_FIELDS,
+)
 
 
 class SubmitTargetsConfig(_Config, SubmitOptions):
@@ -102,11 +109,6 @@ class SubmitTargetsConfig(_Config, SubmitOptions):
         check_sources({"targets": self.targets, "targets_file": self.targets_file}, may_be_missing=True)
         if self.partition_key is not None:
             _check_partition_key(self.partition_key)
-        if self.targets_file is not None:
-            try:
-                self.targets_file.source().check_placeholders(["partition_key"])
-            except ValueError as error:
-                raise ValueError(f"targets_file.uri: {error}") from None
         options = self.scrape_options()
         if self.retry_failed_targets and (kept_back := withheld(options)):
             raise ValueError(

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
+from codecs import lookup
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
 import dagster as dg
+import pydantic
+from pydantic import ConfigDict, Field
+
+from scrapedo_dagster.text import join_limited, partition_label
 
 if TYPE_CHECKING:
-    from scrapedo_dagster.engine.targets.readers import Columns, FileFormat
+    from scrapedo_dagster.engine.targets.columns import TargetColumns
+    from scrapedo_dagster.engine.targets.readers import FileFormat
     from scrapedo_dagster.engine.targets.target import Target
 
 _FORMATS: dict[str, FileFormat] = {".csv": "csv", ".parquet": "parquet", ".txt": "text"}
@@ -19,35 +25,45 @@ _PLACEHOLDER = re.compile(r"\{([^\W\d]\w*)\}")
 _COMPRESSIONS = (".gz", ".bz2", ".zst")  # pyarrow tells by the name; not of Parquet, which compresses inside
 
 
-@dataclass(frozen=True)
+@pydantic.dataclasses.dataclass(
+    frozen=True, config=ConfigDict(use_attribute_docstrings=True, hide_input_in_errors=True)
+)
 class TargetsFile:
-    """The targets of a partition are in a file: CSV, Parquet, or text with one URL a line.
+    """The targets of a partition, in a file: CSV, Parquet, or text with one URL per line.
 
     `TargetsFile("s3://bucket/urls/{partition_key}.csv", column="url", key_column="sku")`
 
-    The suffix tells the format: `.csv` (with a header), `.parquet`, `.txt` (empty lines and those that begin with # are
-    left out); CSV and text may be compressed (`.csv.gz`, also `.bz2` and `.zst`). Columns are read as text.
-
-    Attributes:
-        uri: a path, or a URI of any filesystem that pyarrow knows. `{partition_key}` is replaced by the key of the
-            partition, and for multi-partitions `{dimension}` by the key of that dimension.
-        column: the column of the URLs; text has none.
-        key_column: the column of your own keys, which come out as `target_key`.
+    The suffix is the format: `.csv` (with a header), `.parquet`, or `.txt`, in which empty lines and those that begin
+    with # are skipped. CSV and text may be compressed: `.csv.gz`, also `.bz2` and `.zst`. Columns are read as text.
 
     Raises:
-        ValueError: no format has this suffix, or text is to have columns.
+        ValueError: no format has this suffix, or the format does not have an option that is set.
     """
 
     uri: str
+    """A path, or a URI of a filesystem that pyarrow supports. `{partition_key}` is replaced by the partition's key, and
+    in multi-partitions `{dimension}` by the key of that dimension."""
     column: str = "url"
+    """Column of CSV and Parquet with the URLs."""
     key_column: str | None = None
+    """Column of CSV and Parquet with your own keys, which become `target_key` in `tasks`."""
+    delimiter: str = Field(default=",", min_length=1, max_length=1)
+    """Character between the cells of CSV, such as ; or a tab."""
+    encoding: str = "utf-8"
+    """Encoding of CSV and text, such as utf-16 or windows-1252."""
 
     def __post_init__(self) -> None:
-        if not self.uri.endswith("}"):  # else a partition's key is the suffix
-            file_format = _format_of(self.uri)
-            if file_format == "text" and (self.column, self.key_column) != ("url", None):
-                name = self.uri.rpartition("/")[2]  # there may be credentials before it
-                raise ValueError(f"{name!r} is text, which has no columns: leave out column and key_column.")
+        try:
+            lookup(self.encoding)
+        except LookupError:
+            raise ValueError(f"encoding={self.encoding!r} is not known to Python") from None
+        if self.uri.endswith("}"):
+            return  # the suffix is in the partition's key
+        file_format = _format_of(self.uri)
+        unused = {"csv": (), "parquet": ("delimiter", "encoding"), "text": ("column", "key_column", "delimiter")}
+        if given := [name for name in unused[file_format] if getattr(self, name) != getattr(TargetsFile, name)]:
+            name = self.uri.rpartition("/")[2]  # there may be credentials before it
+            raise ValueError(f"{name!r} is {file_format}, which has no {', '.join(given)}.")
 
     def check_placeholders(self, known: Collection[str]) -> None:
         """Refuse a name in braces that stands for nothing, which would only be a file that does not exist.
@@ -74,14 +90,16 @@ class TargetsFile:
         from scrapedo_dagster.engine.targets.readers import read_targets
 
         location = Location(self._filled(partition_key))
-        what = f"The file of targets {location.shown!r}"
+        source = f"targets file {location.shown!r}"
         if partition_key is not None:
-            what += f", for partition {str(partition_key)!r},"
+            source += f", {partition_label(partition_key)}"
         try:
             file_format = _format_of(location.uri)
         except ValueError as error:
-            raise TargetSourceError(f"{what} cannot be read: {error}") from None
-        return read_targets(location, file_format, _columns(self), what)
+            raise TargetSourceError(f"{source}: {error}") from None
+        return read_targets(
+            location, file_format, _columns(self), source, delimiter=self.delimiter, encoding=self.encoding
+        )
 
     def _filled(self, partition_key: str | None) -> str:
         if partition_key is None:
@@ -126,7 +144,6 @@ class TargetsAsset:
             TargetSourceError: the run loads other partitions of the asset than it has itself.
         """
         from scrapedo_dagster.engine.errors import TargetSourceError
-        from scrapedo_dagster.engine.targets.readers import shortened
 
         if context.assets_def.partitions_def is None:
             return  # all that was loaded is meant
@@ -137,8 +154,9 @@ class TargetsAsset:
         loaded, wanted = list(context.asset_partition_keys_for_input(input_name)), list(context.partition_keys)
         if set(loaded) != set(wanted):
             raise TargetSourceError(
-                f"{self._name} has other partitions than this dataset: {shortened(loaded)} for {shortened(wanted)}. "
-                "Give both the same partitions, or put an asset between them that has those of the dataset."
+                f"{self._name}: has other partitions than this dataset: {join_limited(map(repr, loaded))} for "
+                f"{join_limited(map(repr, wanted))}. Give both the same partitions, or put an asset between them that "
+                "has those of the dataset."
             )
 
     def of(self, value: Any, partition_key: str | None) -> list[Target]:
@@ -153,25 +171,25 @@ class TargetsAsset:
             TargetSourceError: it is no such value, lacks the partition or the column, or has empty cells.
         """
         from scrapedo_dagster.engine.errors import TargetSourceError
-        from scrapedo_dagster.engine.targets.readers import shortened, targets_of_frame
+        from scrapedo_dagster.engine.targets.frames import targets_of_frame
 
         if not isinstance(value, Mapping):
             return targets_of_frame(value, _columns(self), self._name, partition_key)
         if partition_key is not None and partition_key not in value:
             raise TargetSourceError(
-                f"{self._name} has no partition {str(partition_key)!r}; loaded were {shortened(list(value))}. Give "
+                f"{self._name}: has no partition {str(partition_key)!r}, it has {join_limited(map(repr, value))}. Give "
                 "both assets the same partitions."
             )
         chosen = value if partition_key is None else {partition_key: value[partition_key]}
         return [
             target
             for key, frame in chosen.items()
-            for target in targets_of_frame(frame, _columns(self), f"{self._name}, partition {str(key)!r},", None)
+            for target in targets_of_frame(frame, _columns(self), f"{self._name}, {partition_label(key)}", None)
         ]
 
     @property
     def _name(self) -> str:
-        return f"The upstream asset {self.asset_key.to_user_string()!r}"
+        return f"upstream asset {self.asset_key.to_user_string()!r}"
 
 
 def placeholders_of(partitions_def: dg.PartitionsDefinition | None) -> list[str]:
@@ -183,10 +201,10 @@ def placeholders_of(partitions_def: dg.PartitionsDefinition | None) -> list[str]
     return ["partition_key"]
 
 
-def _columns(source: TargetsFile | TargetsAsset) -> Columns:
-    from scrapedo_dagster.engine.targets.readers import Columns
+def _columns(source: TargetsFile | TargetsAsset) -> TargetColumns:
+    from scrapedo_dagster.engine.targets.columns import TargetColumns
 
-    return Columns(source.column, source.key_column)
+    return TargetColumns(source.column, source.key_column)
 
 
 def _format_of(uri: str) -> FileFormat:

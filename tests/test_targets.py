@@ -60,6 +60,33 @@ class TestFormats:
         targets = TargetsFile(write("urls.csv", "url,note\n" + "".join(lines))).read(None)
         assert [target.url for target in targets] == urls
 
+    @pytest.mark.parametrize(
+        ("options", "encoding"),
+        [
+            ({"delimiter": ";"}, "utf-8"),
+            ({"delimiter": ";"}, "utf-8-sig"),
+            ({"delimiter": "\t", "encoding": "utf-16"}, "utf-16"),  # Excel's "Unicode text"
+            ({"delimiter": "\t", "encoding": "utf-16-le"}, "utf-16-le"),
+            ({"delimiter": ";", "encoding": "windows-1252"}, "windows-1252"),
+            ({"encoding": "utf-16"}, "utf-16"),
+        ],
+    )
+    def test_csv_as_excel_writes_it(self, write, options, encoding: str) -> None:
+        """Quoted cells with line ends, keys with zeros and umlauts, and unnamed columns at the end of each line."""
+        rows = [
+            ["Größe", "sku", "url", "", ""],
+            ['"two\r\nlines"', "007", A.url, "", ""],
+            ["ä", "ü1", "https://ö.example", "", ""],
+        ]
+        text = "".join(options.get("delimiter", ",").join(row) + "\r\n" for row in rows)
+        path = write("urls.csv", text.encode(encoding))
+        expected = [Target(A.url, "007"), Target("https://ö.example", "ü1")]
+        assert TargetsFile(path, key_column="sku", **options).read(None) == expected
+
+    def test_text_in_another_encoding(self, write) -> None:
+        path = write("urls.txt", "\n".join(URLS).encode("utf-16"))
+        assert TargetsFile(path, encoding="utf-16").read(None) == [A, B]
+
     @pytest.mark.parametrize("keys", [pa.array([7, 8]), pa.array(["7", "8"]).dictionary_encode()])
     def test_parquet_reads_only_its_columns(self, tmp_path: Path, keys: pa.Array) -> None:
         path = tmp_path / "urls.parquet"
@@ -116,13 +143,43 @@ class TestPlaces:
 class TestComplaints:
     def test_a_missing_file_is_named_with_its_partition(self, tmp_path: Path) -> None:
         said = complaint(TargetsFile(f"{tmp_path}/{{partition_key}}.csv"), "2026-01-01")
-        assert f"'{tmp_path}/2026-01-01.csv', for partition '2026-01-01', does not exist" in said
+        assert f"targets file '{tmp_path}/2026-01-01.csv', partition '2026-01-01': does not exist" in said
 
     @pytest.mark.parametrize("column", [{"column": "link"}, {"key_column": "link"}])
     def test_a_missing_column_is_named_with_those_there_are(self, write, tmp_path: Path, column) -> None:
         pq.write_table(pa.table({"sku": [1], "url": ["x"], "price": [1]}), tmp_path / "urls.parquet")
         for path in (write("urls.csv", CSV), str(tmp_path / "urls.parquet")):
             assert "has no column 'link'. It has 'sku', 'url', 'price'." in complaint(TargetsFile(path, **column))
+
+    @pytest.mark.parametrize("delimiter", [";", "\t", "|"])
+    def test_another_delimiter_is_named(self, write, delimiter: str) -> None:
+        text = CSV.replace(",", delimiter)
+        for content in (text, text.replace(A.url, f"{A.url}/?x=1,2")):  # as many commas as columns, or more
+            path = write("urls.csv", content)
+            message = complaint(TargetsFile(path))
+            assert f"its header is {f'sku{delimiter}url{delimiter}price'!r}, one column with delimiter=','" in message
+            assert message.endswith(f"Set delimiter={delimiter!r}.")
+            assert TargetsFile(path, delimiter=delimiter).read(None)[1] == B
+        assert "Set delimiter=','." in complaint(TargetsFile(write("urls.csv", CSV), delimiter=";"))
+
+    @pytest.mark.parametrize(
+        ("encoding", "text", "reason"),
+        [
+            ("utf-16", CSV, "It begins as UTF-16 does: set encoding='utf-16'."),
+            ("windows-1252", CSV.replace("NA", "ä"), "Check delimiter=',' and encoding='utf-8'."),
+            ("windows-1252", CSV.replace("sku", "ä"), "Set `encoding` to that of the file"),
+        ],
+    )
+    def test_another_encoding_is_refused_with_the_option_that_reads_it(self, write, encoding, text, reason) -> None:
+        path = write("urls.csv", text.encode(encoding))
+        key_column = "sku" if "sku" in text else "ä"
+        assert reason in complaint(TargetsFile(path, key_column=key_column))
+        assert len(TargetsFile(path, key_column=key_column, encoding=encoding).read(None)) == 2
+
+    def test_a_column_that_is_there_twice(self, write) -> None:
+        path = write("urls.csv", "url,sku,url,note,note\na,b,c,d,e\n")
+        assert "has more than one column 'url'" in complaint(TargetsFile(path))
+        assert TargetsFile(path, column="sku").read(None) == [Target("b")]
 
     @pytest.mark.parametrize("content", ["", "url\n", "sku,url\n"])
     def test_a_csv_file_without_targets(self, write, content: str) -> None:
@@ -147,8 +204,10 @@ class TestComplaints:
         ("name", "content", "reason"),
         [
             ("urls.csv", b"url\nhttps://a.example,1\n", "Expected 1 columns, got 2"),
-            ("urls.csv", b"url\n\xff\n", "UTF8"),
-            ("urls.txt", b"\xff\n", "utf-8"),
+            ("urls.csv", b"url\n\xe4\n", "UTF8"),
+            ("urls.csv", b"\xe4\nhttps://a.example\n", "Set `encoding`"),
+            ("urls.txt", b"\xe4\n", "is not utf-8"),
+            ("urls.txt", "https://a.example".encode("utf-16"), "set encoding='utf-16'"),
             ("urls.parquet", b"url\n", "cannot be read as parquet"),
             ("urls.csv.gz", b"url\n", "cannot be read as csv"),
         ],
@@ -168,9 +227,20 @@ class TestComplaints:
         with pytest.raises(ValueError, match=r"ends with \.csv, \.parquet, \.txt"):
             TargetsFile(uri)
 
-    def test_columns_of_text_are_refused_at_definition(self) -> None:
-        with pytest.raises(ValueError, match="text, which has no columns"):
-            TargetsFile("urls.txt", key_column="sku")
+    @pytest.mark.parametrize(
+        ("uri", "options", "reason"),
+        [
+            ("urls.txt", {"key_column": "sku"}, "is text, which has no key_column"),
+            ("urls.txt", {"delimiter": ";", "column": "link"}, "is text, which has no column, delimiter"),
+            ("urls.parquet", {"encoding": "utf-16"}, "is parquet, which has no encoding"),
+            ("urls.csv", {"encoding": "utf-7000"}, "encoding='utf-7000' is not known to Python"),
+            ("urls.csv", {"delimiter": ";;"}, "at most 1 character"),
+            ("urls.csv", {"delimiter": ""}, "at least 1 character"),
+        ],
+    )
+    def test_options_that_do_not_apply_are_refused_at_definition(self, uri, options, reason) -> None:
+        with pytest.raises(ValueError, match=reason):
+            TargetsFile(uri, **options)
 
     @pytest.mark.parametrize("uri", ["s3://key:{canary}@bucket/a b.csv", "nope://key:{canary}@x/{{partition_key}}.csv"])
     def test_credentials_in_a_uri_are_not_told(self, uri: str, canary: str) -> None:
@@ -189,7 +259,7 @@ class TestAsset:
     def said(self, value: Any, partition: str | None = None) -> str:
         with pytest.raises(TargetSourceError) as caught:
             self.source.of(value, partition)
-        assert "The upstream asset 'shop/urls'" in str(caught.value)
+        assert "upstream asset 'shop/urls'" in str(caught.value)
         return str(caught.value)
 
     @pytest.mark.parametrize("key", ["urls", ["shop", "urls"], dg.AssetKey(["shop", "urls"])])
@@ -207,7 +277,7 @@ class TestAsset:
         assert self.source.of(frame, "b") == [Target("y", "2")]
         assert len(self.source.of(frame, None)) == 3
         said = self.said(frame, "c")
-        assert "no row of 'c': it has 'a', 'b'. Give both assets the same partitions, or rename the column" in said
+        assert "has no row of 'c', it has 'a', 'b'. Give both assets the same partitions, or rename the column" in said
 
     def test_a_partition_column_may_be_a_category(self) -> None:
         frame = pd.DataFrame({"sku": [1], "url": ["x"], "partition": pd.Categorical(["a"])})
@@ -218,9 +288,9 @@ class TestAsset:
         value = {"a": first, "b": second}
         assert self.source.of(value, "b") == [Target("y", "2")]
         assert self.source.of(value, None) == [Target("x", "1"), Target("y", "2")]
-        assert "has no partition 'c'; loaded were 'a', 'b'." in self.said(value, "c")
+        assert "has no partition 'c', it has 'a', 'b'." in self.said(value, "c")
         bad = {"a": first, "b": second.drop_columns(["sku"])}
-        assert "'shop/urls', partition 'b', has no column 'sku'" in self.said(bad, "b")
+        assert "'shop/urls', partition 'b': has no column 'sku'" in self.said(bad, "b")
         assert self.source.of(bad, "a") == [Target("x", "1")]
 
     def test_no_rows_are_no_targets(self) -> None:
@@ -232,14 +302,14 @@ class TestAsset:
             assert "has no column 'url'. It has 'link', 'sku'." in self.said(frame)
         for frame in frames({"url": ["x", None, None], "sku": [1, 2, None]}):
             assert "empty cells: column 'url' in 2, 3 and 'sku' in 3" in self.said(frame)
-        assert "'sku', which is no text" in self.said(pa.table({"url": ["x"], "sku": [[1]]}))
-        assert "that are no text" in self.said(pd.DataFrame({"url": ["x", 1], "sku": [1, 2]}))
+        assert "column 'sku' is list<item: int64>, not text" in self.said(pa.table({"url": ["x"], "sku": [[1]]}))
+        assert "that are not text" in self.said(pd.DataFrame({"url": ["x", 1], "sku": [1, 2]}))
         twice = pd.DataFrame([["x", "y", 1]], columns=["url", "url", "sku"])
         assert "more than one column 'url'" in self.said(twice)
 
     @pytest.mark.parametrize("value", [None, ["https://a.example"], "https://a.example"])
-    def test_what_is_no_frame_is_said_to_be_none(self, value) -> None:
-        assert f"is builtins.{type(value).__name__}; targets are taken from a pandas DataFrame" in self.said(value)
+    def test_other_values_are_refused(self, value) -> None:
+        assert f"is builtins.{type(value).__name__}, not a pandas DataFrame or a pyarrow Table" in self.said(value)
 
 
 DAYS = dg.DailyPartitionsDefinition("2026-01-04")

@@ -17,7 +17,8 @@ from scrapedo_dagster.component.partitions import Partitions
 from scrapedo_dagster.component.schema import ComponentModel, refused, yaml_schema
 from scrapedo_dagster.dataset import ScrapeDoDataset
 from scrapedo_dagster.engine.errors import InvalidTargetsError
-from scrapedo_dagster.engine.targets.target import Target, validated_entries
+from scrapedo_dagster.engine.targets.target import Target
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from scrapedo_dagster.targets import TargetsAsset, TargetsFile, placeholders_of
 from scrapedo_dagster.translator import ScrapeDoTable, ScrapeDoTranslator
 

@@ -17,7 +17,8 @@ from scrapedo_dagster.engine.inbox.reader import prune_inbox
 from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.storage.summary import Summary
 from scrapedo_dagster.engine.submission.planner import Generation
-from scrapedo_dagster.engine.targets.target import Batch, Target, validated_entries
+from scrapedo_dagster.engine.targets.target import Batch, Target
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from scrapedo_dagster.execution.check_evaluation import check_evaluations
 from scrapedo_dagster.execution.metadata import collected_metadata, submitted_metadata
 from scrapedo_dagster.execution.partition_events import PartitionEvents

@@ -9,7 +9,7 @@ import pytest
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 
 REF = PartitionRef("a" * 32, "shop", "mon")
 BATCHES = 16

@@ -25,7 +25,7 @@ from scrapedo_dagster.engine.storage.tables import ParquetStore
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.settings import SubmissionSettings
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 
 _OFTEN = Backoff(initial=0.04, maximum=0.04, multiplier=1)
 

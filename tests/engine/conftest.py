@@ -25,7 +25,7 @@ from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import CompleteGeneration, ParquetStore, ParquetTable
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from tests.support.submission import make_submitter
 
 TOKEN = "canary-7f3a9c"

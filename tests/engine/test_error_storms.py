@@ -23,7 +23,7 @@ from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from tests.support.collection import wait_and_collect
 
 QUICK = Backoff(initial=0.001, maximum=0.01)

@@ -43,7 +43,7 @@ from scrapedo_dagster.engine.storage.tables import ParquetStore
 from scrapedo_dagster.engine.submission.cancel import cancel_all, open_submissions
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from tests.support.collection import wait_and_collect
 from tests.support.submission import make_submitter
 

@@ -13,7 +13,7 @@ from scrapedo_dagster import ScrapeDoDataset, ScrapeOptions
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from scrapedo_dagster.execution.steps import submit_step
 from tests.support.dagster import with_step
 

@@ -22,7 +22,7 @@ from scrapedo_dagster.engine.ledger.generations import GenerationStore
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from scrapedo_dagster.execution.steps import collect_step
 from tests.support.dagster import with_step
 

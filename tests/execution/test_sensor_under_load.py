@@ -24,7 +24,7 @@ from scrapedo_dagster.engine.clock import SYSTEM_CLOCK
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from scrapedo_dagster.execution import sensor_tick as completion
 
 pytestmark = pytest.mark.slow

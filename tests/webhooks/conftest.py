@@ -35,7 +35,7 @@ from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithT
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from scrapedo_dagster.webhooks.app import Receiver
 from scrapedo_dagster.webhooks.log import Log
 from scrapedo_dagster.webhooks.secrets import Secrets

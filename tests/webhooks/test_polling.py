@@ -18,7 +18,7 @@ from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.polling.order import poll_order
 from scrapedo_dagster.engine.polling.poller import JobPoller
 from scrapedo_dagster.engine.submission.settings import Limits
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 
 TOKEN = "canary-7f3a9c"
 REF = PartitionRef(account_fingerprint(TOKEN), "shop", "mon")

@@ -1,4 +1,4 @@
-"""Groups targets into batches, each of which becomes one job. Decides only."""
+"""Groups targets into batches, each of which becomes one job."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from scrapedo_dagster.engine.targets.target import Batch, Entry
 
 
 def split_into_batches(entries: Batch, size: int = MAX_TARGETS) -> list[Batch]:
-    """Batches of up to `size` different URLs, in the order of the list; at least one batch, which may be empty.
+    """Split entries into batches of up to `size` different URLs, in the order of the list.
 
-    All entries of one URL are in one batch. Rejected entries go with the last batch.
+    All entries of a URL are in one batch. Rejected entries are in the last batch. Without entries there is one empty
+    batch.
     """
     by_url: dict[str, list[Entry]] = {}
     for entry in entries:

@@ -23,7 +23,7 @@ from scrapedo_dagster.engine.errors import JobDeadlineError, NothingSubmittedErr
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from tests.support.clock import ManualClock
 from tests.support.collection import wait_and_collect
 

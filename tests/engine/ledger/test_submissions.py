@@ -21,7 +21,8 @@ from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import OPEN, TRANSITIONS, UNSENT, State
 from scrapedo_dagster.engine.ledger.tables import submissions as table
-from scrapedo_dagster.engine.targets.target import Entry, Target, validated_entries
+from scrapedo_dagster.engine.targets.target import Entry, Target
+from scrapedo_dagster.engine.targets.validation import validated_entries
 
 Transition = Callable[[Ledger, SubmissionWithTargets], SubmissionWithTargets | None]
 
@@ -411,7 +412,7 @@ CLAIMER = """
 import sys
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 
 ledger = Ledger(sys.argv[1])
 ref = PartitionRef("account", "shop", None)

@@ -13,7 +13,7 @@ from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 
 Urls = Callable[..., list[str]]
 MakeSubmitter = Callable[..., Submitter]

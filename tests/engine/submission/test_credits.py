@@ -14,7 +14,7 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.errors import NotEnoughCreditsError
 from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.submission.credits import CreditBalance
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from tests.support.clock import ManualClock
 
 TARGETS = validated_entries(["https://a.example/", "https://b.example/"], "raise")

@@ -25,7 +25,7 @@ from scrapedo_dagster.engine.submission.cancel import cancel_all, open_submissio
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 from scrapedo_dagster.engine.submission.settings import Limits
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from tests.support.collection import wait_and_collect
 
 Urls = Callable[..., list[str]]

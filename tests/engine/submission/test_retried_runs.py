@@ -9,7 +9,7 @@ from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.submission.submitter import Submitter
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 from tests.support.collection import wait_and_collect
 
 Client = Callable[..., AsyncScrapeDoAsyncAPIClient]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from scrapedo_dagster.engine.errors import InvalidTargetsError
 from scrapedo_dagster.engine.targets.batches import split_into_batches
-from scrapedo_dagster.engine.targets.target import Entry, Target, validated_entries
+from scrapedo_dagster.engine.targets.target import Entry, Target
+from scrapedo_dagster.engine.targets.validation import validated_entries
 
 a_url = st.integers(0, 12).map(lambda number: f"https://example.com/{number}")
 an_entry = st.tuples(a_url, st.one_of(st.none(), st.just("no URL")))
