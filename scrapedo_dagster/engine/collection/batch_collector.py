@@ -84,15 +84,17 @@ async def collect_batch(
     try:
         async with aclosing(fetcher.fetch(task_ids, stop=writing)) as fetched:
             async for each in fetched:
-                retry = may_retry and each.result.may_be_retried
-                writer.add(each, retry=retry)
-                if not retry:
+                if may_retry and each.result.may_be_retried:
+                    writer.retried += entries[each.url]
+                    each.reservation.release()
+                else:
+                    queue.put(each)
                     on_target()
         fetcher.raise_if_all_unreadable()
-        writer.close()
+        queue.close()
         await asyncio.shield(writing)
     except BaseException:
-        writer.abort()
+        queue.abort()
         await asyncio.gather(writing, return_exceptions=True)
         raise
     finally:

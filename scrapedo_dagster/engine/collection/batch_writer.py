@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from scrapedo_dagster.engine.collection.memory_budget import Reservation
 from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
-from scrapedo_dagster.engine.collection.rows import Result, Row, add_digest, rows_of_entries
+from scrapedo_dagster.engine.collection.rows import Row, add_digest, rows_of_entries
 from scrapedo_dagster.engine.collection.task_fetcher import FetchedTask
 from scrapedo_dagster.engine.errors import AlreadyCollectedError
 from scrapedo_dagster.engine.inbox.reader import DeliveredTasks
@@ -64,9 +64,9 @@ class RowQueue:
         """Make the iteration raise: no more results come."""
         self._chunks.put(None)
 
-    def __iter__(self) -> Iterator[list[Result]]:
+    def __iter__(self) -> Iterator[list[FetchedTask]]:
         while (chunk := self._chunks.get()) is not None:
-            yield [each.result for each in chunk]
+            yield chunk
             self._loop.call_soon_threadsafe(_release, [each.reservation for each in chunk])
         if not self._is_complete:
             raise _AbortedError
@@ -80,7 +80,7 @@ class RowQueue:
 
 @dataclass
 class BatchWriter:
-    """Writes the rows of one batch. The event loop calls `add` and `close` or `abort`; a thread calls `run`.
+    """Writes the rows of one batch and records it. `run` is called in a thread.
 
     Attributes:
         ledger: records the batch as collected.
@@ -88,8 +88,9 @@ class BatchWriter:
         submission: the batch.
         entries: of each URL that was sent.
         rejected: the rows of entries that were not sent.
-        delivered: is removed from the inbox once the batch is recorded.
-        queue: passes the results to the thread.
+        delivered: removed from the inbox once the batch is recorded.
+        queue: the results to write.
+        retried: entries without a row, planned again in a new batch. They are complete when the queue is closed.
     """
 
     ledger: Ledger
@@ -99,24 +100,7 @@ class BatchWriter:
     rejected: Sequence[Row]
     delivered: DeliveredTasks
     queue: RowQueue
-    _tasks: list[tuple[str, Row]] = field(default_factory=list)
-    _retried: list[Entry] = field(default_factory=list)
-
-    def add(self, fetched: FetchedTask, *, retry: bool) -> None:
-        """Write a result, or plan its target again in a new batch."""
-        if retry:
-            self._retried += self.entries[fetched.url]
-        else:
-            self._tasks.append((fetched.url, fetched.result.task))
-        self.queue.put(fetched)
-
-    def close(self) -> None:
-        """Complete the parts, and record the batch: all results were added."""
-        self.queue.close()
-
-    def abort(self) -> None:
-        """Leave no parts, and record nothing."""
-        self.queue.abort()
+    retried: list[Entry] = field(default_factory=list)
 
     def run(self) -> None:
         """Write both parts, record the batch as collected, and remove its deliveries.
@@ -126,12 +110,14 @@ class BatchWriter:
             OSError: the rows could not be written.
         """
         ledger, submission = self.ledger, self.submission
+        rows = list(self.rejected)
         with self.tables.open_parts(submission) as (tasks_part, contents_part):
             for chunk in self.queue:
-                for result in chunk:
+                for url, result, _ in chunk:
                     add_digest(result)
-                contents_part.write(contents_table([each.content for each in chunk if each.content is not None]))
-            rows = self._task_rows()
+                    rows += rows_of_entries(result.task, self.entries[url], submission.generation)
+                contents_part.write(contents_table([row for each in chunk if (row := each.result.content) is not None]))
+            rows.sort(key=lambda row: int(row["position"]))
             tasks_part.write(pa.Table.from_pylist(rows, schema=TASKS_SCHEMA))
             # A faster worker may have emptied the inbox, or have fetched what has expired since.
             if ledger.submissions.get(submission.id).state != submission.state:
@@ -143,14 +129,9 @@ class BatchWriter:
                 submission,
                 credits_used=min(sum(row.get("credits_used") or 0 for row in rows), _MAX_CREDITS),
                 succeeded=sum(row["status"] == "success" for row in rows),
-                again=tuple(self._retried),
+                again=tuple(self.retried),
             )
         self.delivered.remove()
-
-    def _task_rows(self) -> list[Row]:
-        generation = self.submission.generation
-        fetched = (row for url, task in self._tasks for row in rows_of_entries(task, self.entries[url], generation))
-        return sorted([*self.rejected, *fetched], key=lambda row: int(row["position"]))
 
 
 def contents_table(rows: Sequence[Row]) -> pa.Table:

@@ -112,38 +112,30 @@ class PartitionCollector:
         report: ProgressReporter,
     ) -> None:
         """Write the rows of one batch, unless another worker does; see `collect_batch`."""
-        try:
-            await self._collect(submission, client, budget, priority, report)
-        except AlreadyCollectedError:
+        store = self.submitter.ledger.submissions
+        while True:
+            current = await asyncio.to_thread(store.get, submission.id)
+            try:
+                await collect_batch(
+                    self.submitter.ledger,
+                    client,
+                    self.tables,
+                    current,
+                    leave_out=await asyncio.to_thread(store.positions_planned_again, current),
+                    retries=self.retries,
+                    inbox=self.inbox,
+                    budget=budget,
+                    priority=priority,
+                    on_target=partial(report.target_written, submission.ref),
+                    limits=self.limits,
+                    clock=self.clock,
+                )
+            except AlreadyCollectedError:
+                return
+            except LostClaimError:
+                # Another worker has recorded the batch, and our part has replaced its part: write it as recorded.
+                continue
             return
-        except LostClaimError:
-            # Another worker has recorded the batch, and our part has replaced its part: write it as it was recorded.
-            await self._collect(submission, client, budget, priority, report)
-
-    async def _collect(
-        self,
-        submission: Submission,
-        client: AsyncScrapeDoAsyncAPIClient,
-        budget: MemoryBudget,
-        priority: int,
-        report: ProgressReporter,
-    ) -> None:
-        ledger = self.submitter.ledger
-        full = await asyncio.to_thread(ledger.submissions.get, submission.id)
-        await collect_batch(
-            ledger,
-            client,
-            self.tables,
-            full,
-            leave_out=await asyncio.to_thread(ledger.submissions.positions_planned_again, full),
-            retries=self.retries,
-            inbox=self.inbox,
-            budget=budget,
-            priority=priority,
-            on_target=partial(report.target_written, submission.ref),
-            limits=self.limits,
-            clock=self.clock,
-        )
 
     def send(self, status: GenerationStatus) -> bool:
         """Send the unsent batches that may be sent now. Returns whether the ledger changed."""

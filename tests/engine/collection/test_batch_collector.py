@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
@@ -199,6 +200,17 @@ def test_only_what_failed_is_planned_again(
     [_, again] = ledger.submissions.with_targets(first.ref, 1)
     assert (again.state, again.attempt, again.targets) == (State.PLANNED, 1, tuple(urls(2)))
     assert [entry.position for entry in again.entries] == [1, 3]
+
+
+def test_the_error_page_of_a_retried_target_is_not_written(
+    finish: Finish, collected: Collect, tables: PartitionTables, urls: Urls, changed: Callable[..., Changed]
+) -> None:
+    budget = MemoryBudget()
+    page = {"status": "error", "content": "<html>Sorry</html>", "base64_encoded_content": False}
+    collected(finish(urls(1, 2)), client=changed(n2=page), retries=1, budget=budget)
+    [part] = tables.contents.parts("mon")
+    assert pq.read_table(part.path)["url"].to_pylist() == urls(1)
+    assert budget.held == 0
 
 
 def test_the_last_attempt_is_a_row(
