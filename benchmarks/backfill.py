@@ -1,4 +1,4 @@
-"""What a backfill of many small partitions in one run costs. `python benchmarks/backfill.py [--quick]`."""
+"""Cost of a backfill of many small partitions in one run. `python benchmarks/backfill.py [--quick]`."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from functools import partial
 from typing import Any
 
 from harness import Figure, Measured, Meter, Section, Table, Worker, main, median_of, rounds
-from service import TOKEN, Service, urls
+from local_service import TOKEN, Service, urls
 
-TARGETS = 20  # of each partition
+TARGETS = 20  # per partition
 YEAR, FORTNIGHT = 365, 14  # partitions
 SIZE = 5_000
 MEANING = f"""
-One run submits daily partitions of {TARGETS} targets each and brings them home: a job, two Parquet tables, rows in the
-ledger and an event for each of three assets, of every partition. Beside it a bare multi-asset of Dagster with the same
-three assets and partitions, which does nothing but emit the same number of events. What is left is our own work, with
-all requests, files and syncs. Seconds are of CPU of the run's process, which executes in process, with Dagster's
-storage in SQLite; the service is on the same machine.
+One run submits and collects daily partitions of {TARGETS} targets each: per partition a job, two Parquet tables, rows
+in the ledger and an event for each of three assets. The peer is a bare multi-asset of Dagster with the same three
+assets and partitions, which only emits the same number of events. The difference is our own work, including all
+requests, files and syncs. Seconds are CPU time of the process of the run, with the in-process executor and the storage
+of Dagster in SQLite; the service runs on the same machine.
 """.strip().replace("\n", " ")
 
 
 def ours(meter: Meter, *, url: str, partitions: int) -> dict[str, Any]:
     """The three assets of a dataset."""
     from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, build_scrape_do_assets
-    from scrapedo_dagster.engine.collection import coordinator as collect_generations  # noqa: F401 - what a step loads
+    from scrapedo_dagster.engine.collection import coordinator as collect_generations  # noqa: F401 - loaded by steps
 
     listed, days = urls(partitions * TARGETS), _days(partitions)
     first_of = {key: number * TARGETS for number, key in enumerate(days.get_partition_keys())}
@@ -39,11 +39,11 @@ def ours(meter: Meter, *, url: str, partitions: int) -> dict[str, Any]:
         dataset = build_scrape_do_assets(name="shop", targets=targets, partitions_def=days)
         io_manager = ScrapeDoParquetIOManager(base_uri=f"{home}/data")
         resources = {"scrape_do": ScrapeDoResource(api_token=TOKEN, base_url=url), "scrape_do_parquet": io_manager}
-        told = _run(meter, home, list(dataset.assets), days, resources)
+        counts = _run(meter, home, list(dataset.assets), days, resources)
         tasks = io_manager.store.table(dataset.dataset.tasks_key.path)
         if tasks.dataset(list(days.get_partition_keys())).count_rows() != partitions * TARGETS:
-            raise ValueError("not every target is a row")
-    return told
+            raise ValueError("some targets have no row")
+    return counts
 
 
 def bare(meter: Meter, *, partitions: int) -> dict[str, Any]:
@@ -61,8 +61,8 @@ def bare(meter: Meter, *, partitions: int) -> dict[str, Any]:
     def nothing(context):
         for name in names:
             for key in context.partition_keys:
-                told = {"dagster/partition_row_count": TARGETS}
-                context.add_asset_metadata(told, asset_key=dg.AssetKey(["shop", name]), partition_key=key)
+                counts = {"dagster/partition_row_count": TARGETS}
+                context.add_asset_metadata(counts, asset_key=dg.AssetKey(["shop", name]), partition_key=key)
         for name in names:
             yield dg.MaterializeResult(["shop", name])
 
@@ -78,10 +78,10 @@ def _days(partitions: int) -> Any:
 
 
 def _run(meter: Meter, home: str, assets: list[Any], days: Any, resources: dict[str, Any]) -> dict[str, Any]:
-    """Materialise all partitions in one run. Returns how many materializations there are for each partition."""
+    """Materialize all partitions in one run. Returns the number of events."""
     import dagster as dg
 
-    logging.disable(logging.CRITICAL)  # lines on stderr; those in the event log stay
+    logging.disable(logging.CRITICAL)  # hides the output on stderr, but not the event log
     keys = days.get_partition_keys()
     edges = {f"dagster/asset_partition_range_{edge}": key for edge, key in (("start", keys[0]), ("end", keys[-1]))}
     with dg.DagsterInstance.local_temp(home, {"telemetry": {"enabled": False}}) as instance:
@@ -94,14 +94,14 @@ def _run(meter: Meter, home: str, assets: list[Any], days: Any, resources: dict[
 
 
 def measure(quick: bool) -> Section:
-    """A fortnight in each round, and a year once, which costs as much a partition."""
+    """Measure a fortnight in each round, and a year once."""
     sizes = ((2, 1),) if quick else ((FORTNIGHT, 5), (YEAR, 1))
     figures: list[Figure] = []
     rows: list[tuple[str, ...]] = []
     with ExitStack() as stack:
         service = stack.enter_context(Service(size=SIZE))
         worker, peer = (stack.enter_context(Worker(__file__, body)) for body in ("ours", "bare"))
-        worker.run(url=service.url, partitions=1)  # what is loaded on first use
+        worker.run(url=service.url, partitions=1)  # loads libraries
         peer.run(partitions=1)
         for partitions, times in sizes:
             variants = {
@@ -113,10 +113,10 @@ def measure(quick: bool) -> Section:
             cpu = {name: _milliseconds(each, partitions) for name, each in found.items()}
             own = tuple(a - b for a, b in zip(cpu["ours"], cpu["bare"], strict=True))
             name = f"{partitions} partitions"
-            figures.append(Figure(f"{name}, all", "ms of CPU a partition", cpu["ours"], "bare", cpu["bare"]))
-            figures.append(Figure(f"{name}, our own work", "ms of CPU a partition", own))
+            figures.append(Figure(f"{name}, all", "ms of CPU per partition", cpu["ours"], "bare", cpu["bare"]))
+            figures.append(Figure(f"{name}, our own work", "ms of CPU per partition", own))
             rows.append((name, *(f"{median_of([run.wall for run in found[each]])}" for each in ("ours", "bare"))))
-    table = Table(("", "ours, s", "bare, s"), tuple(rows), "Wall time of the whole run.")
+    table = Table(("", "ours, s", "bare, s"), tuple(rows), "Wall time of the run.")
     return Section("Backfill in one run", MEANING, tuple(figures), (table,))
 
 

@@ -1,20 +1,20 @@
-"""What the benchmarks share: figures with their peers and targets, measuring in fresh processes, and tables.
+"""Shared code of the benchmarks: figures with peers and goals, measuring in separate processes, tables.
 
-A benchmark is a module with a function `measure(quick) -> Section`, and with *bodies*: functions that do the measured
-work in a process of their own. `main` makes a script of it:
+A benchmark is a module with a function `measure(quick) -> Section` and with *bodies*: functions that do the measured
+work in a separate process. `main` makes it a script:
 
 ```python
-def write(meter: Meter, *, rows: int) -> dict[str, object]:  # runs in the fresh process
-    import pyarrow  # preparation, which is not measured
+def write(meter: Meter, *, rows: int) -> dict[str, object]:  # runs in a separate process
+    import pyarrow  # preparation, not measured
 
     with meter:
-        ...  # what is measured: wall time, CPU time, and the peak of memory until here
+        ...  # measured: wall time, CPU time, and peak memory of the process
     return {"rows": rows}
 
 
 def measure(quick: bool) -> Section:
     times = [fresh(__file__, "write", rows=1000) for _ in range(5)]
-    return Section("Writing", "What it means.", (Figure("write", "s", tuple(each.wall for each in times)),))
+    return Section("Writing", "What is measured.", (Figure("write", "s", tuple(each.wall for each in times)),))
 
 
 if __name__ == "__main__":
@@ -50,15 +50,15 @@ PACKAGES = ("dagster", "httpx", "aiohttp", "pydantic", "pyarrow", "pandas", "sql
 
 
 @dataclass(frozen=True)
-class Target:
-    """What a figure should reach: its median, or the median of its ratios to its peer."""
+class Goal:
+    """A limit for a figure: for its median, or for the median of its ratios to its peer."""
 
     word: Literal["at least", "at most"]
     limit: float
     of: Literal["ratio", "value"] = "ratio"
 
     def reached(self, figure: Figure) -> bool:
-        """Whether it does."""
+        """Return whether the figure reaches the goal."""
         found = statistics.median(figure.ratios if self.of == "ratio" else figure.values)
         return found >= self.limit if self.word == "at least" else found <= self.limit
 
@@ -68,9 +68,9 @@ class Target:
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured figure: a value of each round and, where it has a peer, its ratio to the peer's of the same round.
+    """A measured figure: its value in each round, with the values of a peer in the same rounds if it has one.
 
-    Where a peer was measured once for all rounds, or is a number of arithmetic, its values may be one.
+    `peer_values` is a single value if the peer was measured only once or is computed.
     """
 
     name: str
@@ -78,34 +78,34 @@ class Figure:
     values: tuple[float, ...]
     peer: str | None = None
     peer_values: tuple[float, ...] = ()
-    targets: tuple[Target, ...] = ()
+    goals: tuple[Goal, ...] = ()
 
     @property
     def ratios(self) -> tuple[float, ...]:
-        """Of each round."""
+        """Ratio to the peer in each round."""
         peers = self.peer_values * len(self.values) if len(self.peer_values) == 1 else self.peer_values
         return tuple(value / peer for value, peer in zip(self.values, peers, strict=True)) if peers else ()
 
     @property
     def verdict(self) -> str:
-        """Each target, reached or not."""
-        return "; ".join(f"{each}: {'reached' if each.reached(self) else 'NOT reached'}" for each in self.targets)
+        """State whether each goal is reached."""
+        return "; ".join(f"{each}: {'reached' if each.reached(self) else 'NOT reached'}" for each in self.goals)
 
 
 @dataclass(frozen=True)
 class Table:
-    """Text in cells."""
+    """A table of text."""
 
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     caption: str = ""
 
     def __str__(self) -> str:
-        """Aligned, for a terminal."""
+        """Format for a terminal."""
         return "\n".join([self.caption, *self._lines("  ")] if self.caption else self._lines("  "))
 
     def markdown(self) -> str:
-        """The same for a page."""
+        """Format as Markdown."""
         head, *rows = ("| " + line + " |" for line in self._lines(" | "))
         rule = "|" + "|".join("-" * (width + 2) for width in self._widths) + "|"
         return "\n".join([*([self.caption, ""] if self.caption else []), head, rule, *rows])
@@ -115,7 +115,7 @@ class Table:
         return [max(len(cell) for cell in column) for column in zip(self.header, *self.rows, strict=True)]
 
     def _lines(self, between: str) -> list[str]:
-        # The first column is text, the others are mostly numbers.
+        # Numbers are aligned right, except in the first column.
         return [
             between.join(
                 cell.rjust(width) if number and _is_number(cell) else cell.ljust(width)
@@ -131,7 +131,7 @@ def _is_number(cell: str) -> bool:
 
 @dataclass(frozen=True)
 class Panel:
-    """Where lines of the chart go. The x axis is logarithmic."""
+    """Axes of the chart. The x axis is logarithmic."""
 
     title: str
     x: str
@@ -140,7 +140,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of the chart: in which panel, its label, and its points as x with the values of each round."""
+    """A line of the chart. Each point is x with the values of each round."""
 
     panel: Panel
     label: str
@@ -149,7 +149,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Section:
-    """What one benchmark found. `meaning` says to a reader what it measures and what it means, in Markdown."""
+    """Results of one benchmark. `meaning` explains in Markdown what is measured."""
 
     title: str
     meaning: str
@@ -159,7 +159,7 @@ class Section:
 
     @property
     def all_tables(self) -> list[Table]:
-        """The figures as a table, and the others."""
+        """The table of the figures, and the other tables."""
         return ([table_of(self.figures)] if self.figures else []) + list(self.tables)
 
     def __str__(self) -> str:
@@ -167,8 +167,8 @@ class Section:
 
 
 def table_of(figures: Iterable[Figure]) -> Table:
-    """Medians, their range over the rounds, ratios to peers, and targets."""
-    header = ("", "median", "min - max", "unit", "rounds", "ratio", "min - max", "to", "target")
+    """Return a table of medians, ranges over the rounds, ratios to peers, and goals."""
+    header = ("", "median", "min - max", "unit", "rounds", "ratio", "min - max", "to", "goal")
     return Table(header, tuple(_row(each) for each in figures))
 
 
@@ -187,17 +187,17 @@ def _row(figure: Figure) -> tuple[str, ...]:
 
 
 def median_of(values: Sequence[float]) -> str:
-    """The median, to three digits."""
+    """Format the median."""
     return number(statistics.median(values))
 
 
 def range_of(values: Sequence[float]) -> str:
-    """The least and the most."""
+    """Format minimum and maximum."""
     return f"{number(min(values))} - {number(max(values))}" if len(values) > 1 else ""
 
 
 def number(value: float) -> str:
-    """Three digits, or all digits of a larger whole number."""
+    """Format with three significant digits, or as a whole number from 100."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
@@ -206,9 +206,10 @@ def number(value: float) -> str:
 
 @dataclass(frozen=True)
 class Measured:
-    """Of a body: seconds of wall time, seconds of CPU (user and system) of its process, and megabytes (10**6 bytes).
+    """Measurement of a body: seconds of wall time, seconds of CPU time (user and system), megabytes (10**6 bytes).
 
-    `peak` is that of the whole process up to the end, what it imported included; `before` is that up to the start.
+    `peak` is the peak memory of the process up to the end of the measured block, including imports; `before` up to its
+    start.
     """
 
     wall: float
@@ -220,7 +221,7 @@ class Measured:
 
 @dataclass
 class Meter:
-    """A `with` block is what is measured; once in a body."""
+    """Measures its `with` block. Use it once in a body."""
 
     wall: float = 0.0
     cpu: float = 0.0
@@ -249,9 +250,9 @@ def _cpu() -> float:
 
 
 def peak_megabytes() -> float:
-    """The most memory that this process has held."""
+    """Return the peak memory of this process."""
     status = Path("/proc/self/status")
-    if status.exists():  # what `getrusage` says here begins with the memory of the process that started this one
+    if status.exists():  # on Linux `getrusage` includes the memory of the parent process
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
         return int(line.split()[1]) * 1024 / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
@@ -259,7 +260,7 @@ def peak_megabytes() -> float:
 
 @dataclass
 class Worker:
-    """A process for one body, which can be run in it many times. For a peak of memory take a new one each time."""
+    """A process that can run one body many times. To measure peak memory, use a new process for each run."""
 
     script: str
     body: str
@@ -270,14 +271,14 @@ class Worker:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
 
     def run(self, **arguments: Any) -> Measured:
-        """Run the body once, with arguments that JSON knows."""
-        asked, told = cast("IO[str]", self.process.stdin), cast("IO[str]", self.process.stdout)
-        asked.write(json.dumps(arguments) + "\n")
-        asked.flush()
-        answer = told.readline()
-        if not answer:
-            sys.exit(f"{Path(self.script).name}: {self.body} with {arguments} has failed, see above")
-        return Measured(**json.loads(answer))
+        """Run the body once, with arguments that can be JSON."""
+        stdin, stdout = cast("IO[str]", self.process.stdin), cast("IO[str]", self.process.stdout)
+        stdin.write(json.dumps(arguments) + "\n")
+        stdin.flush()
+        reply = stdout.readline()
+        if not reply:
+            sys.exit(f"{Path(self.script).name}: {self.body} with {arguments} failed, see above")
+        return Measured(**json.loads(reply))
 
     def close(self) -> None:
         """End the process."""
@@ -294,13 +295,13 @@ class Worker:
 
 
 def fresh(script: str, body: str, **arguments: Any) -> Measured:
-    """Run a body of a benchmark once in a fresh process."""
+    """Run a body once in a new process."""
     with Worker(script, body) as worker:
         return worker.run(**arguments)
 
 
 def rounds(amount: int, variants: Mapping[str, Callable[[], Measured]]) -> dict[str, list[Measured]]:
-    """Run all variants in turn, so many times: what disturbs a round disturbs all of them."""
+    """Run all variants in `amount` interleaved rounds, so that disturbances affect all of them."""
     found: dict[str, list[Measured]] = {name: [] for name in variants}
     for _ in range(amount):
         for name, run in variants.items():
@@ -309,30 +310,28 @@ def rounds(amount: int, variants: Mapping[str, Callable[[], Measured]]) -> dict[
 
 
 def main(measure: Callable[[bool], Section], bodies: Mapping[str, Body]) -> None:
-    """A benchmark as a script: prints what it found, or is the process of one of its bodies."""
+    """Run a benchmark as a script: print its results, or be the process of one of its bodies."""
     parser = argparse.ArgumentParser(description=sys.modules["__main__"].__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer tasks and rounds: whether it works, not how fast")
+    parser.add_argument("--quick", action="store_true", help="fewer tasks and rounds: only checks that it works")
     parser.add_argument("--body", choices=list(bodies), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.body is None:
         print(f"{heading(arguments.quick)}\n\n{measure(arguments.quick)}")  # noqa: T201
         return
-    told, sys.stdout = sys.stdout, sys.stderr  # what the body prints is no answer
+    replies, sys.stdout = sys.stdout, sys.stderr  # output of the body must not mix with replies
     for line in sys.stdin:
         meter = Meter()
         result = bodies[arguments.body](meter, **json.loads(line))
         measured = {"wall": meter.wall, "cpu": meter.cpu, "peak": meter.peak, "before": meter.before, "result": result}
-        print(json.dumps(measured), file=told, flush=True)
+        print(json.dumps(measured), file=replies, flush=True)
 
 
 def heading(quick: bool) -> str:
-    """What stands above all figures."""
-    return machine() + (
-        "\nQuick: too few tasks and rounds to tell how fast it is, or what is reached." if quick else ""
-    )
+    """Return the first lines of the output."""
+    return machine() + ("\nQuick: too few tasks and rounds for valid figures." if quick else "")
 
 
 def machine() -> str:
-    """Cores and versions."""
+    """Return the cores and versions of this machine."""
     packages = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
     return f"{os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}; {packages}"

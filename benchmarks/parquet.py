@@ -1,4 +1,4 @@
-"""Writing Parquet: speed and size by codec and row group, beside pandas. `python benchmarks/parquet.py [--quick]`."""
+"""Writing Parquet: speed and size by codec and row group, and pandas. `python benchmarks/parquet.py [--quick]`."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
-from harness import Figure, Measured, Meter, Section, Table, Target, Worker, fresh, main, median_of, range_of, rounds
-from service import slices, task_ids, urls
+from harness import Figure, Goal, Measured, Meter, Section, Table, Worker, fresh, main, median_of, range_of, rounds
+from local_service import slices, task_ids, urls
 
 SIZE = 50_000
 MEANING = """
-The writer of `contents` alone, from rows in memory to a file that is not synced, beside a pandas DataFrame of the same
-rows and its `to_parquet` as it is by default. A page of 50 KB is a row of 100 KB, with its bytes and its text; MB/s and
-sizes are those of rows, before compression. First each in a fresh process, as a step of a run is one: the writer holds
-one row group, and pandas copies of everything, for which the system has to find memory. Then with other codecs and row
-groups in a process that has its memory already, where compressing is most of the time. The writer uses zstd at level 1
-and row groups of 16 MB; pandas by default snappy, which is faster and makes larger files.
+The writer of `contents` alone, from rows in memory to a file that is not synced, compared with a pandas DataFrame of
+the same rows and its `to_parquet` with default settings. A page of 50 KB is a row of 100 KB: its bytes and its text.
+MB/s and sizes are those of rows before compression. First each in a new process, as steps are: the writer keeps one row
+group in memory, pandas copies everything, which needs new memory. Then with other codecs and row groups in a process
+that already has its memory, where compression takes most of the time. The writer uses zstd at level 1 and row groups of
+16 MB; pandas uses snappy by default, which is faster and makes larger files.
 """.strip().replace("\n", " ")
 
-# Name, codec, level, megabytes of a row group. The first is what it uses; nothing is changed for it.
+# Codec, level and row group in MB. The first entry has the settings of the writer.
 VARIANTS: dict[str, dict[str, Any]] = {
     "zstd 1, 16 MB (ours)": {},
     "uncompressed": {"codec": "none"},
@@ -36,7 +36,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 @lru_cache(1)
 def _rows(amount: int) -> list[dict[str, Any]]:
-    """Rows of `contents`, no two with the same page."""
+    """Return rows of `contents`, each with a different page."""
     texts, rows = slices(SIZE - 36), []
     for number, (task_id, url) in enumerate(zip(task_ids("job", amount), urls(amount), strict=True)):
         text = task_id + texts[number % len(texts)]
@@ -48,7 +48,7 @@ def _rows(amount: int) -> list[dict[str, Any]]:
 def ours(
     meter: Meter, *, rows: int, codec: str | None = None, level: int | None = None, row_group: int | None = None
 ) -> dict[str, Any]:
-    """Our writer, fed as collecting feeds it; with another codec, level or row group if any is given."""
+    """Write as collecting does, optionally with another codec, level or row group."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -57,7 +57,7 @@ def ours(
     from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA
 
     given, writer, bound = _rows(rows), pq.ParquetWriter, parquet_part.ROW_GROUP_BYTES
-    chunk = -(-CollectLimits().chunk_bytes // (2 * SIZE))  # rows that come from the event loop together
+    chunk = -(-CollectLimits().chunk_bytes // (2 * SIZE))  # rows per write
 
     def other(*arguments: Any, **settings: Any) -> pq.ParquetWriter:
         return writer(*arguments, **{**settings, "compression": codec, "compression_level": level})
@@ -77,7 +77,7 @@ def ours(
 
 
 def with_pandas(meter: Meter, *, rows: int, codec: str = "snappy") -> dict[str, Any]:
-    """A DataFrame of the rows, and `to_parquet`, which compresses with snappy by default."""
+    """Write a DataFrame of the rows with `to_parquet`."""
     import pandas as pd
     import pyarrow.parquet  # noqa: F401
 
@@ -91,7 +91,7 @@ def with_pandas(meter: Meter, *, rows: int, codec: str = "snappy") -> dict[str, 
 
 
 def _written(file: Any, rows: int) -> dict[str, Any]:
-    """The size of the file and of what is in it, in MB."""
+    """Check the file, and return its size and that of its rows, in MB."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -102,12 +102,12 @@ def _written(file: Any, rows: int) -> dict[str, Any]:
         for batch in pq.ParquetFile(file).iter_batches(batch_size=64, columns=["content"])
     ]
     if pq.ParquetFile(file).metadata.num_rows != rows or any(each != [SIZE] for each in lengths):
-        raise ValueError("the file does not have what was written")
+        raise ValueError("the file does not have the written rows")
     return {"file": size / 1e6, "rows": 2 * rows * SIZE / 1e6}
 
 
 def measure(quick: bool) -> Section:
-    """Ours beside pandas, then codecs and row groups."""
+    """Compare with pandas, then measure codecs and row groups."""
     amount, times = (200, 1) if quick else (500, 5)
     first = rounds(times, {name: partial(fresh, __file__, name, rows=2 * amount) for name in ("ours", "with_pandas")})
     with ExitStack() as stack:
@@ -122,8 +122,8 @@ def measure(quick: bool) -> Section:
     speed = {name: _speed(each) for name, each in first.items()}
     memory = {name: tuple(one.peak - one.before for one in each) for name, each in first.items()}
     figures = (
-        Figure("writing", "MB/s", speed["ours"], "pandas", speed["with_pandas"], (Target("at least", 3),)),
-        Figure("memory beside the rows", "MB", memory["ours"], "pandas", memory["with_pandas"]),
+        Figure("writing", "MB/s", speed["ours"], "pandas", speed["with_pandas"], (Goal("at least", 3),)),
+        Figure("memory in addition to the rows", "MB", memory["ours"], "pandas", memory["with_pandas"]),
     )
     rows = tuple(
         (
@@ -135,7 +135,7 @@ def measure(quick: bool) -> Section:
         )
         for name, each in found.items()
     )
-    caption = f"{amount:,} rows, {2 * amount * SIZE / 1e6:,.0f} MB, again and again in one process."
+    caption = f"{amount:,} rows, {2 * amount * SIZE / 1e6:,.0f} MB, repeatedly in one process."
     table = Table(("", "MB/s (min - max)", "rows/s", "file, MB", "times smaller"), rows, caption)
     return Section("Parquet", MEANING, figures, (table,))
 

@@ -1,4 +1,4 @@
-"""All benchmarks. `python benchmarks/run.py [--quick] [--save]`; saving writes docs/performance.md and its chart."""
+"""Run all benchmarks. `python benchmarks/run.py [--quick] [--save]`; saving writes docs/performance.md."""
 
 from __future__ import annotations
 
@@ -9,42 +9,43 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness import Curve, Figure, Section, Target, heading, machine, median_of
+from harness import Curve, Figure, Goal, Section, heading, machine, median_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "performance.md"
 CHART = ROOT / "docs" / "images" / "performance.png"
 INTRODUCTION = Path(__file__).parent / "introduction.md"
-BENCHMARKS = ("fetching", "sizes", "memory", "parquet", "submitting", "ticks", "whole", "imports", "backfill")
+BENCHMARKS = (
+    *("fetching", "page_sizes", "memory", "parquet", "submitting"),
+    *("sensor_ticks", "end_to_end", "imports", "backfill"),
+)
 
 
 def page(sections: Sequence[Section], introduction: str) -> str:
-    """The page of the documentation."""
-    targets = [(figure, target) for section in sections for figure in section.figures for target in figure.targets]
-    missed = [_missed(figure, target) for figure, target in targets if not target.reached(figure)]
-    reached = f"{len(targets) - len(missed)} of {len(targets)} targets are reached"
+    """Return the page of the documentation."""
+    goals = [(figure, goal) for section in sections for figure in section.figures for goal in figure.goals]
+    missed = [_missed(figure, goal) for figure, goal in goals if not goal.reached(figure)]
+    reached = f"{len(goals) - len(missed)} of {len(goals)} goals are reached"
     parts = [
         introduction.rstrip(),
-        f"Measured on {machine()}. {reached}{', all but:' if missed else '.'}",
+        f"Measured on {machine()}. {reached}{'. Missed:' if missed else '.'}",
         *(["\n".join(missed)] if missed else []),
-        f"![Tasks a second by requests at once, and cost by partition size](images/{CHART.name})",
+        f"![Tasks per second by concurrent requests, and cost by partition size](images/{CHART.name})",
     ]
     for section in sections:
         parts += [f"## {section.title}", section.meaning, *(table.markdown() for table in section.all_tables)]
     return "\n\n".join(parts) + "\n"
 
 
-def _missed(figure: Figure, target: Target) -> str:
-    if target.of == "value":
-        return (
-            f"- {figure.name}: {median_of(figure.values)} {figure.unit}, and should be {target.word} {target.limit:g}."
-        )
+def _missed(figure: Figure, goal: Goal) -> str:
+    if goal.of == "value":
+        return f"- {figure.name}: {median_of(figure.values)} {figure.unit}, should be {goal.word} {goal.limit:g}."
     found = f"{median_of(figure.ratios)} times {figure.peer}"
-    return f"- {figure.name}: {found}, and should be {target.word} {target.limit:g} times."
+    return f"- {figure.name}: {found}, should be {goal.word} {goal.limit:g} times."
 
 
 def draw(curves: Sequence[Curve], path: Path) -> None:
-    """The chart: medians as lines, and the range over the rounds as bars."""
+    """Draw the chart: medians as lines, ranges over the rounds as bars."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -74,13 +75,13 @@ def draw(curves: Sequence[Curve], path: Path) -> None:
 
 
 def main() -> None:
-    """Measure, print, and save if asked."""
+    """Run all benchmarks, print the results, and save them with --save."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer tasks and rounds: whether it works, not how fast")
+    parser.add_argument("--quick", action="store_true", help="fewer tasks and rounds: only checks that it works")
     parser.add_argument("--save", action="store_true", help=f"write {PAGE.relative_to(ROOT)} and its chart")
     arguments = parser.parse_args()
     if arguments.quick and arguments.save:
-        sys.exit("--quick measures too little to be saved")
+        sys.exit("--quick cannot be combined with --save")
     print(heading(arguments.quick), flush=True)  # noqa: T201
     sections = []
     for name in BENCHMARKS:

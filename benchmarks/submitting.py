@@ -1,4 +1,4 @@
-"""What submitting costs: 100,000 targets planned, claimed and sent. `python benchmarks/submitting.py [--quick]`."""
+"""Cost of submitting 100,000 targets. `python benchmarks/submitting.py [--quick]`."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from harness import Figure, Measured, Meter, Section, Table, Target, Worker, main, median_of, rounds
-from service import TOKEN, Service, urls
+from harness import Figure, Goal, Measured, Meter, Section, Table, Worker, main, median_of, rounds
+from local_service import TOKEN, Service, urls
 
 BATCH = 1000
 ROOT = Path(__file__).resolve().parents[1]
 MEANING = """
-From a list of targets to jobs: each target is checked, all batches of 1000 are recorded in one transaction, each is
-claimed before it is sent and recorded after it. Beside it the public SDK, which sends the same jobs and records
-nothing. Seconds are of CPU of the client's process. The Postgres server of this measurement runs on the same machine
-and does not sync; SQLite syncs. Rows and bytes are those of the ledger, which keeps URLs and task ids compressed.
+From a list of targets to jobs: each target is validated, all batches of 1000 are recorded in one transaction, and each
+is claimed before it is sent and recorded afterwards. The peer is the public SDK, which sends the same jobs and records
+nothing. Seconds are CPU time of the client process. The Postgres server runs on the same machine and does not sync;
+SQLite syncs. Rows and bytes are those of the ledger, which compresses URLs and task ids.
 """.strip().replace("\n", " ")
 
 
 def ours(meter: Meter, *, url: str, targets: int, postgres: str | None) -> dict[str, Any]:
-    """Plan, claim and send, with a new ledger."""
+    """Plan, claim and send with a new ledger."""
     from scrapedo_dagster.api import ScrapeDoAsyncAPIClient, ScrapeOptions
     from scrapedo_dagster.engine.ledger.ledger import Ledger
     from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
@@ -39,17 +39,17 @@ def ours(meter: Meter, *, url: str, targets: int, postgres: str | None) -> dict[
         client = stack.enter_context(ScrapeDoAsyncAPIClient(TOKEN, base_url=url))
         ref = PartitionRef(account_fingerprint(TOKEN), "shop", None)
         submitter = Submitter(ledger, client, SubmissionSettings(ref, ScrapeOptions(), run_id="run"), print)
-        ledger.now()  # opens it
+        ledger.now()  # opens the database
         with meter:
             generation = submitter.begin(validated_entries(listed, "raise"))
             submissions = submitter.submit(generation.number)
         if [each.job_id is None for each in submissions] != [False] * -(-targets // BATCH):
-            raise ValueError("not all is submitted")
+            raise ValueError("not all targets are submitted")
         return {"rows": len(submissions) + 1, "bytes": _bytes_of(ledger)}
 
 
 def sdk(meter: Meter, *, url: str, targets: int) -> dict[str, Any]:
-    """The public SDK sends the same jobs."""
+    """Send the same jobs with the public SDK."""
     from scrape_do.async_api import ScrapeDoAsyncAPIClient
 
     class Client(ScrapeDoAsyncAPIClient):
@@ -63,9 +63,9 @@ def sdk(meter: Meter, *, url: str, targets: int) -> dict[str, Any]:
 
 
 def _schema_of(postgres: str) -> str:
-    """A new place in the database of the server."""
+    """Return the URL of a new schema of the server."""
     sys.path.insert(0, str(ROOT))
-    from tests.postgres_server import postgres_schema
+    from tests.support.postgres import postgres_schema
 
     return postgres_schema(postgres, uuid4().hex)
 
@@ -83,9 +83,9 @@ def _bytes_of(ledger: Any) -> int:
 
 
 def measure(quick: bool) -> Section:
-    """SQLite and Postgres beside the SDK."""
+    """Measure SQLite, Postgres and the SDK."""
     sys.path.insert(0, str(ROOT))
-    from tests.postgres_server import NoPostgresError, postgres_server
+    from tests.support.postgres import NoPostgresError, postgres_server
 
     targets, times = (2_000, 1) if quick else (100_000, 5)
     with ExitStack() as stack:
@@ -101,10 +101,10 @@ def measure(quick: bool) -> Section:
         try:
             ledgers["Postgres"] = stack.enter_context(postgres_server())
         except NoPostgresError as error:
-            print(f"Submitting is not measured with Postgres: {error}.")  # noqa: T201
-        rounds(1, variants(BATCH))  # what is loaded on first use
-        found = rounds(times, {name: partial(_forgetting, service, run) for name, run in variants(targets).items()})
-    reached = () if quick else (Target("at most", 30, "value"),)
+            print(f"Skipped Postgres: {error}.")  # noqa: T201
+        rounds(1, variants(BATCH))  # loads libraries
+        found = rounds(times, {name: partial(_run_and_forget, service, run) for name, run in variants(targets).items()})
+    goals = () if quick else (Goal("at most", 30, "value"),)
     figures = tuple(
         Figure(
             f"{targets:,} targets submitted, {name}",
@@ -112,7 +112,7 @@ def measure(quick: bool) -> Section:
             tuple(each.cpu for each in found[name]),
             "SDK, create_job alone",
             tuple(each.cpu for each in found["SDK"]),
-            reached,
+            goals,
         )
         for name in ledgers
     )
@@ -126,11 +126,11 @@ def measure(quick: bool) -> Section:
         )
         for name, last in ((name, found[name][-1].result) for name in ledgers)
     )
-    table = Table(("ledger", "wall, s", "rows", "MB", "bytes a target"), rows, "What the ledger holds after it.")
+    table = Table(("ledger", "wall, s", "rows", "MB", "bytes per target"), rows, "Size of the ledger.")
     return Section("Submitting", MEANING, figures, (table,))
 
 
-def _forgetting(service: Service, run: partial[Measured]) -> Measured:
+def _run_and_forget(service: Service, run: partial[Measured]) -> Measured:
     measured = run()
     service.forget()
     return measured

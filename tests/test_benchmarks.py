@@ -1,4 +1,4 @@
-"""The benchmarks run, clients can read their service, and their page says what was not reached. Nothing is timed."""
+"""The benchmarks run, clients can read their service, and the page lists missed goals. No test measures time."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def are_importable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def service() -> Iterator[Any]:
-    with importlib.import_module("service").Service(size=SIZE) as service:
+    with importlib.import_module("local_service").Service(size=SIZE) as service:
         yield service
 
 
@@ -41,7 +41,7 @@ def test_every_benchmark_is_run_and_can_be_run_alone() -> None:
 @pytest.mark.parametrize("is_base64", [False, True])
 def test_clients_read_the_service(service: Any, is_base64: bool) -> None:
     service.set(base64=is_base64)
-    targets = importlib.import_module("service").urls(12)
+    targets = importlib.import_module("local_service").urls(12)
 
     class Public(PublicClient):
         BASE_URL = service.url
@@ -68,7 +68,7 @@ def test_clients_read_the_service(service: Any, is_base64: bool) -> None:
 
 
 def test_jobs_that_were_there_are_listed_and_open(service: Any) -> None:
-    names = importlib.import_module("service")
+    names = importlib.import_module("local_service")
     service.set(jobs=150, tasks=2, status="pending")
     with ScrapeDoAsyncAPIClient("benchmark", base_url=service.url) as client:
         assert {job.job_id for job in client.iter_jobs()} == {names.job_id(number) for number in range(150)}
@@ -78,18 +78,18 @@ def test_jobs_that_were_there_are_listed_and_open(service: Any) -> None:
 
 
 @pytest.mark.parametrize("variant", ["ours", "ours_whole", "sdk", "sdk_loop", "reading", "same_work"])
-def test_a_variant_brings_all_pages_home(service: Any, variant: str) -> None:
+def test_a_variant_collects_all_pages(service: Any, variant: str) -> None:
     meter = importlib.import_module("harness").Meter()
-    body = importlib.import_module("variants").BODIES[variant]
-    counted = body(meter, url=service.url, tasks=5, size=SIZE, concurrency=2)  # ends the process if a page is missing
+    body = importlib.import_module("collect_variants").BODIES[variant]
+    counted = body(meter, url=service.url, tasks=5, size=SIZE, concurrency=2)  # exits if a page is missing
     assert counted["requests"]["task"] == 5
     assert meter.wall > 0
     assert meter.peak > 0
 
 
 def test_a_page_that_is_missing_or_cut_is_noticed(service: Any) -> None:
-    bodies, meter = importlib.import_module("variants").BODIES, importlib.import_module("harness").Meter()
-    with pytest.raises(SystemExit, match="came to 2 rows, of \\[1000\\] bytes"):
+    bodies, meter = importlib.import_module("collect_variants").BODIES, importlib.import_module("harness").Meter()
+    with pytest.raises(SystemExit, match="found 2 rows of \\[1000\\] bytes"):
         bodies["same_work"](meter, url=service.url, tasks=2, size=SIZE + 1)
 
 
@@ -116,15 +116,15 @@ def test_a_fresh_process_measures_a_body_and_is_small_before_it() -> None:
     assert 0 < measured.before <= measured.peak
 
 
-def test_the_page_names_what_is_not_reached(tmp_path: Path) -> None:
+def test_the_page_lists_missed_goals(tmp_path: Path) -> None:
     harness, run = importlib.import_module("harness"), importlib.import_module("run")
     panel = harness.Panel("50 KB pages", "at once", "tasks/s")
-    fast = harness.Figure("fast", "tasks/s", (30.0, 40.0, 50.0), "peer", (10.0,), (harness.Target("at least", 4),))
-    slow = harness.Figure("slow", "s", (3.0, 1.0), targets=(harness.Target("at most", 1.5, "value"),))
+    fast = harness.Figure("fast", "tasks/s", (30.0, 40.0, 50.0), "peer", (10.0,), (harness.Goal("at least", 4),))
+    slow = harness.Figure("slow", "s", (3.0, 1.0), goals=(harness.Goal("at most", 1.5, "value"),))
     curves = (harness.Curve(panel, "ours", ((1, (1.0, 2.0)), (8, (5.0,)))),)
     section = harness.Section("Both", "What it means.", (fast, slow), curves=curves)
     page = run.page([section], "# Performance")
-    assert "1 of 2 targets are reached, all but:\n\n- slow: 2 s, and should be at most 1.5." in page
+    assert "1 of 2 goals are reached. Missed:\n\n- slow: 2 s, should be at most 1.5." in page
     assert "ratio at least 4: reached" in page
     assert "3 - 5" in page
     run.draw(curves, tmp_path / "chart.png")

@@ -1,8 +1,8 @@
-"""Scrape.do's Async API as fast as Python can play it: a raw asyncio server in a process of its own.
+"""A minimal and fast Scrape.do Async API: a raw asyncio server in a separate process.
 
-Every answer is bytes that were prepared before. Pages are slices of one text of 4 MB, so that those near each other
-have nothing in common for a compressor, and begin with the id of their task, so that no two are equal for a
-dictionary. A job is done as soon as it is there, unless `status` says otherwise.
+Every response is prepared bytes. Pages are slices of one text of 4 MB, so that neighboring pages share nothing that
+compresses well, and start with the id of their task, so that no two are equal. Jobs are finished at once, unless
+`status` is set.
 
 ```python
 with Service(size=50_000) as service:
@@ -38,22 +38,22 @@ from uuid import UUID
 
 from typing_extensions import Self
 
-TOKEN = "benchmark"  # noqa: S105 - of a server on this machine
+TOKEN = "benchmark"  # noqa: S105 - for a server on this machine
 TEXT_BYTES = 4 * 1024 * 1024
 _PREFIX = "/api/v1/"
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How the service behaves.
+class ServiceSettings:
+    """Settings of the service.
 
     Attributes:
-        latency: seconds before each answer.
-        size: bytes of a page.
+        latency: seconds before each response.
+        size: size of a page in bytes.
         base64: whether pages are sent as base64.
-        status: of all jobs and tasks, `pending` for open ones.
-        jobs: that are there without having been submitted: `job_id(0)`, `job_id(1)` ...
-        tasks: of each of those.
+        status: status of all jobs and tasks, such as `pending`.
+        jobs: number of jobs that exist from the start: `job_id(0)`, `job_id(1)` ...
+        tasks: number of tasks of each of these jobs.
     """
 
     latency: float = 0.0
@@ -65,22 +65,22 @@ class Settings:
 
 
 def job_id(number: int) -> str:
-    """Of a job that was there from the start."""
+    """Return the id of a job that exists from the start."""
     return _uuid(f"job {number}")
 
 
 def task_ids(job: str, tasks: int) -> list[str]:
-    """Of all tasks of a job."""
+    """Return the ids of the tasks of a job."""
     return [_uuid(f"{job} {number}") for number in range(tasks)]
 
 
 def urls(tasks: int, first: int = 0) -> list[str]:
-    """So many different targets."""
+    """Return different target URLs."""
     return [f"https://shop.example/catalogue/products/{number}?ref=benchmark" for number in range(first, first + tasks)]
 
 
 def slices(size: int) -> list[str]:
-    """Different texts of so many bytes, 4 MB together, like the HTML of a shop: zstd makes a quarter of them."""
+    """Return 4 MB of different texts of `size` bytes, like the HTML of a shop: zstd compresses them to a quarter."""
     text = _text()
     return [text[start : start + size] for start in range(0, TEXT_BYTES - size + 1, size)]
 
@@ -89,7 +89,7 @@ def slices(size: int) -> list[str]:
 def _text() -> str:
     chance = random.Random(1)
     words = ["".join(chance.choices("etaoinshrdlucmfwypvbgkjqxz", k=chance.randint(2, 11))) for _ in range(4000)]
-    often = [1 / rank for rank in range(1, len(words) + 1)]  # as words are in a language
+    often = [1 / rank for rank in range(1, len(words) + 1)]  # word frequencies as in a language
     prose = iter(chance.choices(words, often, k=TEXT_BYTES // 8))
     text, length = list[str](), 0
     while length < TEXT_BYTES:
@@ -110,31 +110,31 @@ def _uuid(text: str) -> str:
 
 
 class Control:
-    """Of a running service, from any process."""
+    """Controls a running service, from any process."""
 
     def __init__(self, url: str) -> None:
         self.url = url
 
     def set(self, **settings: Any) -> None:
-        """Change some of the `Settings`, and reset what was counted."""
-        self._ask("set", settings)
+        """Change some of the `ServiceSettings`, and reset the counts."""
+        self._post("set", settings)
 
     def forget(self) -> None:
-        """Forget the jobs that were submitted."""
-        self._ask("forget", {})
+        """Delete the submitted jobs."""
+        self._post("forget", {})
 
     def counts(self) -> Counts:
-        """What was counted since the last `set`."""
-        return Counts(**self._ask("counts", {}))
+        """Return the counts since the last `set`."""
+        return Counts(**self._post("counts", {}))
 
-    def _ask(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
-        request = urllib.request.Request(f"{self.url}/control/{what}", json.dumps(body).encode())  # noqa: S310
-        with urllib.request.urlopen(request) as answer:  # noqa: S310
-            return cast("dict[str, Any]", json.load(answer))
+    def _post(self, command: str, body: dict[str, Any]) -> dict[str, Any]:
+        request = urllib.request.Request(f"{self.url}/control/{command}", json.dumps(body).encode())  # noqa: S310
+        with urllib.request.urlopen(request) as response:  # noqa: S310
+            return cast("dict[str, Any]", json.load(response))
 
 
 class Service(Control):
-    """The server in a process of its own, until the block ends. `url` is its base URL."""
+    """The service in a separate process, until the `with` block ends. `url` is its base URL."""
 
     def __init__(self, **settings: Any) -> None:
         command = [sys.executable, str(Path(__file__).resolve())]
@@ -154,10 +154,10 @@ class Service(Control):
 
 @dataclass
 class Counts:
-    """TCP connections accepted and requests by endpoint: `task`, `job`, `jobs`, `create`, `cancel`, `me`.
+    """Accepted TCP connections, and requests by endpoint: `task`, `job`, `jobs`, `create`, `cancel`, `me`.
 
-    `fetching` is the seconds from the arrival of the first request for a task to the last answer to one, and `cpu` the
-    seconds of CPU that the server used.
+    `fetching` is the seconds from the first request for a task to the last response to one. `cpu` is the seconds of CPU
+    time of the server.
     """
 
     connections: int
@@ -166,7 +166,7 @@ class Counts:
     cpu: float
 
 
-# What follows runs in the server's process.
+# The rest of the file runs in the process of the server.
 
 
 @dataclass
@@ -201,9 +201,9 @@ class _Job:
 
 @dataclass
 class _State:
-    """All that the service knows."""
+    """State of the service."""
 
-    settings: Settings = field(default_factory=Settings)
+    settings: ServiceSettings = field(default_factory=ServiceSettings)
     submitted: dict[str, _Job] = field(default_factory=dict)
     seeded: dict[str, _Job] = field(default_factory=dict)
     bodies: dict[str, bytes] = field(default_factory=dict)
@@ -217,7 +217,7 @@ class _State:
     created: int = 0
 
     def set(self, changed: dict[str, Any]) -> None:
-        settings = self.settings = Settings(**{**asdict(self.settings), **changed})
+        settings = self.settings = ServiceSettings(**{**asdict(self.settings), **changed})
         self.bodies.clear()
         if not self.pages or {"size", "base64"} & set(changed):
             ends = slices(settings.size - len(_beginning("")))
@@ -233,7 +233,7 @@ class _State:
 
     def counts(self) -> Counts:
         return Counts(
-            connections=self.connections - 1,  # without the one that asks
+            connections=self.connections - 1,  # without the one of this request
             requests=dict(self.requests),
             fetching=self.last - self.first,
             cpu=time.process_time() - self.cpu,
@@ -291,12 +291,12 @@ class _State:
 
 
 def _beginning(task_id: str) -> bytes:
-    """Of the page of a task: 45 bytes, which are 60 in base64 without padding."""
+    """Return the first 45 bytes of the page of a task, which are 60 in base64 without padding."""
     return f"<!-- {task_id:36} -->".encode()
 
 
-def _around_content(settings: Settings) -> tuple[bytes, bytes]:
-    """The bytes of a task's answer before and after its content."""
+def _around_content(settings: ServiceSettings) -> tuple[bytes, bytes]:
+    """Return the bytes before and after the content of a task."""
     fields = {
         "Status": settings.status,
         "StatusCode": 200,
@@ -360,7 +360,7 @@ class _Protocol(asyncio.Protocol):
         if endpoint == "task" and not state.first:
             state.first = time.perf_counter()
         if endpoint == "task":
-            # Joined at the time of the answer, so that those that wait take no memory.
+            # Built when it is sent, so that delayed responses take no memory.
             self.soon(lambda: self.answer(state, endpoint, state.task(name, task_id)))
         else:
             answer = _answer(state, endpoint, name, parts.query, body)
@@ -415,22 +415,22 @@ def _control(state: _State, path: str, body: bytes) -> bytes:
 async def _serve() -> None:
     state = _State()
     server = await asyncio.get_running_loop().create_server(lambda: _Protocol(state), "127.0.0.1", 0, backlog=1024)
-    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - this is how others learn it
+    print(server.sockets[0].getsockname()[1], flush=True)  # noqa: T201 - read by the parent process
     await server.serve_forever()
 
 
 def _end_with_parent() -> None:
-    """Wait until whoever started this process closes its end of the pipe, or is killed."""
+    """End when the parent process closes the pipe or dies."""
     sys.stdin.read()
     os._exit(0)
 
 
 def main() -> None:
-    """Serve until standard input ends. Prints the port."""
+    """Print the port, and serve until standard input ends."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         import uvloop
-    except ImportError:  # it has none for Windows
+    except ImportError:  # not available on Windows
         asyncio.run(_serve())
     else:
         uvloop.run(_serve())

@@ -1,4 +1,4 @@
-"""What a tick of the completion sensor costs, by open jobs. `python benchmarks/ticks.py [--quick]`."""
+"""Cost of a tick of the completion sensor by open jobs. `python benchmarks/sensor_ticks.py [--quick]`."""
 
 from __future__ import annotations
 
@@ -10,27 +10,26 @@ from datetime import datetime, timezone
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from harness import Figure, Measured, Meter, Section, Table, Target, Worker, main, median_of, rounds
-from service import TOKEN, Service, job_id, urls
+from harness import Figure, Goal, Measured, Meter, Section, Table, Worker, main, median_of, rounds
+from local_service import TOKEN, Service, job_id, urls
 
 if TYPE_CHECKING:
     from scrapedo_dagster.engine.ledger.ledger import Ledger
 
 SIZES = (10, 100, 1_000, 5_000)
-MANY = 1_000  # of which the targets speak; with more, the SDK asks once, and not in each round
-TASKS = 100  # of each job
-A_PARTITION = 10  # jobs
+MANY = 1_000  # open jobs of the goals; with more, the SDK is measured only once
+TASKS = 100  # per job
+JOBS_PER_PARTITION = 10
 MEANING = f"""
-One tick, as the daemon has it evaluated, with open jobs of {TASKS} tasks, {A_PARTITION} in each partition: while none
-has ended, and the one that finds all of them ended, records that and asks for a run. Few jobs are asked for one by
-one, more by listing pages of 100. Beside it the least that knows the same without a listing: `get_job` of the public
-SDK for each open job, recorded nowhere. Seconds are of wall time, with the service on the same machine and without
-latency.
+One tick with open jobs of {TASKS} tasks, {JOBS_PER_PARTITION} per partition: a tick while no job has ended, and the
+tick that finds all of them ended, records this and requests a run. Few jobs are polled one by one, more by listing
+pages of 100. The peer is the minimum without a listing: `get_job` of the public SDK for each open job, recorded
+nowhere. Seconds are wall time, with the service on the same machine and without latency.
 """.strip().replace("\n", " ")
 
 
 def tick(meter: Meter, *, url: str, jobs: int, ended: bool) -> dict[str, Any]:
-    """One tick with so many open jobs, of a Dagster instance and a ledger of its own."""
+    """Evaluate one tick with open jobs, in a new Dagster instance and ledger."""
     import dagster as dg
 
     from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, build_scrape_do_assets
@@ -39,8 +38,8 @@ def tick(meter: Meter, *, url: str, jobs: int, ended: bool) -> dict[str, Any]:
     from scrapedo_dagster.execution import sensor_tick as completion
 
     logging.disable(logging.CRITICAL)
-    completion._BUDGET = 120.0  # so that no tick of a slow machine is cut short
-    keys = [f"p{number:05}" for number in range(-(-jobs // A_PARTITION))]
+    completion._BUDGET = 120.0  # so that ticks are complete on slow machines
+    keys = [f"p{number:05}" for number in range(-(-jobs // JOBS_PER_PARTITION))]
     dataset = build_scrape_do_assets(name="shop", targets=urls(1), partitions_def=dg.StaticPartitionsDefinition(keys))
     with tempfile.TemporaryDirectory(prefix="scrapedo-benchmark-") as home, ExitStack() as stack:
         instance = stack.enter_context(dg.DagsterInstance.local_temp(home, {"telemetry": {"enabled": False}}))
@@ -57,12 +56,12 @@ def tick(meter: Meter, *, url: str, jobs: int, ended: bool) -> dict[str, Any]:
         with dg.build_sensor_context(**given) as context, meter:
             found = sensor.evaluate_tick(context)
         if len(found.run_requests or ()) != ended:
-            raise ValueError(f"{jobs} jobs, ended: {ended}, and the tick asks for {len(found.run_requests or ())} runs")
+            raise ValueError(f"{jobs} jobs, ended: {ended}: the tick requests {len(found.run_requests or ())} runs")
     return {}
 
 
 def sdk(meter: Meter, *, url: str, jobs: int) -> dict[str, Any]:
-    """The public SDK asks for each open job."""
+    """Poll each open job with the public SDK."""
     from scrape_do.async_api import ScrapeDoAsyncAPIClient
 
     class Client(ScrapeDoAsyncAPIClient):
@@ -75,7 +74,7 @@ def sdk(meter: Meter, *, url: str, jobs: int) -> dict[str, Any]:
 
 
 def _submit(ledger: Ledger, keys: list[str], jobs: int) -> None:
-    """Record jobs as submitted, without what that costs."""
+    """Record jobs as submitted, without submitting them."""
     import sqlalchemy as sa
 
     from scrapedo_dagster.engine.ledger.records import RETENTION, account_fingerprint
@@ -87,8 +86,8 @@ def _submit(ledger: Ledger, keys: list[str], jobs: int) -> None:
     rows = [
         {
             **generation,
-            "partition": json.dumps(keys[number // A_PARTITION]),
-            "batch": number % A_PARTITION,
+            "partition": json.dumps(keys[number // JOBS_PER_PARTITION]),
+            "batch": number % JOBS_PER_PARTITION,
             "attempt": 0,
             "state": State.SUBMITTED.value,
             "entries": [],
@@ -105,12 +104,12 @@ def _submit(ledger: Ledger, keys: list[str], jobs: int) -> None:
     with ledger.engine.begin() as connection:
         connection.execute(sa.insert(generations), [{**generation, "partition": json.dumps(key)} for key in keys])
         connection.execute(sa.insert(submissions), rows)
-        # As many bytes as targets and task ids take, compressed, which no tick reads.
+        # As large as the compressed targets and task ids, which ticks do not read.
         connection.execute(sa.update(submissions).values(entries=sa.func.randomblob(29 * TASKS)))
 
 
 def measure(quick: bool) -> Section:
-    """Ticks with none and all ended, beside asking for each job."""
+    """Measure ticks with no job and with all jobs ended, and polling each job."""
     sizes, times = (SIZES[:2], 1) if quick else (SIZES, 5)
     figures: list[Figure] = []
     rows: list[tuple[str, ...]] = []
@@ -123,35 +122,35 @@ def measure(quick: bool) -> Section:
                 "none has ended": ("pending", partial(worker.run, url=service.url, jobs=jobs, ended=False)),
                 "all have ended": ("success", partial(worker.run, url=service.url, jobs=jobs, ended=True)),
             }
-            asks = ("pending", partial(peer.run, url=service.url, jobs=jobs))
+            peer_run = ("pending", partial(peer.run, url=service.url, jobs=jobs))
             if jobs <= MANY:
-                variants["SDK"] = asks
+                variants["SDK"] = peer_run
             if jobs == sizes[0]:
                 for status, run in variants.values():
-                    _asked(service, status, run)  # what is loaded on first use
+                    _counted(service, status, run)  # loads libraries
             found = rounds(
                 times if jobs <= MANY else min(times, 3),
-                {name: partial(_asked, service, *each) for name, each in variants.items()},
+                {name: partial(_counted, service, *each) for name, each in variants.items()},
             )
             if jobs > MANY:
-                found["SDK"] = [_asked(service, *asks)]
+                found["SDK"] = [_counted(service, *peer_run)]
             for name in ("none has ended", "all have ended"):
                 seconds = tuple(each.wall for each in found[name])
-                targets = (Target("at most", 2, "value"),) if jobs == MANY else ()
+                goals = (Goal("at most", 2, "value"),) if jobs == MANY else ()
                 of_peer = tuple(each.wall for each in found["SDK"])
-                figures.append(Figure(f"{jobs:,} open jobs, {name}", "s", seconds, "SDK, get_job", of_peer, targets))
+                figures.append(Figure(f"{jobs:,} open jobs, {name}", "s", seconds, "SDK, get_job", of_peer, goals))
                 requests = tuple(each.result["requests"] for each in found[name])
                 cpu = median_of([each.cpu for each in found[name]])
                 rows.append((f"{jobs:,} open jobs, {name}", median_of(requests), cpu))
                 if jobs == MANY:
-                    few = (Target("at most", 15, "value"),)
-                    figures.append(Figure(f"{jobs:,} open jobs, {name}", "requests", requests, targets=few))
+                    few = (Goal("at most", 15, "value"),)
+                    figures.append(Figure(f"{jobs:,} open jobs, {name}", "requests", requests, goals=few))
     table = Table(("", "requests", "CPU, s"), tuple(rows), "Medians.")
     return Section("A tick of the sensor", MEANING, tuple(figures), (table,))
 
 
-def _asked(service: Service, status: str, run: partial[Measured]) -> Measured:
-    """One measurement, with how many requests it took."""
+def _counted(service: Service, status: str, run: partial[Measured]) -> Measured:
+    """Run once with jobs in this status, and add the number of requests."""
     service.set(status=status)
     measured = run()
     measured.result["requests"] = sum(service.counts().requests.values())

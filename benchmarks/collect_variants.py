@@ -1,7 +1,7 @@
-"""From jobs that have ended to Parquet: ours, and the peers. Each is a body for a process of its own.
+"""Variants of collecting: from finished jobs to Parquet, with this package and with its peers.
 
-All of them submit their jobs before the measured part, without latency, so that what is measured begins when the jobs
-have ended. Each reads its Parquet back after the measured part, and fails unless all rows are there with all bytes.
+Each is a body for a separate process. It submits its jobs before the measured block, without latency, so that measuring
+starts with finished jobs. Afterwards it reads its Parquet files back, and fails unless all rows and bytes are there.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness import Meter
-from service import TOKEN, Control, urls
+from local_service import TOKEN, Control, urls
 from typing_extensions import Self
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ LOOP_CONCURRENCY = 32
 
 @dataclass(frozen=True)
 class Order:
-    """What to fetch: so many tasks of so many bytes, over so many connections, with so many seconds of latency."""
+    """What to fetch: number of tasks, bytes of a page, concurrent requests, and seconds of latency."""
 
     url: str
     tasks: int
@@ -42,11 +42,11 @@ class Order:
     latency: float = 0.0
 
     def begin(self) -> None:
-        """Nothing counted, and from now on with latency."""
+        """Reset the counts and set the latency."""
         Control(self.url).set(latency=self.latency)
 
     def end(self) -> dict[str, Any]:
-        """What the service counted."""
+        """Return the counts of the service, and reset it."""
         control = Control(self.url)
         counts = control.counts()
         control.set(latency=0.0)
@@ -55,14 +55,14 @@ class Order:
 
     @contextmanager
     def directory(self) -> Iterator[Path]:
-        """Where the results go. At the end of the block it must hold them all."""
+        """Yield a directory for the results, and check it at the end of the block."""
         with tempfile.TemporaryDirectory(prefix="scrapedo-benchmark-") as directory:
             yield Path(directory)
             check(Path(directory), self.tasks, self.size)
 
 
 def check(directory: Path, tasks: int, size: int) -> None:
-    """End the process unless the contents in all Parquet files below are so many of this size."""
+    """Exit unless the Parquet files in `directory` have `tasks` contents of `size` bytes."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
@@ -75,19 +75,19 @@ def check(directory: Path, tasks: int, size: int) -> None:
                 rows += batch.num_rows
                 sizes |= set(pc.binary_length(batch["content"]).unique().to_pylist())
     if rows != tasks or sizes != {size}:
-        sys.exit(f"{tasks} tasks of {size} bytes came to {rows} rows, of {sorted(sizes)[:5]} bytes")
+        sys.exit(f"expected {tasks} tasks of {size} bytes, found {rows} rows of {sorted(sizes)[:5]} bytes")
 
 
 # Ours
 
 
 def ours(meter: Meter, **order: Any) -> dict[str, Any]:
-    """Everything from a job that has ended: fetch, decode, hash, Parquet, ledger."""
+    """Collect finished jobs with this package: fetch, decode, hash, Parquet, ledger."""
     return _ours(meter, Order(**order), submit_too=False)
 
 
 def ours_whole(meter: Meter, **order: Any) -> dict[str, Any]:
-    """The same from a list of targets: plan, claim and submit first."""
+    """Submit a list of targets and collect them with this package."""
     return _ours(meter, Order(**order), submit_too=True)
 
 
@@ -127,7 +127,7 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
                     raise error
 
             if submit_too:
-                ledger.submissions.count(ref.account, ())  # makes its tables
+                ledger.submissions.count(ref.account, ())  # creates its tables
                 order.begin()
                 with meter:
                     collect(submit())
@@ -144,7 +144,7 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
 
 
 def sdk(meter: Meter, **order: Any) -> dict[str, Any]:
-    """The SDK's `submit_and_wait`, then pandas `to_parquet`; up to 1000 tasks. Measured from the end of the job."""
+    """`submit_and_wait` of the SDK, then `to_parquet` of pandas; up to 1000 tasks. Measured from the end of the job."""
     import pandas  # noqa: F401
     import pyarrow.parquet  # noqa: F401
     from scrape_do.async_api import ScrapeDoAsyncAPIClient
@@ -168,7 +168,7 @@ def sdk(meter: Meter, **order: Any) -> dict[str, Any]:
 
 
 def sdk_loop(meter: Meter, **order: Any) -> dict[str, Any]:
-    """A loop by hand on the SDK's asyncio client, with 32 at once, then pandas `to_parquet`; up to 1000 tasks."""
+    """A loop on the asyncio client of the SDK, 32 at once, then `to_parquet` of pandas, for up to 1000 tasks."""
     import pandas  # noqa: F401
     import pyarrow.parquet  # noqa: F401
     from scrape_do.async_api import AsyncScrapeDoAsyncAPIClient
@@ -211,7 +211,7 @@ def _with_pandas(tasks: Sequence[Any], directory: Path) -> None:
 
 
 def reading(meter: Meter, **order: Any) -> dict[str, Any]:
-    """Reads the bytes of the answers and drops them: what the wire, the server and aiohttp can do."""
+    """Read the responses and discard them: the maximum of the machine, the server and aiohttp."""
     import aiohttp
 
     asked = Order(**order)
@@ -234,17 +234,17 @@ def reading(meter: Meter, **order: Any) -> dict[str, Any]:
             with meter:
                 counts = await asyncio.gather(*(worker() for _ in range(asked.concurrency)))
             if sum(counts) != asked.tasks:
-                sys.exit(f"{asked.tasks} tasks came to {sum(counts)} answers")
+                sys.exit(f"expected {asked.tasks} responses, got {sum(counts)}")
 
     asyncio.run(run())
     return asked.end()
 
 
 def same_work(meter: Meter, **order: Any) -> dict[str, Any]:
-    """A streaming loop by hand that does what ours does, but for the ledger and its guards.
+    """A hand-written loop that does the same work, without the ledger and its guarantees.
 
-    It parses with pydantic, decodes, hashes, and streams the same two tables into two Parquet files, encoding in a
-    thread while fetching goes on.
+    It parses with pydantic, decodes, hashes, and streams the same two tables into two Parquet files, which it encodes
+    in a thread while it fetches.
     """
     import aiohttp
     import pyarrow.parquet  # noqa: F401
@@ -303,18 +303,18 @@ def same_work(meter: Meter, **order: Any) -> dict[str, Any]:
 
 
 def _submitted(order: Order) -> list[dict[str, Any]]:
-    """The answers to the submissions of all tasks."""
-    answers = []
+    """Submit all tasks and return the responses."""
+    responses = []
     for first in range(0, order.tasks, BATCH):
         body = json.dumps({"Targets": urls(min(BATCH, order.tasks - first), first)}).encode()
         request = urllib.request.Request(f"{order.url}/api/v1/jobs", body, {"X-Token": TOKEN})  # noqa: S310
-        with urllib.request.urlopen(request) as answer:  # noqa: S310
-            answers.append(json.load(answer))
-    return answers
+        with urllib.request.urlopen(request) as response:  # noqa: S310
+            responses.append(json.load(response))
+    return responses
 
 
 def _reader() -> Any:
-    """From the bytes of an answer to the rows of both tables."""
+    """Return a function that converts a response to the rows of both tables."""
     import pybase64
     from pydantic import BaseModel, Field
 
@@ -375,7 +375,7 @@ def _reader() -> Any:
 
 @dataclass
 class _Sink:
-    """A Parquet file that grows by row groups of 16 MB, zstd, encoded in a thread, one at a time."""
+    """A Parquet file with zstd and row groups of 16 MB, each encoded in a thread."""
 
     path: Path
     schema: pa.Schema
@@ -396,14 +396,14 @@ class _Sink:
         self.writer.close()
 
     async def add(self, row: dict[str, Any], size: int) -> None:
-        """Append a row of about so many bytes."""
+        """Append a row of about `size` bytes."""
         self.rows.append(row)
         self.bytes += size
         if self.bytes >= ROW_GROUP_BYTES:
             await self.flush()
 
     async def flush(self) -> None:
-        """Write what is there as one row group. Who comes meanwhile waits only if it has filled another one."""
+        """Write the buffered rows as one row group. Meanwhile others can be buffered."""
         rows, self.rows, self.bytes = self.rows, [], 0
         if rows:
             async with self.lock:
