@@ -1,6 +1,6 @@
-"""The clock by which the engine waits: passed in, so that a test can let hours pass in no time.
+"""The clock by which the engine waits. It is passed in, so that tests need not wait.
 
-What is recorded, and compared between workers, has the ledger's time (`Ledger.now`) instead.
+Times that are recorded, or compared between workers, are the ledger's (`Ledger.now`).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class Clock:
     """The real time of this process."""
 
     def monotonic(self) -> float:
-        """Return seconds since some fixed moment. They never go back."""
+        """Return seconds since an unspecified moment; they never decrease."""
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
@@ -26,7 +26,7 @@ class Clock:
         await asyncio.sleep(seconds)
 
     def wait(self, event: threading.Event, seconds: float) -> bool:
-        """Block this thread until `event` is set or the seconds are over. Returns whether it is set."""
+        """Block this thread until the event is set, or for `seconds`. Returns whether it is set."""
         return event.wait(seconds)
 
 

@@ -1,7 +1,7 @@
-"""Work that an interrupt must not break off in the wrong place.
+"""Runs work in a thread of its own, so that an interrupt cannot break it off in the wrong place.
 
-Dagster raises its interrupt in the main thread, wherever that happens to be: between a request and its record, or in a
-callback of the event loop, which swallows it. Work in a thread of its own is never hit; the main thread waits for it.
+Dagster raises its interrupt in the main thread, wherever that is: between a request and its record, or in a callback of
+the event loop, which swallows it. Other threads are never interrupted; the main thread waits for them.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ T = TypeVar("T")
 
 
 def run_uninterrupted(work: Callable[[], T], *, on_interrupt: Callable[[], object], grace: float) -> T:
-    """Run `work` in a thread of its own and return what it returns, or raise what it raises.
+    """Run work in a thread, and return its result or raise its error.
 
-    If the wait for it is interrupted, `on_interrupt` is called to tell the work, which then has `grace` seconds to end
-    before the interrupt is raised here. Work that takes longer goes on, at most until the process ends.
+    If an interrupt ends the wait, `on_interrupt` is called to stop the work, which then has `grace` seconds to end
+    before the interrupt is raised. Work that takes longer continues, at most until the process ends.
     """
     outcome: Future[T] = Future()
     try:
@@ -35,42 +35,11 @@ def run_uninterrupted(work: Callable[[], T], *, on_interrupt: Callable[[], objec
         raise
 
 
-def start_in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
-    """Run `work` in a thread of its own beside the event loop. To cancel the future does not end it."""
-    outcome: Future[T] = Future()
-    _start(work, outcome)
-    return asyncio.wrap_future(outcome)
-
-
-def within(seconds: float, work: Callable[[], T]) -> T:
-    """Run `work` in a thread of its own, and wait for it so long.
-
-    Raises:
-        TimeoutError: it takes longer, and goes on.
-    """
-    outcome: Future[T] = Future()
-    _start(work, outcome)
-    try:
-        return outcome.result(seconds)
-    except FutureTimeoutError:  # not the other one before Python 3.11
-        raise TimeoutError(f"it takes longer than {seconds:g} s") from None
-
-
-def _start(work: Callable[[], T], outcome: Future[T]) -> None:
-    def run() -> None:
-        try:
-            outcome.set_result(work())
-        except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
-            outcome.set_exception(error)
-
-    outcome.set_running_or_notify_cancel()  # from now on it cannot be canceled
-    # A daemon: the process need not wait for a thread that nobody waits for any more.
-    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="scrapedo-work", daemon=True)
-    thread.start()
-
-
 def run_async_uninterrupted(main: Coroutine[Any, Any, T], *, grace: float) -> T:
-    """`asyncio.run(main)`; an interrupt cancels `main`, which has `grace` seconds to clean up, and is raised here."""
+    """Run a coroutine in an event loop of its own in a thread, and return its result or raise its error.
+
+    An interrupt cancels the coroutine, which then has `grace` seconds to clean up before the interrupt is raised.
+    """
     running: list[tuple[asyncio.AbstractEventLoop, asyncio.Task[Any]]] = []
 
     async def registered() -> T:
@@ -80,7 +49,41 @@ def run_async_uninterrupted(main: Coroutine[Any, Any, T], *, grace: float) -> T:
 
     def cancel() -> None:
         for loop, task in running:
-            with suppress(RuntimeError):  # it has just ended
+            with suppress(RuntimeError):  # the loop has just ended
                 loop.call_soon_threadsafe(task.cancel)
 
     return run_uninterrupted(lambda: asyncio.run(registered()), on_interrupt=cancel, grace=grace)
+
+
+def start_in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
+    """Run work in a thread beside the event loop. Canceling the future does not end it."""
+    outcome: Future[T] = Future()
+    _start(work, outcome)
+    return asyncio.wrap_future(outcome)
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """Run work in a thread, and return its result or raise its error.
+
+    Raises:
+        TimeoutError: it is not done after `seconds`, and continues.
+    """
+    outcome: Future[T] = Future()
+    _start(work, outcome)
+    try:
+        return outcome.result(seconds)
+    except FutureTimeoutError:  # a class of its own before Python 3.11
+        raise TimeoutError(f"not done within {seconds:g} s") from None
+
+
+def _start(work: Callable[[], T], outcome: Future[T]) -> None:
+    def run() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:  # noqa: BLE001 - raised where the result is awaited
+            outcome.set_exception(error)
+
+    outcome.set_running_or_notify_cancel()  # from now on it cannot be canceled
+    # A daemon: the process does not wait at its end for work that nobody waits for.
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="scrapedo-work", daemon=True)
+    thread.start()

@@ -208,14 +208,14 @@ def claim_policy() -> ClaimPolicy:
 def submitter(
     ledger: MovableLedger, client: ScrapeDoAsyncAPIClient, ref: PartitionRef, claim_policy: ClaimPolicy
 ) -> Callable[..., Submitter]:
-    """A worker's submitter. Its lines for people are in `submitter.said`."""
-    said: list[str] = []
+    """A worker's submitter. What it logs is in `submitter.lines`."""
+    lines: list[str] = []
 
     def submitter(**settings: Any) -> Submitter:
         defaults = {"ref": ref, "run_id": uuid4().hex, "claim_policy": claim_policy, "retry": QUICK_SENDING}
-        return make_submitter(**{"ledger": ledger, "client": client, "log": said.append, **defaults, **settings})
+        return make_submitter(**{"ledger": ledger, "client": client, "log": lines.append, **defaults, **settings})
 
-    submitter.said = said  # type: ignore[attr-defined]
+    submitter.lines = lines  # type: ignore[attr-defined]
     return submitter
 
 

@@ -105,7 +105,7 @@ class Died(BaseException):
 
 
 class Mortal:
-    """What one worker's result is: `at` is where it dies."""
+    """How long one worker lives: `at` is where it dies."""
 
     def __init__(self, at: str | None) -> None:
         self.at = at
@@ -124,40 +124,37 @@ class Mortal:
             raise Died(self.at)
 
 
-class WalkGenerations(GenerationStore):
-    _database: WalkLedger
+def mortal_method(store: type, name: str, step: str) -> Callable[..., Any]:
+    """The method of a store, for a worker that may die before or after it."""
+    method = getattr(store, name)
 
-    def plan(self, *args: Any, **kwargs: Any) -> bool:
-        with self._database.mortal.during("plan"):
-            return super().plan(*args, **kwargs)
+    def mortal(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if args == ([],):  # nothing to record
+            return []
+        with self.ledger.mortal.during(step):
+            return method(self, *args, **kwargs)
+
+    return mortal
+
+
+class WalkGenerations(GenerationStore):
+    ledger: WalkLedger
+    plan = mortal_method(GenerationStore, "plan", "plan")
 
 
 class WalkSubmissions(SubmissionStore):
-    _database: WalkLedger
-
-    def _move_in(self, connection: Any, submission: Any, to: State, **values: Any) -> Any:
-        self._database.mortal.pass_by(f"before {to.value}")
-        return super()._move_in(connection, submission, to, **values)
-
-    def _move(self, submission: Any, to: State, **values: Any) -> Any:
-        moved = super()._move(submission, to, **values)
-        self._database.mortal.pass_by(f"after {to.value}")
-        return moved
-
-    def mark_all_finished(self, submissions: Any) -> Any:
-        if not submissions:
-            return []
-        with self._database.mortal.during("finished"):
-            return super().mark_all_finished(submissions)
-
-    def mark_collected(self, *args: Any, **kwargs: Any) -> Any:
-        moved = super().mark_collected(*args, **kwargs)
-        self._database.mortal.pass_by("after collected")
-        return moved
-
-    def resume(self, *args: Any, **kwargs: Any) -> Any:
-        with self._database.mortal.during("resumed"):
-            return super().resume(*args, **kwargs)
+    ledger: WalkLedger
+    claim = mortal_method(SubmissionStore, "claim", "submitting")
+    renew = mortal_method(SubmissionStore, "renew", "submitting")
+    release = mortal_method(SubmissionStore, "release", "planned")
+    mark_uncertain = mortal_method(SubmissionStore, "mark_uncertain", "uncertain")
+    mark_submitted = mortal_method(SubmissionStore, "mark_submitted", "submitted")
+    mark_finished = mortal_method(SubmissionStore, "mark_finished", "finished")
+    mark_all_finished = mortal_method(SubmissionStore, "mark_all_finished", "finished")
+    mark_expired = mortal_method(SubmissionStore, "mark_expired", "expired")
+    mark_canceled = mortal_method(SubmissionStore, "mark_canceled", "canceled")
+    mark_collected = mortal_method(SubmissionStore, "mark_collected", "collected")
+    resume = mortal_method(SubmissionStore, "resume", "resumed")
 
 
 class WalkLedger(Ledger):
@@ -169,6 +166,7 @@ class WalkLedger(Ledger):
         super().__init__(url)
         self.submissions = WalkSubmissions(self)
         self.generations = WalkGenerations(self)
+        self.submissions.ledger = self.generations.ledger = self
 
     def now(self) -> Any:
         return super().now() + self.ahead[0]
@@ -231,7 +229,7 @@ class Walk(RuleBasedStateMachine):
 
     @contextmanager
     def worker(self, partition: str, death: str | None, claim_policy: ClaimPolicy | None = None) -> Iterator[Submitter]:
-        """A new process, which may die. Whoever comes later takes it for dead after a moment."""
+        """A new process, which may die. The next one takes it for dead after a moment."""
         mortal = Mortal(death)
         ledger = WalkLedger(f"sqlite:///{self.directory.name}/ledger.db")
         ledger.mortal = mortal
@@ -285,13 +283,13 @@ class Walk(RuleBasedStateMachine):
                     collector, generation, job_timeout=timedelta(seconds=0.5), poll=Backoff(initial=0.01, maximum=0.05)
                 )
             except NothingSubmittedError:
-                self.done["nothing to bring"] += 1
+                self.done["nothing to collect"] += 1
             except (ScrapeDoError, LedgerError):
-                self.done["bring failed"] += 1
+                self.done["collect failed"] += 1
             except Died:
                 self.done[f"died {death}"] += 1
             else:
-                self.done["brought"] += 1
+                self.done["collected"] += 1
                 complete = self.tables(partition).tasks.current_generation(partition)
                 assert complete is not None
                 assert complete.generation == generation
@@ -306,7 +304,7 @@ class Walk(RuleBasedStateMachine):
 
     @rule(partition=st.sampled_from(PARTITIONS), death=st.sampled_from(DEATHS))
     def submit_the_same(self, partition: str, death: str | None) -> None:
-        """What is open, and what was canceled, is gone on with."""
+        """Open batches are continued, and canceled ones are resumed."""
         newest = self.ledger.submissions.with_targets(
             self.ref(partition), self.ledger.generations.newest(self.ref(partition))
         )
@@ -352,15 +350,15 @@ class Walk(RuleBasedStateMachine):
 
     @rule()
     def cancel(self) -> None:
-        self.cancel_these(self.wanted())
+        self.cancel_these(self.cancelable())
 
-    def cancel_these(self, wanted: list[SubmissionWithTargets]) -> None:
+    def cancel_these(self, submissions: list[SubmissionWithTargets]) -> None:
         claim_policy = ClaimPolicy(timedelta(milliseconds=1), timedelta(0))
-        cancel_all(self.ledger, self.client, wanted, reason="a person", seconds=2.0, claim_policy=claim_policy)
-        self.done["canceled"] += bool(wanted)
+        cancel_all(self.ledger, self.client, submissions, reason="a person", seconds=2.0, claim_policy=claim_policy)
+        self.done["canceled"] += bool(submissions)
 
-    def wanted(self) -> list[SubmissionWithTargets]:
-        """What can be canceled of the first partition that has any."""
+    def cancelable(self) -> list[SubmissionWithTargets]:
+        """The cancelable submissions of the first partition that has any."""
         found = (open_submissions(self.ledger, [self.ref(partition)]) for partition in PARTITIONS)
         return next(filter(None, found), [])
 
@@ -436,7 +434,7 @@ class Walk(RuleBasedStateMachine):
 
 
 def unfinished_of(tables: PartitionTables) -> dict[str, Any]:
-    """What the files say of a generation that was not finished, as the assets tell it to `begin`."""
+    """The unfinished generation in the files, as the assets pass it to `begin`."""
     return {"unfinished": tables.unfinished_generation()}
 
 
@@ -466,7 +464,7 @@ def walk(site: DemoSite) -> Callable[..., Counter[str]]:
 
 def test_short_walks(walk: Callable[..., Counter[str]]) -> None:
     done = walk(examples=30, steps=15)
-    assert done["brought"] >= 5
+    assert done["collected"] >= 5
     assert done["submitted"] >= 5
     assert sum(amount for what, amount in done.items() if what.startswith("died")) >= 5
 
@@ -474,5 +472,5 @@ def test_short_walks(walk: Callable[..., Counter[str]]) -> None:
 @pytest.mark.slow
 def test_long_walks(walk: Callable[..., Counter[str]]) -> None:
     done = walk(examples=int(os.environ.get("SCRAPEDO_WALKS", "25")), steps=40)
-    assert done["brought"] >= 20
+    assert done["collected"] >= 20
     assert done["canceled"] >= 5

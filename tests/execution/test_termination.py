@@ -1,6 +1,5 @@
 """Interrupts at the worst moments, in this process: what test_termination.py cannot time with real runs."""
 
-import asyncio
 import os
 import signal
 import threading
@@ -13,16 +12,11 @@ import dagster as dg
 import pytest
 
 from scrapedo_dagster import ScrapeDoDataset, scrape_do_assets
-from scrapedo_dagster.api import JobRequest, RetryPolicy, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.collection.batch_collector import collect_batch
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.submission.cancel import CancelResult, cancel_all, open_submissions
-from scrapedo_dagster.engine.targets.target import Entry
-from scrapedo_dagster.engine.threads import run_async_uninterrupted, run_uninterrupted
 
 
 @pytest.fixture
@@ -35,10 +29,6 @@ def emulator(token: str) -> Iterator[Emulator]:
 Targets = Callable[[dg.AssetExecutionContext], list[str]]
 When = Callable[[], object]
 LINGER = {"targets": [{"kind": "linger"}]}
-
-
-class InterruptError(BaseException):
-    """Of the kind that Dagster raises: no Exception, and none that asyncio knows."""
 
 
 def dataset_of(targets: Targets) -> ScrapeDoDataset:
@@ -312,128 +302,3 @@ def test_an_automatic_retry_of_a_terminated_run_submits_nothing_and_a_persons_do
     assert len(emulator.jobs()) == (not automatic)
     if automatic:
         assert "was terminated, and this is its automatic retry" in failures(result)[0]
-
-
-# --- the tools
-
-
-@pytest.fixture
-def interrupts() -> Iterator[None]:
-    """SIGUSR1 raises an interrupt in the main thread, wherever that is."""
-
-    def interrupt(*_: object) -> None:
-        raise InterruptError
-
-    previous = signal.signal(signal.SIGUSR1, interrupt)
-    yield
-    signal.signal(signal.SIGUSR1, previous)
-
-
-def test_an_interrupt_is_not_lost_in_the_event_loop(interrupts: None) -> None:
-    """In the main thread, asyncio would swallow what is raised in a callback."""
-    cleaned = []
-
-    async def busy() -> None:
-        loop, ends = asyncio.get_running_loop(), time.monotonic() + 5
-
-        def callback() -> None:
-            busy_until = time.monotonic() + 0.05
-            while time.monotonic() < busy_until:
-                pass
-            if time.monotonic() < ends:
-                loop.call_soon(callback)
-
-        callback()
-        try:
-            await asyncio.sleep(5)
-        finally:
-            cleaned.append(1)
-
-    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-    began = time.monotonic()
-    with pytest.raises(InterruptError):
-        run_async_uninterrupted(busy(), grace=3)
-    assert time.monotonic() - began < 3
-    assert cleaned == [1]
-
-
-def test_interrupted_work_is_told_and_seen_through(interrupts: None) -> None:
-    told, done = threading.Event(), []
-
-    def work() -> None:
-        told.wait(10)
-        done.append(1)
-
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-    with pytest.raises(InterruptError):
-        run_uninterrupted(work, on_interrupt=told.set, grace=5)
-    assert done == [1]
-
-
-def test_work_that_does_not_end_does_not_hide_the_interrupt(interrupts: None) -> None:
-    release = threading.Event()
-    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGUSR1)).start()
-    began = time.monotonic()
-    with pytest.raises(InterruptError):
-        run_uninterrupted(lambda: release.wait(30), on_interrupt=lambda: None, grace=0.2)
-    assert time.monotonic() - began < 2
-    release.set()
-
-
-def test_what_work_returns_and_raises_comes_through() -> None:
-    assert run_uninterrupted(lambda: 3, on_interrupt=lambda: None, grace=1) == 3
-    with pytest.raises(ZeroDivisionError):
-        run_uninterrupted(lambda: 1 / 0, on_interrupt=lambda: None, grace=1)
-
-
-@pytest.fixture
-def open_jobs(ledger: Ledger, emulator: Emulator, token: str) -> tuple[PartitionRef, list[SubmissionWithTargets]]:
-    """20 submissions of a partition that are jobs, and one that is planned."""
-    emulator.set_faults(LINGER)
-    ref = PartitionRef(account_fingerprint(token), "shop", None)
-    batches = [(Entry(number, f"http://127.0.0.1:9/{number}"),) for number in range(21)]
-    assert ledger.generations.plan(ref, 1, batches, fingerprint="f", run_id=None)
-    with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url) as client:
-        for each in ledger.submissions.with_targets(ref, 1)[:20]:
-            claimed = ledger.submissions.claim(each, run_id=None, fingerprint="f")
-            assert claimed is not None
-            created = client.create_job(JobRequest(targets=list(each.targets)))
-            ledger.submissions.mark_submitted(claimed, created.job_id, created.task_ids)
-    return ref, open_submissions(ledger, [ref])
-
-
-def test_canceling_keeps_to_its_time_and_says_what_is_left(
-    ledger: Ledger, emulator: Emulator, token: str, open_jobs: tuple[PartitionRef, list[SubmissionWithTargets]]
-) -> None:
-    _, submissions = open_jobs
-    emulator.set_faults({"calls": [{"endpoint": "cancel_job", "kind": "hang"}]})
-    with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url, timeout=30) as client:
-        began = time.monotonic()
-        outcomes = cancel_all(ledger, client, submissions, reason="r", seconds=1)
-        assert time.monotonic() - began < 2
-    assert [each.result for each in outcomes] == [CancelResult.LEFT] * 20 + [CancelResult.NEVER_SENT]
-    assert "no answer within 1 s" in str(outcomes[0].reason)
-
-
-def test_canceling_goes_on_where_some_cannot_be_canceled(
-    ledger: Ledger, emulator: Emulator, token: str, open_jobs: tuple[PartitionRef, list[SubmissionWithTargets]]
-) -> None:
-    ref, submissions = open_jobs
-    bad = str(submissions[3].job_id)
-    gone = submissions[4]
-    emulator.set_faults(
-        {
-            "calls": [
-                {"endpoint": "cancel_job", "kind": "status", "status": 500, "match": f"*{bad}*"},
-                {"endpoint": "cancel_job", "kind": "status", "status": 404, "match": f"*{gone.job_id}*"},
-            ]
-        }
-    )
-    with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url, retry=RetryPolicy(attempts=1)) as client:
-        fates = [each.result for each in cancel_all(ledger, client, submissions, reason="r", seconds=20)]
-    expected = [CancelResult.CANCELED] * 20 + [CancelResult.NEVER_SENT]
-    expected[3], expected[4] = CancelResult.LEFT, CancelResult.ENDED
-    assert fates == expected
-    states = [each.state for each in ledger.submissions.with_targets(ref, 1)]
-    assert states[3:6] == [State.SUBMITTED, State.EXPIRED, State.CANCELED]
-    assert sum(job.canceled for job in emulator.jobs()) == 18

@@ -71,7 +71,7 @@ def test_jobs_that_have_ended_are_finished_and_the_others_are_not(
     assert [ledger.submissions.get(each.id).state for each in submissions[1:3]] == [State.SUBMITTED] * 2
 
 
-def test_few_jobs_are_asked_for_one_by_one(submitted: Submit, poll: Poll, emulator: Emulator, urls: Urls) -> None:
+def test_few_jobs_are_requested_one_by_one(submitted: Submit, poll: Poll, emulator: Emulator, urls: Urls) -> None:
     poll(submitted(*([url] for url in urls(*range(1, 9)))))
     assert emulator.requests()["get_job"] == 8
     assert emulator.requests().get("list_jobs", 0) == 0
@@ -94,7 +94,7 @@ def test_many_jobs_cost_a_request_a_hundred(
     assert emulator.requests().get("get_job", 0) == 0
 
 
-def test_jobs_that_the_listing_by_time_leaves_out_are_asked_for(
+def test_jobs_that_the_listing_by_time_leaves_out_are_requested(
     submitted: Submit, ledger: Ledger, poll: Poll, emulator: Emulator, urls: Urls
 ) -> None:
     """A service that hides when running jobs began lists none of them by time."""
@@ -141,7 +141,7 @@ def test_each_end_is_an_end(
 
 
 @pytest.mark.parametrize("amount", [2, 12], ids=["few", "many"])
-def test_jobs_that_the_service_no_longer_has_are_expired_and_say_why(
+def test_jobs_that_the_service_no_longer_has_are_expired_with_a_reason(
     submitted: Submit,
     ledger: Any,
     poll: Poll,
@@ -171,7 +171,7 @@ def test_a_new_job_that_cannot_be_found_yet_is_not_taken_for_expired(
 
 
 @pytest.mark.parametrize("amount", [3, 12], ids=["few", "many"])
-def test_passing_faults_are_passed_over(
+def test_transient_faults_are_retried(
     submitted: Submit,
     ended: Callable[[int], None],
     poll: Poll,
@@ -194,7 +194,7 @@ def test_passing_faults_are_passed_over(
     "fault", [{"kind": "drop"}, {"kind": "status", "status": 503}, {"kind": "status", "status": 401}]
 )
 @pytest.mark.parametrize("amount", [3, 12], ids=["few", "many"])
-def test_faults_that_stay_conclude_nothing(
+def test_lasting_faults_conclude_nothing(
     submitted: Submit,
     ended: Callable[[int], None],
     ledger: Ledger,
@@ -266,7 +266,7 @@ def test_what_another_worker_has_recorded_is_no_error(
     assert [each.id for each in poll(submissions)] == [submissions[1].id]
 
 
-def test_progress_is_told_of_each_job_that_was_asked_for(
+def test_progress_is_reported_of_each_job_that_was_requested(
     submitted: Submit,
     ended: Callable[[int], None],
     poll: Poll,
@@ -274,11 +274,11 @@ def test_progress_is_told_of_each_job_that_was_asked_for(
 ) -> None:
     submissions = submitted(urls(1, 2), urls(3))
     ended(2)
-    told: list[tuple[int, int]] = []
-    poll(submissions, on_ended=lambda each, amount: told.append((each.id, amount)))
-    assert told == [(submissions[0].id, 2), (submissions[1].id, 1)]
+    seen: list[tuple[int, int]] = []
+    poll(submissions, on_ended=lambda each, amount: seen.append((each.id, amount)))
+    assert seen == [(submissions[0].id, 2), (submissions[1].id, 1)]
 
 
-def test_without_jobs_nobody_is_asked(poll: Poll, emulator: Emulator) -> None:
+def test_without_jobs_there_is_no_request(poll: Poll, emulator: Emulator) -> None:
     assert poll([]) == []
     assert emulator.requests() == {}

@@ -1,4 +1,4 @@
-"""The credits of an account are asked for seldom, and always before it is said that they are lacking."""
+"""The balance of an account is requested seldom, and always before it is found too low."""
 
 from __future__ import annotations
 
@@ -42,16 +42,14 @@ def asked(emulator: Emulator) -> int:
     return emulator.requests().get("me", 0)
 
 
-def test_partitions_are_planned_by_one_answer_until_it_is_used_up(
-    begin: Callable[[str], int], emulator: Emulator
-) -> None:
+def test_one_answer_serves_many_partitions_until_it_is_used_up(begin: Callable[[str], int], emulator: Emulator) -> None:
     assert [begin("a"), begin("b")] == [1, 1]
     assert asked(emulator) == 1
-    assert begin("c") == 1, "what is not billed yet is no reason to refuse"
+    assert begin("c") == 1, "reserved credits that are not billed yet are no reason to refuse"
     assert asked(emulator) == 2
 
 
-def test_what_is_lacking_is_asked_for_again_before_it_is_refused(
+def test_a_balance_that_is_too_low_is_requested_again_before_it_is_refused(
     emulator: Emulator, client: ScrapeDoAsyncAPIClient, submitter: Callable[..., Any]
 ) -> None:
     balance = CreditBalance(available=1, requested_at=time.monotonic())
@@ -64,7 +62,7 @@ def test_what_is_lacking_is_asked_for_again_before_it_is_refused(
     assert asked(emulator) == 2
 
 
-def test_an_answer_is_trusted_for_a_short_time(
+def test_an_answer_is_used_for_a_short_time(
     begin: Callable[[str], int], emulator: Emulator, clock: ManualClock
 ) -> None:
     begin("a")
@@ -73,6 +71,6 @@ def test_an_answer_is_trusted_for_a_short_time(
     assert asked(emulator) == 2
 
 
-def test_without_targets_nobody_is_asked(client: ScrapeDoAsyncAPIClient, emulator: Emulator) -> None:
+def test_without_targets_there_is_no_request(client: ScrapeDoAsyncAPIClient, emulator: Emulator) -> None:
     assert CreditBalance().reserve(0, client) is None
     assert asked(emulator) == 0

@@ -29,7 +29,7 @@ from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy, reconcile
 
 Urls = Callable[..., list[str]]
 Plan = Callable[..., list[SubmissionWithTargets]]
-Settle = Callable[..., SubmissionWithTargets | None]
+Reconcile = Callable[..., SubmissionWithTargets | None]
 
 NOW = ClaimPolicy(absent_after=timedelta(0))
 
@@ -53,7 +53,7 @@ def lose(ledger: Ledger, client: ScrapeDoAsyncAPIClient, emulator: Emulator) -> 
 
 
 @pytest.fixture
-def reconciled(ledger: Ledger, client: ScrapeDoAsyncAPIClient) -> Settle:
+def reconciled(ledger: Ledger, client: ScrapeDoAsyncAPIClient) -> Reconcile:
     return lambda submission, claim_policy=NOW: reconcile(ledger, client, submission, claim_policy)
 
 
@@ -63,7 +63,7 @@ def foreign(client: ScrapeDoAsyncAPIClient, *urls: str) -> str:
 
 
 def test_the_lost_job_is_adopted(
-    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Settle, urls: Urls, emulator: Emulator
+    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Reconcile, urls: Urls, emulator: Emulator
 ) -> None:
     [planned] = plan(urls(1, 2, 3))
     adopted = reconciled(lose(planned))
@@ -73,7 +73,7 @@ def test_the_lost_job_is_adopted(
     assert adopted.claim is None
 
 
-def test_a_list_that_is_too_long_for_the_time_says_nothing(
+def test_a_listing_that_reaches_the_deadline_concludes_nothing(
     plan: Plan, lose: Callable[..., SubmissionWithTargets], ledger: Ledger, client: ScrapeDoAsyncAPIClient, urls: Urls
 ) -> None:
     lost = lose(plan(urls(1, 2, 3))[0], arrives=False)
@@ -88,7 +88,7 @@ def test_a_list_that_is_too_long_for_the_time_says_nothing(
 def test_the_lost_job_is_found_among_others_of_the_account(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
-    reconciled: Settle,
+    reconciled: Reconcile,
     urls: Urls,
     emulator: Emulator,
     client: ScrapeDoAsyncAPIClient,
@@ -108,7 +108,7 @@ def test_the_lost_job_is_found_among_others_of_the_account(
 def test_what_never_arrived_is_planned_again(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
-    reconciled: Settle,
+    reconciled: Reconcile,
     urls: Urls,
     client: ScrapeDoAsyncAPIClient,
 ) -> None:
@@ -120,10 +120,10 @@ def test_what_never_arrived_is_planned_again(
     assert "did not arrive" in (again.reason or "")
 
 
-def test_two_batches_with_the_same_targets_settle_to_two_jobs(
+def test_two_batches_with_the_same_targets_adopt_two_jobs(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
-    reconciled: Settle,
+    reconciled: Reconcile,
     urls: Urls,
     emulator: Emulator,
     account: str,
@@ -137,7 +137,7 @@ def test_two_batches_with_the_same_targets_settle_to_two_jobs(
 
 
 def test_of_two_batches_with_the_same_targets_and_one_job_one_is_planned_again(
-    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Settle, urls: Urls, account: str
+    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Reconcile, urls: Urls, account: str
 ) -> None:
     [one] = plan(urls(1, 2), within=PartitionRef(account, "one", None))
     [two] = plan(urls(1, 2), within=PartitionRef(account, "two", None))
@@ -149,7 +149,7 @@ def test_of_two_batches_with_the_same_targets_and_one_job_one_is_planned_again(
 def test_a_job_of_the_ledger_is_never_adopted_again(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
-    reconciled: Settle,
+    reconciled: Reconcile,
     urls: Urls,
     ledger: Ledger,
     emulator: Emulator,
@@ -172,7 +172,7 @@ def test_a_job_of_the_ledger_is_never_adopted_again(
     assert emulator.requests()["get_job"] == asked, "what the ledger knows need not be asked for"
 
 
-def test_a_job_that_is_recorded_while_we_look_is_not_adopted(
+def test_a_job_that_is_recorded_during_the_listing_is_not_adopted(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
     urls: Urls,
@@ -206,7 +206,7 @@ def test_a_job_that_is_recorded_while_we_look_is_not_adopted(
 def test_a_job_of_a_batch_that_is_just_being_sent_is_left_to_it(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
-    reconciled: Settle,
+    reconciled: Reconcile,
     urls: Urls,
     ledger: Any,
     account: str,
@@ -225,7 +225,7 @@ def test_a_job_of_a_batch_that_is_just_being_sent_is_left_to_it(
 
 
 def test_a_batch_whose_worker_died_while_it_was_sent_blocks_nobody(
-    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Settle, urls: Urls, ledger: Any, account: str
+    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Reconcile, urls: Urls, ledger: Any, account: str
 ) -> None:
     mine, theirs = (plan(urls(1), within=PartitionRef(account, name, None))[0] for name in ("mine", "theirs"))
     lost = lose(mine)
@@ -239,7 +239,7 @@ def test_a_batch_whose_worker_died_while_it_was_sent_blocks_nobody(
 def test_a_job_from_before_the_claim_is_not_adopted(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
-    reconciled: Settle,
+    reconciled: Reconcile,
     urls: Urls,
     client: ScrapeDoAsyncAPIClient,
     ledger: Any,
@@ -247,7 +247,7 @@ def test_a_job_from_before_the_claim_is_not_adopted(
 ) -> None:
     """Another tool, or a ledger that is lost, has scraped the same targets a while ago."""
     foreign(client, *urls(1))
-    # All clocks that can be told go ahead together, but for the job, which is past.
+    # All clocks go ahead together, so that the job is in the past.
     later = timedelta(minutes=10)
     server_time = client.get_server_time
     ledger.ahead = later
@@ -260,7 +260,12 @@ def test_a_job_from_before_the_claim_is_not_adopted(
 
 @pytest.mark.parametrize("skew", [timedelta(hours=-5), timedelta(minutes=-3), timedelta(minutes=3), timedelta(hours=5)])
 def test_the_lost_job_is_found_however_wrong_our_clock_is(
-    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Settle, urls: Urls, ledger: Any, skew: timedelta
+    plan: Plan,
+    lose: Callable[..., SubmissionWithTargets],
+    reconciled: Reconcile,
+    urls: Urls,
+    ledger: Any,
+    skew: timedelta,
 ) -> None:
     ledger.ahead = skew
     [planned] = plan(urls(1, 2))
@@ -270,10 +275,10 @@ def test_the_lost_job_is_found_however_wrong_our_clock_is(
 
 
 @pytest.mark.parametrize("skew", [timedelta(minutes=-30), timedelta(minutes=30)])
-def test_a_service_that_does_not_tell_its_time_is_given_more_room(
+def test_a_service_without_a_clock_gets_a_wider_margin(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
-    reconciled: Settle,
+    reconciled: Reconcile,
     urls: Urls,
     client: ScrapeDoAsyncAPIClient,
     ledger: Any,
@@ -301,7 +306,7 @@ WIRES: list[dict[str, Any]] = [
 def test_the_lost_job_is_found_however_the_service_writes_its_answers(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
-    reconciled: Settle,
+    reconciled: Reconcile,
     urls: Urls,
     emulator: Emulator,
     eventually: Callable[..., Any],
@@ -321,16 +326,16 @@ def test_the_lost_job_is_found_however_the_service_writes_its_answers(
     assert adopted.job_id == emulator.jobs()[0].job_id
 
 
-def test_a_job_that_does_not_tell_its_tasks_is_asked_for_them(
+def test_tasks_that_a_job_leaves_out_are_requested(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
-    reconciled: Settle,
+    reconciled: Reconcile,
     urls: Urls,
     emulator: Emulator,
     client: ScrapeDoAsyncAPIClient,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A job that went wrong may only tell the ids of its tasks, as the listing does."""
+    """A failed job may have only the ids of its tasks, as in a listing."""
     get_job = client.get_job
     monkeypatch.setattr(client, "get_job", lambda job_id: get_job(job_id).model_copy(update={"tasks": ()}))
     [planned] = plan(urls(1, 2))
@@ -343,7 +348,7 @@ def test_a_job_that_does_not_tell_its_tasks_is_asked_for_them(
 def test_nothing_is_concluded_before_the_request_had_time_to_arrive(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
-    reconciled: Settle,
+    reconciled: Reconcile,
     urls: Urls,
     ledger: Any,
     emulator: Emulator,
@@ -361,7 +366,7 @@ def test_nothing_is_concluded_before_the_request_had_time_to_arrive(
 
 
 def test_a_job_that_is_there_is_adopted_at_once(
-    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Settle, urls: Urls
+    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Reconcile, urls: Urls
 ) -> None:
     [planned] = plan(urls(1))
     adopted = reconciled(lose(planned), ClaimPolicy(absent_after=timedelta(hours=1)))
@@ -369,7 +374,7 @@ def test_a_job_that_is_there_is_adopted_at_once(
     assert adopted.state == State.SUBMITTED
 
 
-def test_what_arrives_while_we_look_is_not_concluded_away(
+def test_a_job_that_arrives_during_the_listing_is_not_missed(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
     urls: Urls,
@@ -425,10 +430,10 @@ def test_an_incomplete_listing_concludes_nothing(
     ],
 )
 @pytest.mark.parametrize("endpoint", ["list_jobs", "get_job", "me"])
-def test_a_service_that_cannot_be_asked_concludes_nothing(
+def test_without_an_answer_nothing_is_concluded(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
-    reconciled: Settle,
+    reconciled: Reconcile,
     urls: Urls,
     ledger: Ledger,
     emulator: Emulator,
@@ -450,10 +455,10 @@ def test_a_service_that_cannot_be_asked_concludes_nothing(
     assert adopted.state == State.SUBMITTED
 
 
-def test_a_job_that_expires_while_we_look_is_no_error(
+def test_a_job_that_expires_during_the_listing_is_no_error(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
-    reconciled: Settle,
+    reconciled: Reconcile,
     urls: Urls,
     emulator: Emulator,
     client: ScrapeDoAsyncAPIClient,
@@ -470,7 +475,7 @@ def test_a_job_that_expires_while_we_look_is_no_error(
 def test_the_lost_job_is_found_on_later_pages(
     plan: Plan,
     lose: Callable[..., SubmissionWithTargets],
-    reconciled: Settle,
+    reconciled: Reconcile,
     urls: Urls,
     emulator: Emulator,
     client: ScrapeDoAsyncAPIClient,
@@ -485,8 +490,8 @@ def test_the_lost_job_is_found_on_later_pages(
     assert emulator.requests()["get_job"] == 1, "jobs of another size need not be asked for"
 
 
-def test_of_two_workers_that_settle_it_one_does(
-    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Settle, urls: Urls
+def test_one_of_two_workers_reconciles_it(
+    plan: Plan, lose: Callable[..., SubmissionWithTargets], reconciled: Reconcile, urls: Urls
 ) -> None:
     [planned] = plan(urls(1))
     lost = lose(planned)
@@ -498,8 +503,6 @@ def test_of_two_workers_that_settle_it_one_does(
 @pytest.mark.parametrize(
     ("request_timeout", "lease", "absent_after"), [(10, 180, 180), (30, 180, 180), (300, 1800, 1800)]
 )
-def test_patience_grows_with_the_time_that_a_request_may_take(
-    request_timeout: float, lease: float, absent_after: float
-) -> None:
+def test_claim_policy_grows_with_the_request_timeout(request_timeout: float, lease: float, absent_after: float) -> None:
     claim_policy = ClaimPolicy.for_request_timeout(request_timeout)
     assert (claim_policy.lease.total_seconds(), claim_policy.absent_after.total_seconds()) == (lease, absent_after)

@@ -1,4 +1,4 @@
-"""What was canceled is gone on with: nothing that had ended is paid for again, and nothing of it is lost."""
+"""A canceled generation is resumed: nothing that had ended is paid for again, and nothing of it is lost."""
 
 from __future__ import annotations
 
@@ -71,22 +71,22 @@ def canceled(
 
 
 @pytest.fixture
-def go_on(
+def resubmit(
     submitter: MakeSubmitter,
     tables: PartitionTables,
     async_client: Callable[..., AsyncScrapeDoAsyncAPIClient],
     entries: Any,
 ) -> Callable[..., int]:
-    """Submit again and bring home; the generation."""
+    """Submit again and collect; the generation."""
 
-    def go_on(**settings: Any) -> int:
+    def resubmit(**settings: Any) -> int:
         worker = submitter(**settings)
         generation = worker.begin(entries).number
         worker.submit(generation)
         wait_and_collect(PartitionCollector(worker, async_client, tables), generation)
         return generation
 
-    return go_on
+    return resubmit
 
 
 def times(emulator: Emulator, urls: Urls) -> dict[int, int]:
@@ -97,12 +97,12 @@ def times(emulator: Emulator, urls: Urls) -> dict[int, int]:
 
 @pytest.mark.parametrize("batch_size", [1, 2, 1000])
 def test_what_had_ended_is_kept_and_only_the_rest_is_submitted_again(
-    canceled: Canceled, go_on: Callable[..., int], emulator: Emulator, urls: Urls,
+    canceled: Canceled, resubmit: Callable[..., int], emulator: Emulator, urls: Urls,
     tables: PartitionTables, entries: Any, batch_size: int,
 ) -> None:  # fmt: skip
     before = canceled(batch_size=batch_size)
     assert State.CANCELED in {each.state for each in before}
-    assert go_on(batch_size=batch_size) == 1
+    assert resubmit(batch_size=batch_size) == 1
     assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
     assert {count.charged for count in emulator.targets().values()} == {1}
     rows = sorted(tables.tasks.dataset(["mon"]).to_table().to_pylist(), key=lambda row: int(row["position"]))
@@ -113,32 +113,32 @@ def test_what_had_ended_is_kept_and_only_the_rest_is_submitted_again(
 
 
 def test_what_was_never_sent_is_sent_once(
-    submitter: MakeSubmitter, cancel: Callable[[], None], go_on: Callable[..., int], emulator: Emulator, urls: Urls,
+    submitter: MakeSubmitter, cancel: Callable[[], None], resubmit: Callable[..., int], emulator: Emulator, urls: Urls,
     entries: Any,
 ) -> None:  # fmt: skip
     submitter().begin(entries)
     cancel()
-    assert go_on() == 1
+    assert resubmit() == 1
     assert set(times(emulator, urls).values()) == {1}
 
 
-def test_a_batch_that_has_nothing_left_to_do_is_not_submitted_again(
-    submitter: MakeSubmitter, go_on: Callable[..., int], emulator: Emulator, ledger: Ledger, urls: Urls, entries: Any,
-    ref: PartitionRef, eventually: Callable[..., Any],
+def test_a_canceled_batch_whose_job_had_ended_is_not_submitted_again(
+    submitter: MakeSubmitter, resubmit: Callable[..., int], emulator: Emulator, ledger: Ledger, urls: Urls,
+    entries: Any, ref: PartitionRef, eventually: Callable[..., Any],
 ) -> None:  # fmt: skip
     """The ledger says canceled, and the service was faster."""
     worker = submitter()
     [submission] = worker.submit(worker.begin(entries).number)
     eventually(lambda: emulator.jobs()[0].status == "success")
     ledger.submissions.mark_canceled(submission, "a person")
-    go_on()
+    resubmit()
     assert set(times(emulator, urls).values()) == {1}
     assert [each.batch for each in ledger.submissions.with_targets(ref, 1)] == [0]
 
 
-def test_canceled_twice_it_still_comes_home(
+def test_a_generation_canceled_twice_is_still_completed(
     canceled: Canceled, submitter: MakeSubmitter, emulator: Emulator, urls: Urls, entries: Any,
-    cancel: Callable[[], None], go_on: Callable[..., int], tables: PartitionTables,
+    cancel: Callable[[], None], resubmit: Callable[..., int], tables: PartitionTables,
 ) -> None:  # fmt: skip
     canceled()
     emulator.set_faults({"targets": [{"match": "*products/*", "kind": "linger"}]})
@@ -146,49 +146,49 @@ def test_canceled_twice_it_still_comes_home(
     again.submit(again.begin(entries).number)
     cancel()
     emulator.set_faults({})
-    go_on()
+    resubmit()
     assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 3)}
     assert tables.tasks.dataset(["mon"]).count_rows() == len(entries)
 
 
-def test_other_targets_or_options_are_another_work(
+def test_with_other_options_a_new_generation_begins(
     canceled: Canceled, submitter: MakeSubmitter, entries: Any, urls: Urls
 ) -> None:
     canceled()
     assert submitter(options=ScrapeOptions(device="mobile")).begin(entries).number == 2
-    said = submitter.said[-1]  # type: ignore[attr-defined]
-    assert "generation 1 was canceled and is not continued: it has other options" in said
+    line = submitter.lines[-1]  # type: ignore[attr-defined]
+    assert "generation 1 was canceled and is not continued: it has other options" in line
 
 
-def test_other_targets_are_submitted_anew(canceled: Canceled, submitter: MakeSubmitter, urls: Urls) -> None:
+def test_with_other_targets_a_new_generation_begins(canceled: Canceled, submitter: MakeSubmitter, urls: Urls) -> None:
     canceled()
     assert submitter().begin(validated_entries(urls(1, 2), "raise")).number == 2
-    said = submitter.said[-1]  # type: ignore[attr-defined]
-    assert "not continued: it has other targets than the new list" in said
+    line = submitter.lines[-1]  # type: ignore[attr-defined]
+    assert "not continued: it has other targets than the new list" in line
 
 
-def test_after_three_days_all_targets_are_submitted_anew(
+def test_after_three_days_all_targets_are_submitted_again(
     canceled: Canceled, submitter: MakeSubmitter, ledger: Any, entries: Any
 ) -> None:
     canceled()
     ledger.ahead = RETENTION
     assert submitter().begin(entries).number == 2
-    assert "keeps results for three days" in submitter.said[-1]  # type: ignore[attr-defined]
+    assert "keeps results for three days" in submitter.lines[-1]  # type: ignore[attr-defined]
 
 
-def test_it_is_not_continued_where_that_is_not_wanted(
+def test_without_reuse_open_jobs_a_new_generation_begins(
     canceled: Canceled, submitter: MakeSubmitter, entries: Any
 ) -> None:
     canceled()
     assert submitter().begin(entries, reuse_open_jobs=False).number == 2
 
 
-def test_a_job_that_the_service_has_forgotten_is_submitted_again(
-    canceled: Canceled, go_on: Callable[..., int], emulator: Emulator, urls: Urls
+def test_a_job_that_the_service_deleted_is_submitted_again(
+    canceled: Canceled, resubmit: Callable[..., int], emulator: Emulator, urls: Urls
 ) -> None:
     canceled()
     emulator.advance(RETENTION + timedelta(hours=1))
-    go_on()
+    resubmit()
     assert set(times(emulator, urls).values()) == {2}
 
 
@@ -208,7 +208,7 @@ def test_the_rest_is_guarded_like_a_new_generation(
 
 
 class Lagging:
-    """A client of a service that tells of a canceled job only later that it has ended."""
+    """A client of a service that reports only later that a canceled job has ended."""
 
     def __init__(self, client: ScrapeDoAsyncAPIClient, times: float) -> None:
         self._client = client
@@ -234,26 +234,26 @@ def test_a_status_that_lags_is_waited_for(
 ) -> None:  # fmt: skip
     canceled()
     lagging = Lagging(client, times=3)
-    patient = ClaimPolicy(lease=claim_policy.lease, absent_after=timedelta(minutes=3), pause=0.01)
-    worker = submitter(client=lagging, claim_policy=patient)
+    slow = ClaimPolicy(lease=claim_policy.lease, absent_after=timedelta(minutes=3), pause=0.01)
+    worker = submitter(client=lagging, claim_policy=slow)
     worker.submit(worker.begin(entries).number)
     assert lagging.times < 0
     assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
 
 
-def test_a_status_that_never_comes_is_not_waited_for_for_ever(
+def test_a_status_that_never_comes_is_not_waited_for_forever(
     canceled: Canceled, submitter: MakeSubmitter, client: ScrapeDoAsyncAPIClient, entries: Any,
     emulator: Emulator, urls: Urls,
 ) -> None:  # fmt: skip
     canceled()
-    worker = submitter(client=Lagging(client, times=float("inf")))  # of no claim_policy
+    worker = submitter(client=Lagging(client, times=float("inf")))  # for which the claim policy does not wait
     worker.submit(worker.begin(entries).number)
     assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
 
 
-def test_while_the_service_cannot_be_asked_it_stays_canceled(
+def test_while_the_service_does_not_answer_it_stays_canceled(
     canceled: Canceled, submitter: MakeSubmitter, emulator: Emulator, ledger: Ledger,
-    entries: Any, ref: PartitionRef, go_on: Callable[..., int], urls: Urls,
+    entries: Any, ref: PartitionRef, resubmit: Callable[..., int], urls: Urls,
 ) -> None:  # fmt: skip
     canceled()
     emulator.set_faults({"calls": [{"endpoint": "get_job", "kind": "status", "status": 500}]})
@@ -261,7 +261,7 @@ def test_while_the_service_cannot_be_asked_it_stays_canceled(
         submitter().begin(entries)
     assert {each.state for each in ledger.submissions.with_targets(ref, 1)} == {State.CANCELED}
     emulator.set_faults({})
-    go_on()
+    resubmit()
     assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
 
 
@@ -271,7 +271,7 @@ class Killed(BaseException):
 
 @contextmanager
 def killed_at(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, number: int, *, after: bool) -> Iterator[None]:
-    """Death at the so many-th of the batches that are gone on with: before or after its transaction."""
+    """Die before or after the transaction that resumes the batch with this number."""
     resumed, calls = ledger.submissions.resume, iter(range(100))
 
     def dying(submission: SubmissionWithTargets, again: Any) -> SubmissionWithTargets:
@@ -290,20 +290,20 @@ def killed_at(ledger: Ledger, monkeypatch: pytest.MonkeyPatch, number: int, *, a
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("number", [0, 1])
-def test_whoever_dies_while_it_is_gone_on_with_pays_nothing_twice(
+def test_a_worker_that_dies_while_it_resumes_pays_nothing_twice(
     canceled: Canceled, submitter: MakeSubmitter, ledger: Ledger, entries: Any, urls: Urls,
-    go_on: Callable[..., int], emulator: Emulator, tables: PartitionTables, monkeypatch: pytest.MonkeyPatch,
+    resubmit: Callable[..., int], emulator: Emulator, tables: PartitionTables, monkeypatch: pytest.MonkeyPatch,
     number: int, after: bool,
 ) -> None:  # fmt: skip
     canceled(batch_size=4)  # two jobs, of which neither has ended
     with killed_at(ledger, monkeypatch, number, after=after), pytest.raises(Killed):
         submitter().begin(entries)
-    go_on()
+    resubmit()
     assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
     assert tables.tasks.dataset(["mon"]).count_rows() == len(entries)
 
 
-def test_until_all_of_it_is_gone_on_with_nobody_else_touches_it(
+def test_until_all_batches_are_resumed_no_other_worker_touches_them(
     canceled: Canceled, submitter: MakeSubmitter, ledger: Ledger, entries: Any, account: str,
     tables: PartitionTables, async_client: Any, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -319,9 +319,9 @@ def test_until_all_of_it_is_gone_on_with_nobody_else_touches_it(
     assert {each.run_id for each in batches} == {"another run"}
 
 
-def test_two_workers_that_go_on_with_it_submit_the_rest_once(
+def test_two_workers_that_resume_submit_the_rest_once(
     canceled: Canceled, submitter: MakeSubmitter, emulator: Emulator, entries: Any, urls: Urls,
-    go_on: Callable[..., int],
+    resubmit: Callable[..., int],
 ) -> None:  # fmt: skip
     canceled(batch_size=4)
     start = Barrier(2)
@@ -336,5 +336,5 @@ def test_two_workers_that_go_on_with_it_submit_the_rest_once(
         thread.start()
     for thread in threads:
         thread.join()
-    go_on()
+    resubmit()
     assert times(emulator, urls) == {**dict.fromkeys(DONE, 1), **dict.fromkeys(SLOW, 2)}
