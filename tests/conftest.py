@@ -37,6 +37,7 @@ from tests.support.dagster import (  # noqa: F401 - fixtures of all tests; some 
     tick,
     told,
 )
+from tests.support.postgres import postgres  # noqa: F401 - a fixture
 
 CANARY = "canary-" + "7f3a9c"
 

@@ -20,7 +20,6 @@ from scrapedo_dagster.engine.ledger.states import State
 
 _MOST_AT_ONCE = 64
 _REMEMBERED = 200  # submissions, each with the ids of up to a thousand tasks
-_READ_NO_MORE = frozenset({State.COLLECTED, State.FAILED})  # what was canceled may be gone on with
 
 
 class Fate(str, Enum):
@@ -60,7 +59,7 @@ class Submissions:
     def _judge(self, delivery: Delivery, submission: Submission, there: dict[str, set[Arrival]]) -> Fate:
         if submission.job_id not in (None, delivery.job_id):
             return Fate.APART
-        if submission.state in _READ_NO_MORE:
+        if submission.state == State.COLLECTED:  # one that was canceled may be resumed
             return Fate.LATE
         if submission.job_id is not None and (task_ids := self._task_ids(submission.id, submission.job_id)):
             return Fate.STORED if delivery.task_id in task_ids else Fate.APART

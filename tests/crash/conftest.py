@@ -10,7 +10,7 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import account_fingerprint
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore, ParquetTable
-from tests.support.postgres import NoPostgresError, postgres_schema, postgres_server
+from tests.support.postgres import postgres_schema
 
 _HERE = Path(__file__).parent
 _PATIENCE = 30.0  # seconds for a server to start or to stop
@@ -44,19 +44,6 @@ _OF_A_RUN = {
     "expires_at",
     "trace_id",
 }
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[str]:
-    """A SQLAlchemy URL of an empty database on a Postgres server that is there for this test session only."""
-    with ExitStack() as stack:
-        try:
-            url = stack.enter_context(postgres_server())
-        except NoPostgresError as error:
-            if os.environ.get("CI") == "true":
-                pytest.fail(str(error))
-            pytest.skip(str(error))
-        yield url
 
 
 # --- workers

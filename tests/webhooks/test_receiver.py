@@ -28,7 +28,6 @@ from scrapedo_dagster.engine.inbox.opening import open_inbox
 from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets, account_fingerprint
-from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.webhooks import app as app_module
 from scrapedo_dagster.webhooks import server as server_module
 from scrapedo_dagster.webhooks.body import Room
@@ -431,7 +430,7 @@ def test_for_a_job_that_is_not_recorded_yet_there_is_an_end_too(
     assert results == ["stored"] * 3 + ["kept apart"] * 2
 
 
-@pytest.mark.parametrize(("end", "result"), [("collected", "late"), ("failed", "late"), ("canceled", "stored")])
+@pytest.mark.parametrize(("end", "result"), [("collected", "late"), ("canceled", "stored")])
 def test_what_comes_too_late_is_not_stored_but_what_may_be_gone_on_with_is(
     start: Callable[..., Any],
     inbox: Inbox,
@@ -446,8 +445,6 @@ def test_what_comes_too_late_is_not_stored_but_what_may_be_gone_on_with_is(
     assert running.post(task_body()).json() == {"result": "stored"}
     if end == "collected":
         ledger.submissions.mark_collected(ledger.submissions.mark_finished(submission), credits_used=0, succeeded=1)
-    elif end == "failed":
-        ledger._move(submission, State.FAILED)
     else:
         ledger.submissions.mark_canceled(submission, "a person wanted it")
     answer = running.post(task_body(task_id="t2"))

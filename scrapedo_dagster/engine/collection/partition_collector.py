@@ -83,7 +83,7 @@ class PartitionCollector:
         submissions = self.submitter.ledger.submissions.of_generation(self.ref, generation)
         if not submissions:
             raise NothingSubmittedError(f"{self.ref}: nothing was submitted. Materialize its jobs first.")
-        canceled = [each for each in submissions if each.state in {State.CANCELED, State.FAILED}]
+        canceled = [each for each in submissions if each.state == State.CANCELED]
         if canceled:
             raise NothingSubmittedError(
                 f"{self.ref}: {len(canceled)} of {len(submissions)} batches were {canceled[0].state.value} "

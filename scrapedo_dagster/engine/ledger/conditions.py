@@ -40,5 +40,5 @@ def is_canceled(table: sa.Table) -> sa.ColumnElement[bool]:
     canceled = submissions.alias()
     return sa.exists().where(
         *(canceled.c[name] == table.c[name] for name in (*PARTITION_COLUMNS, "generation")),
-        canceled.c.state.in_([State.CANCELED.value, State.FAILED.value]),
+        canceled.c.state == State.CANCELED.value,
     )

@@ -46,7 +46,7 @@ class Database:
     @cached_property
     def engine(self) -> sa.Engine:
         """The SQLAlchemy engine, with the schema of this release."""
-        engine = _sqlite(self._url) if self._url.get_backend_name() == "sqlite" else _server(self._url)
+        engine = create_engine(self._url)
         migrate(engine)
         return engine
 
@@ -84,11 +84,10 @@ def locked(key: sa.Column[Any], condition: sa.ColumnElement[bool]) -> sa.Select[
     return sa.select(key).where(condition).order_by(key).with_for_update()
 
 
-def _server(url: sa.URL) -> sa.Engine:
-    return sa.create_engine(url, pool_pre_ping=True)
-
-
-def _sqlite(url: sa.URL) -> sa.Engine:
+def create_engine(url: sa.URL) -> sa.Engine:
+    """Create a SQLAlchemy engine that waits for other writers. The schema stays as it is."""
+    if url.get_backend_name() != "sqlite":
+        return sa.create_engine(url, pool_pre_ping=True)
     if url.database:
         Path(url.database).parent.mkdir(parents=True, exist_ok=True)
     engine = sa.create_engine(url, connect_args={"timeout": _BUSY_SECONDS})

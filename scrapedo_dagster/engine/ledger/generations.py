@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
@@ -19,9 +20,11 @@ from scrapedo_dagster.engine.ledger.conditions import (
 )
 from scrapedo_dagster.engine.ledger.database import Database, locked
 from scrapedo_dagster.engine.ledger.records import (
+    OF_GENERATION,
     WITHOUT_TARGETS,
     GenerationRecord,
     PartitionRef,
+    RecordedOptions,
     Submission,
     generation_from_row,
     planned_row,
@@ -29,8 +32,6 @@ from scrapedo_dagster.engine.ledger.records import (
 )
 from scrapedo_dagster.engine.ledger.tables import generations, submissions
 from scrapedo_dagster.engine.targets.target import Batch
-
-_UNASKED = "of a run that nobody asked the ledger for"
 
 
 class GenerationStore:
@@ -61,12 +62,12 @@ class GenerationStore:
         unconfirmed = sa.and_(
             generations.c.account == account,
             generations.c.dataset.in_(list(datasets)),
-            generations.c.completed_at.is_(None) | generations.c.collect_key.is_not(None),
+            generations.c.completed_at.is_(None) | generations.c.confirmed_at.is_(None),
             ~is_superseded(generations),
             ~is_canceled(generations),
         )
         with self._database.engine.connect() as connection:
-            rows = connection.execute(sa.select(generations).where(unconfirmed)).mappings()
+            rows = connection.execute(sa.select(*OF_GENERATION).where(unconfirmed)).mappings()
             records = [generation_from_row(row) for row in rows]
             found: dict[tuple[PartitionRef, int], list[Submission]] = {}
             for some in self._grouped(records):
@@ -77,10 +78,24 @@ class GenerationStore:
         # On Postgres, a generation may be planned or removed between the two queries: then it has no submissions here.
         return {each: found[each.ref, each.number] for each in records if (each.ref, each.number) in found}
 
+    def recorded_options(self, ref: PartitionRef, generation: int) -> RecordedOptions | None:
+        """Return the recorded options of a generation, None if there are none."""
+        same = in_generation(generations, ref, generation)
+        with self._database.engine.connect() as connection:
+            recorded = connection.execute(sa.select(generations.c.recorded_options).where(same)).scalar()
+        return None if recorded is None else RecordedOptions(**{**recorded, "withheld": tuple(recorded["withheld"])})
+
     def plan(
-        self, ref: PartitionRef, generation: int, batches: Sequence[Batch], *, fingerprint: str, run_id: str | None
+        self,
+        ref: PartitionRef,
+        generation: int,
+        batches: Sequence[Batch],
+        *,
+        fingerprint: str,
+        run_id: str | None,
+        recorded_options: RecordedOptions | None = None,
     ) -> bool:
-        """Record a new generation with all its batches, in one transaction.
+        """Record a new generation with all its batches and its options, in one transaction.
 
         Returns False if another worker has begun this generation.
         """
@@ -91,15 +106,25 @@ class GenerationStore:
         ]
         try:
             with self._database.engine.begin() as connection:
-                names = (*PARTITION_COLUMNS, "generation")
-                connection.execute(sa.insert(generations), {name: rows[0][name] for name in names})
+                row = {name: rows[0][name] for name in (*PARTITION_COLUMNS, "generation")}
+                connection.execute(sa.insert(generations), row | _options_row(recorded_options))
                 connection.execute(sa.insert(submissions), rows)
         except IntegrityError:
             return False
         return True
 
-    def take_over(self, ref: PartitionRef, generation: int, *, run_id: str | None) -> None:
-        """Assign a generation to another run that continues it, and allow collecting it anew."""
+    def take_over(
+        self,
+        ref: PartitionRef,
+        generation: int,
+        *,
+        run_id: str | None,
+        recorded_options: RecordedOptions | None = None,
+    ) -> None:
+        """Assign a generation to another run that continues it, and allow collecting it anew.
+
+        The run's options replace the recorded ones, if it records any.
+        """
         with self._database.engine.begin() as connection:
             same = in_generation(submissions, ref, generation)
             connection.execute(locked(submissions.c.id, same))
@@ -107,16 +132,15 @@ class GenerationStore:
             connection.execute(
                 sa.update(generations)
                 .where(in_generation(generations, ref, generation))
-                .values(collect_attempts=0, collect_after=None)
+                .values(collect_attempts=0, collect_after=None, **_options_row(recorded_options))
             )
 
     def mark_completed(self, ref: PartitionRef, generation: int) -> None:
-        """Record that the files of a generation are the data of its partition. It is not confirmed by Dagster yet."""
+        """Record that the files of a generation are the data of its partition. Dagster has yet to confirm it."""
         same = in_generation(generations, ref, generation)
-        key = sa.func.coalesce(generations.c.collect_key, _UNASKED)
         now = self._database.now()
         with self._database.engine.begin() as connection:
-            connection.execute(sa.update(generations).where(same).values(completed_at=now, collect_key=key))
+            connection.execute(sa.update(generations).where(same).values(completed_at=now, confirmed_at=None))
 
     def mark_collection_requested(
         self, records: Iterable[GenerationRecord], key: str, *, again_after: Callable[[int], timedelta]
@@ -143,19 +167,24 @@ class GenerationStore:
 
     def mark_confirmed(self, records: Iterable[GenerationRecord]) -> None:
         """Record that Dagster has the materializations of these generations."""
-        self._swap(records, lambda _attempts: {"collect_key": None, "collect_attempts": 0, "collect_after": None})
+        now = self._database.now()
+        self._swap(records, lambda _attempts: {"confirmed_at": now, "collect_attempts": 0, "collect_after": None})
 
     def _swap(
         self, records: Iterable[GenerationRecord], values: Callable[[int], dict[str, Any]]
     ) -> list[GenerationRecord]:
-        """Update the generations for which no run was requested since they were read.
+        """Update the unconfirmed generations for which no run was requested since they were read.
 
         `values` maps the number of runs requested so far to the new values of the columns.
         """
         changed: list[GenerationRecord] = []
         for some in self._grouped(records):
             attempts = some[0].collect_attempts
-            as_seen = _in_group(generations, some) & (generations.c.collect_attempts == attempts)
+            as_seen = sa.and_(
+                _in_group(generations, some),
+                generations.c.collect_attempts == attempts,
+                generations.c.completed_at.is_(None) | generations.c.confirmed_at.is_(None),
+            )
             record_of = {json.dumps(each.ref.partition): each for each in some}
             ours = self._database.swap(generations.c.partition, record_of, as_seen, values(attempts))
             changed += [each for partition, each in record_of.items() if partition in ours]
@@ -168,6 +197,10 @@ class GenerationStore:
             of = (each.ref.account, each.ref.dataset, each.number, each.collect_attempts)
             groups.setdefault(of, []).append(each)
         return (some for group in groups.values() for some in self._database.chunks(group))
+
+
+def _options_row(recorded: RecordedOptions | None) -> dict[str, Any]:
+    return {} if recorded is None else {"recorded_options": asdict(recorded)}
 
 
 def _in_group(table: sa.Table, records: Sequence[GenerationRecord]) -> sa.ColumnElement[bool]:

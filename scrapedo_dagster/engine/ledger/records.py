@@ -1,4 +1,4 @@
-"""What the ledger tells of its rows: immutable records, and how they are made of rows and rows of them."""
+"""Immutable records of the ledger, and their conversion from and to rows."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from scrapedo_dagster.engine.ledger.states import OPEN, State
-from scrapedo_dagster.engine.ledger.tables import submissions
+from scrapedo_dagster.engine.ledger.tables import generations, submissions
 from scrapedo_dagster.engine.targets.target import Batch, Entry
 
 RETENTION = timedelta(days=3)
-"""How long Scrape.do keeps results, counted from the job's creation [doc]."""
+"""How long Scrape.do keeps results, from the creation of the job."""
 
 
 WITHOUT_TARGETS = [column for column in submissions.c if column.name not in {"entries", "task_ids", "fingerprint"}]
 """The columns of a `Submission`."""
 
+OF_GENERATION = [column for column in generations.c if column.name not in {"confirmed_at", "recorded_options"}]
+"""The columns of a `GenerationRecord`."""
+
 
 def account_fingerprint(token: str) -> str:
-    """What the ledger knows of a token: enough to tell two accounts apart, too little to use."""
+    """Hash a token: the ledger tells accounts apart by it, and it is no use without the token."""
     return sha256(f"scrapedo account {token}".encode()).hexdigest()[:32]
 
 
 @dataclass(frozen=True)
 class PartitionRef:
-    """What a generation is of: one partition (None: unpartitioned) of one dataset, scraped by one account."""
+    """One partition of one dataset, scraped by one account. The partition of an unpartitioned dataset is None."""
 
     account: str
     dataset: str
@@ -41,16 +44,15 @@ class PartitionRef:
 
 @dataclass(frozen=True)
 class GenerationRecord:
-    """A generation as the ledger knows it, and what the completion sensor has done about it.
+    """A generation, and the collecting runs that the completion sensor has requested for it.
 
     Attributes:
-        ref: what it is of.
-        number: counted from 1 in each ref.
+        ref: the partition.
+        number: counted from 1 in each partition.
         completed_at: since when its files are the data of the partition.
-        collect_key: what the run key of the last collecting run begins with, or that nobody asked for this run; until
-            Dagster is known to have been told of what it did.
-        collect_attempts: how many of these were asked for.
-        collect_after: when another one may be.
+        collect_key: the beginning of the run key of the last collecting run that was requested.
+        collect_attempts: how many were requested since the generation was taken over or confirmed.
+        collect_after: when the next may be requested.
     """
 
     ref: PartitionRef
@@ -62,8 +64,28 @@ class GenerationRecord:
 
 
 @dataclass(frozen=True)
+class RecordedOptions:
+    """How an ad-hoc list is scraped. A later run reads this, since it does not have the config.
+
+    Attributes:
+        options: fields of `ScrapeOptions`, without those that may hold secrets.
+        withheld: names of the fields that were set and are not recorded.
+        max_open_jobs: as in the config.
+        retry_failed_targets: as in the config.
+    """
+
+    options: dict[str, Any]
+    withheld: tuple[str, ...]
+    max_open_jobs: int | None
+    retry_failed_targets: int
+
+
+@dataclass(frozen=True)
 class Submission:
-    """Where a batch stands, without its targets: enough to watch thousands. `claim` is the attempt that holds it."""
+    """A submission without its targets: small enough to poll thousands.
+
+    `claim` is the id of the attempt that holds it. Times are None until they are reached.
+    """
 
     id: int
     ref: PartitionRef
@@ -87,13 +109,13 @@ class Submission:
 
     @property
     def is_open(self) -> bool:
-        """Whether its outcome is not in Parquet yet."""
+        """Whether the outcome is not in Parquet yet."""
         return self.state in OPEN
 
 
 @dataclass(frozen=True)
 class SubmissionWithTargets(Submission):
-    """A batch as the ledger knows it."""
+    """A submission with its targets, the ids of its tasks, and the fingerprint of its options."""
 
     entries: Batch
     task_ids: tuple[str, ...]
@@ -101,7 +123,7 @@ class SubmissionWithTargets(Submission):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """What is sent: every valid URL once, in the order of the entries."""
+        """The URLs that are sent: every valid one once, in the order of the entries."""
         return tuple(dict.fromkeys(entry.url for entry in self.entries if entry.rejected is None))
 
 
@@ -156,5 +178,5 @@ def _values(row: sa.RowMapping) -> dict[str, Any]:
 
 
 def _ref(values: dict[str, Any]) -> PartitionRef:
-    """Takes the ref's columns out of the values."""
+    """Remove the columns of the partition from the values, and return them as a reference."""
     return PartitionRef(values.pop("account"), values.pop("dataset"), json.loads(values.pop("partition")))

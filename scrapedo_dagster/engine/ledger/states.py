@@ -1,4 +1,4 @@
-"""The life of a submission: its states, and which follow which."""
+"""The states of a submission, and the transitions between them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from enum import Enum
 
 
 class State(str, Enum):
-    """Where a submission is.
+    """State of a submission.
 
     ```
     planned -> submitting -> submitted -> finished -> collected
-                 |-> uncertain -> submitted (adopted) | planned (certainly not there)
-    any of the first five -> canceled | failed | expired;    expired -> collected
-    canceled -> finished: it is gone on with, and what of it was not done is planned as another batch
+                 |-> uncertain -> submitted (adopted) | planned (it certainly did not arrive)
+    any of the first five -> canceled | expired;    expired -> collected
+    canceled -> finished: it is resumed, and its unfinished targets are planned as another batch
     ```
     """
 
@@ -23,16 +23,15 @@ class State(str, Enum):
     FINISHED = "finished"
     COLLECTED = "collected"
     CANCELED = "canceled"
-    FAILED = "failed"
     EXPIRED = "expired"
 
 
-_ENDS = {State.CANCELED, State.FAILED, State.EXPIRED}
+_ENDS = {State.CANCELED, State.EXPIRED}
 
 TRANSITIONS: dict[State, frozenset[State]] = {
-    # Without a valid target there is nothing to submit: such a batch is finished as it is planned.
+    # A batch without a valid target has nothing to submit, and goes from planned to finished.
     State.PLANNED: frozenset({State.SUBMITTING, State.FINISHED, *_ENDS}),
-    # Back to planned: the service refused, or was never reached. To itself: the claim is renewed before each attempt.
+    # To planned: the service refused, or was not reached. To submitting: the claim is renewed before each attempt.
     State.SUBMITTING: frozenset({State.SUBMITTING, State.SUBMITTED, State.UNCERTAIN, State.PLANNED, *_ENDS}),
     State.UNCERTAIN: frozenset({State.SUBMITTED, State.PLANNED, *_ENDS}),
     State.SUBMITTED: frozenset({State.FINISHED, *_ENDS}),
@@ -40,14 +39,13 @@ TRANSITIONS: dict[State, frozenset[State]] = {
     State.EXPIRED: frozenset({State.COLLECTED}),
     State.COLLECTED: frozenset(),
     State.CANCELED: frozenset({State.FINISHED}),
-    State.FAILED: frozenset(),
 }
 
 UNSENT = frozenset({State.PLANNED, State.SUBMITTING, State.UNCERTAIN})
-"""It is not known to be a job yet."""
+"""Not known to be a job yet."""
 
 CANCELABLE = UNSENT | {State.SUBMITTED}
-"""What is there to be stopped: a job that goes on, or may."""
+"""A job that runs, or may run later."""
 
 OPEN = UNSENT | {State.SUBMITTED, State.FINISHED, State.EXPIRED}
-"""Its outcome is not in Parquet yet: a generation with such a submission is continued, not begun anew."""
+"""The outcome is not in Parquet yet. A generation with such a submission is continued, not replaced by a new one."""

@@ -1,4 +1,4 @@
-"""The ledger's tables, as the current release knows it. How a database gets there: `migrations`."""
+"""The tables of the ledger's database, as this release uses them. `migrations` creates and upgrades them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class UtcTime(sa.types.TypeDecorator[datetime]):
 
 
 class CompressedJson(sa.types.TypeDecorator[Any]):
-    """JSON, compressed: a thousand URLs take a few kilobytes."""
+    """Compressed JSON: a thousand URLs take a few kilobytes."""
 
     impl = sa.LargeBinary
     cache_ok = True
@@ -47,7 +47,7 @@ submissions = sa.Table(
     # A fingerprint of the token, never the token.
     sa.Column("account", sa.String(32), nullable=False),
     sa.Column("dataset", sa.String(255), nullable=False),
-    # JSON, so that no partition (null) is a value like any other: unique constraints ignore SQL's NULL.
+    # JSON, since unique constraints ignore NULL: an unpartitioned dataset has the value `null`.
     sa.Column("partition", sa.Text, nullable=False),
     sa.Column("generation", sa.Integer, nullable=False),
     sa.Column("batch", sa.Integer, nullable=False),
@@ -74,29 +74,31 @@ submissions = sa.Table(
     sa.Index("scrapedo_by_state", "account", "state"),
 )
 
-# What belongs to a generation as a whole.
 generations = sa.Table(
     "scrapedo_generations",
     metadata,
-    # As in the table of submissions.
+    # The same values as in the table of submissions.
     sa.Column("account", sa.String(32), primary_key=True),
     sa.Column("dataset", sa.String(255), primary_key=True),
     sa.Column("partition", sa.Text, primary_key=True),
     sa.Column("generation", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("completed_at", UtcTime),
+    sa.Column("confirmed_at", UtcTime),
     sa.Column("collect_key", sa.String(64)),
     sa.Column("collect_attempts", sa.Integer, nullable=False, server_default="0"),
     sa.Column("collect_after", UtcTime),
+    # How an ad-hoc list is scraped. Never holds a secret.
+    sa.Column("recorded_options", sa.JSON(none_as_null=True)),
 )
 
-# What was delivered by webhook and is not collected yet.
+# Webhook deliveries that are not collected yet.
 inbox = sa.Table(
     "scrapedo_inbox",
     metadata,
     sa.Column("submission", sa.String(255), primary_key=True),
     sa.Column("job_id", sa.String(255), primary_key=True),
     sa.Column("task_id", sa.String(255), primary_key=True),
-    # Whether the ledger had the submission when it was delivered.
+    # Whether the ledger knew the submission when it was delivered.
     sa.Column("known", sa.Boolean, nullable=False),
     sa.Column("received_at", UtcTime, nullable=False),
     # JSON, compressed by zstd.

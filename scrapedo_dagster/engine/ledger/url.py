@@ -1,4 +1,4 @@
-"""Where a ledger is: its default place, and who can reach it."""
+"""URLs of ledgers."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from scrapedo_dagster.engine.errors import LedgerUrlError
 
 
 def parse_url(url: str | sa.URL) -> sa.URL:
-    """The URL of a ledger.
+    """Parse the URL of a ledger.
 
     Raises:
-        LedgerUrlError: it is none.
+        LedgerUrlError: it is not a SQLAlchemy URL.
     """
     try:
         return sa.make_url(url)
     except (ArgumentError, ValueError):
-        # From None: the cause repeats the text.
+        # From None: the message of the cause repeats the URL, which may hold a password.
         raise LedgerUrlError(
-            "ledger_url is no SQLAlchemy URL, such as sqlite:////path/ledger.db or "
+            "ledger_url is not a SQLAlchemy URL. Give one such as sqlite:////path/ledger.db or "
             "postgresql+psycopg://user:password@host/database."
         ) from None
 
 
 def default_url(dagster_home: str | Path) -> sa.URL:
-    """The SQLite file that is the ledger where none is named."""
+    """Return the URL of the SQLite file that is used if no ledger is configured."""
     return sa.URL.create("sqlite", database=str(Path(dagster_home).absolute() / "scrapedo" / "ledger.db"))
 
 
 def is_on_this_machine(url: sa.URL) -> bool:
-    """Whether processes on other machines cannot reach it."""
+    """Return whether processes on other machines cannot reach the ledger."""
     return url.get_backend_name() == "sqlite"

@@ -42,7 +42,7 @@ def decide(newest: Sequence[SubmissionWithTargets], request: SubmitRequest, now:
     """
     states = {each.state for each in newest}
     # A generation without targets cost nothing, and its list may have been corrected since.
-    if State.FAILED in states or not urls_of(newest):
+    if not urls_of(newest):
         return _BEGIN
     # A retry continues what its run began, even if all of it was collected before Dagster recorded that.
     is_own = request.run_id is not None and all(each.run_id == request.run_id for each in newest)

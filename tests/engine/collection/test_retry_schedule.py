@@ -24,7 +24,7 @@ from tests.support.records import NOW, REF, submission
 RECORD = GenerationRecord(REF, 1, completed_at=None, collect_key=None, collect_attempts=0, collect_after=None)
 ENDED = {State.FINISHED, State.EXPIRED, State.COLLECTED}
 UNENDED = {State.SUBMITTING, State.UNCERTAIN, State.SUBMITTED}
-STATES = sorted(set(State) - {State.CANCELED, State.FAILED})
+STATES = sorted(set(State) - {State.CANCELED})
 
 
 states = st.sampled_from(STATES)

@@ -17,6 +17,11 @@ Jobs = Callable[[int], list[SubmissionWithTargets]]
 
 
 @pytest.fixture
+def ledger_url(any_ledger_url: str) -> str:
+    return any_ledger_url
+
+
+@pytest.fixture
 def jobs(ledger: Ledger, plan: Callable[..., list[SubmissionWithTargets]]) -> Jobs:
     """So many batches that are jobs."""
 

@@ -21,6 +21,11 @@ def a_minute(_attempts: int) -> timedelta:
 
 
 @pytest.fixture
+def ledger_url(any_ledger_url: str) -> str:
+    return any_ledger_url
+
+
+@pytest.fixture
 def unconfirmed(ledger: Ledger, account: str) -> Callable[[], list[GenerationRecord]]:
     return lambda: list(ledger.generations.unconfirmed(account, ["shop"]))
 

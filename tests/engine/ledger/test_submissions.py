@@ -51,8 +51,6 @@ HOW_TO_GET_TO: dict[State, tuple[str, ...]] = {
     State.COLLECTED: ("claim", "submitted", "finished", "collected"),
     State.EXPIRED: ("claim", "submitted", "expired"),
     State.CANCELED: ("claim", "submitted", "canceled"),
-    # No transition of this release leads there.
-    State.FAILED: ("claim", "submitted"),
 }
 
 
@@ -72,10 +70,6 @@ def in_state(
             moved = NAMED[name][1](ledger, submission)
             assert moved is not None
             submission = moved
-        if state == State.FAILED:
-            with ledger.engine.begin() as connection:
-                connection.execute(sa.update(table).values(state=state.value))
-            submission = ledger.submissions.get(submission.id)
         assert submission.state == state
         return submission
 
@@ -126,7 +120,7 @@ def test_what_is_paid_for_is_never_planned_again() -> None:
         reached |= more
     assert not reached & (sendable | {State.UNCERTAIN})
     assert set(TRANSITIONS) == set(State)
-    assert {State.COLLECTED, State.CANCELED, State.FAILED} == set(State) - OPEN
+    assert {State.COLLECTED, State.CANCELED} == set(State) - OPEN
     assert TRANSITIONS[State.CANCELED] == {State.FINISHED}, "what was not done of it becomes another batch"
     assert all(not TRANSITIONS[state] for state in set(State) - OPEN - {State.CANCELED})
     assert UNSENT < OPEN

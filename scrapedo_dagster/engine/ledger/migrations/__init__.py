@@ -1,1 +1,1 @@
-"""Alembic's migrations of the ledger: one file a schema version, applied in place on first use."""
+"""Alembic migrations of the ledger: one file a schema version, applied in place on first use."""

@@ -1,4 +1,4 @@
-"""Alembic's entry: migrate over the connection that the ledger has opened."""
+"""Alembic's entry point: migrates over the connection that the ledger has opened."""
 
 from alembic import context
 

@@ -1,3 +1,3 @@
-"""Names that the ledger and Alembic's entry share."""
+"""Names that the ledger and `env.py` share."""
 
 VERSION_TABLE = "scrapedo_schema_version"

@@ -1,4 +1,4 @@
-"""One row a submission."""
+"""The table of submissions."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""One row a generation: what belongs to it as a whole, and what the completion sensor has done about it."""
+"""The table of generations: one row each, with what the completion sensor has done for it."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ _TIME = sa.DateTime(timezone=True)
 
 
 def upgrade() -> None:
-    """Create the table of generations, with those that were submitted before."""
+    """Create the table of generations, with those of the existing submissions."""
     op.create_table(
         "scrapedo_generations",
         sa.Column("account", sa.String(32), primary_key=True),
@@ -22,8 +22,8 @@ def upgrade() -> None:
         sa.Column("collect_attempts", sa.Integer, nullable=False, server_default="0"),
         sa.Column("collect_after", _TIME),
     )
-    # Where all was collected, the run that did so has most often completed the files as well; where it died before it
-    # could, it was red, and whoever repeats it completes them.
+    # A run that collected every submission has most often completed the files too. If it died before that, its
+    # partition failed in Dagster, and the next run completes the files.
     op.execute(
         """
         insert into scrapedo_generations (account, dataset, partition, generation, completed_at)

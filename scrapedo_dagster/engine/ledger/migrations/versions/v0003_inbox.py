@@ -1,4 +1,4 @@
-"""What was delivered by webhook, where no other place is given for it."""
+"""The table of webhook deliveries, used if no other place is configured for them."""
 
 import sqlalchemy as sa
 from alembic import op
