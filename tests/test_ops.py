@@ -15,6 +15,7 @@ from typing import Any, Literal, get_args
 import dagster as dg
 import pandas as pd
 import pytest
+import sqlalchemy as sa
 import yaml
 from dagster._core.definitions.reconstruct import ReconstructableRepository
 from pydantic import BaseModel, ValidationError
@@ -37,6 +38,8 @@ from scrapedo_dagster import (
 from scrapedo_dagster.api import RenderOptions
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.engine.ledger.records import RecordedOptions
+from scrapedo_dagster.engine.ledger.tables import generations
 
 pytestmark = pytest.mark.slow
 
@@ -164,7 +167,7 @@ def test_a_file_of_targets_is_read_with_its_keys(launch: Callable[..., Result], 
 
 def test_a_secret_is_named_in_the_config_and_recorded_nowhere(
     launch: Callable[..., Result], pages: Pages, emulator: Emulator, instance: dg.DagsterInstance, token: str,
-    monkeypatch: pytest.MonkeyPatch,
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setenv("SHOP_LOGIN", token)
     result = launch(targets=pages("a"), options={"geo_code": "us", "headers": {"Login": {"env": "SHOP_LOGIN"}}})
@@ -174,6 +177,10 @@ def test_a_secret_is_named_in_the_config_and_recorded_nowhere(
     told = " ".join(dg.serialize_value(each) for each in recorded)
     assert "geo_code" in told
     assert token not in told
+    [submission] = ledger.submissions.find()
+    assert ledger.generations.recorded_options(submission.ref, 1) == RecordedOptions(
+        options={"geo_code": "us"}, withheld=("headers",), max_open_jobs=None, retry_failed_targets=0
+    )
 
 
 def test_what_comes_out_of_the_ops_pickles_small() -> None:
@@ -455,7 +462,7 @@ def refuse_submissions(emulator: Emulator) -> None:
     emulator.set_faults({"calls": [{"kind": "status", "endpoint": "create_job", "status": 401}]})
 
 
-def test_what_a_dead_run_had_not_sent_is_sent_as_it_was_ordered(
+def test_what_a_dead_run_had_not_sent_is_sent_with_its_recorded_options(
     launch: Callable[..., Result], bundle: ScrapeDoDataset, pages: Pages, tick: Any, collect: Any, emulator: Emulator
 ) -> None:
     refuse_submissions(emulator)
@@ -481,10 +488,25 @@ def test_what_needs_a_secret_is_sent_by_nobody_but_its_own_run(
     [request] = tick(bundle).run_requests
     told = failure_of(collect(request, bundle))
     assert "not recorded: headers" in told
-    assert f"Re-execute run {result.run_id}, or launch one with its config and with partition_key='{KEY}'" in told
+    assert f"Re-execute run {result.run_id}, or launch a run with its config and with partition_key='{KEY}'" in told
     assert emulator.jobs() == []
     assert launch(targets=pages("a"), **config).success
     assert [job.request["Headers"] for job in emulator.jobs()] == [{"A": "secret"}]
+
+
+def test_what_an_earlier_release_has_not_sent_is_sent_by_nobody_but_its_own_run(
+    launch: Callable[..., Result], bundle: ScrapeDoDataset, pages: Pages, tick: Any, collect: Any, emulator: Emulator,
+    ledger: Ledger,
+) -> None:  # fmt: skip
+    """It recorded the options in Dagster's event log, which is not read any more."""
+    refuse_submissions(emulator)
+    assert not launch(targets=pages("a"), partition_key=KEY, options={"device": "mobile"}).success
+    emulator.set_faults({})
+    with ledger.engine.begin() as connection:
+        connection.execute(sa.update(generations).values(recorded_options=None))
+    [request] = tick(bundle).run_requests
+    assert "not recorded: options" in failure_of(collect(request, bundle))
+    assert emulator.jobs() == []
 
 
 def test_a_second_launch_with_another_list_and_a_secret_sends_it_to_none_of_the_first(
@@ -499,7 +521,7 @@ def test_a_second_launch_with_another_list_and_a_secret_sends_it_to_none_of_the_
     assert [(job.targets, job.request["Headers"]) for job in emulator.jobs()] == [(tuple(pages("b")), {"A": "secret"})]
 
 
-def test_a_second_launch_that_is_refused_leaves_the_order_of_the_first(
+def test_a_second_launch_that_is_refused_leaves_the_options_of_the_first(
     launch: Callable[..., Result], bundle: ScrapeDoDataset, pages: Pages, tick: Any, collect: Any, emulator: Emulator,
     ledger: Ledger,
 ) -> None:  # fmt: skip
@@ -512,7 +534,7 @@ def test_a_second_launch_that_is_refused_leaves_the_order_of_the_first(
     )
     assert on_its_way is not None
     second = launch(targets=pages("b"), partition_key=KEY, options={"headers": {"A": "secret"}})
-    assert "other targets are listed now, with other options" in failure_of(second)
+    assert "The new list has other targets and other options" in failure_of(second)
     ledger.submissions.release(on_its_way, "it never arrived")
     [request] = tick(bundle).run_requests
     assert collect(request, bundle).success

@@ -11,6 +11,7 @@ EngineError
 ├── SubmissionError               nothing was submitted, or not all of it
 │   ├── NotEnoughCreditsError     more credits than there are, or than `max_credits` allows
 │   ├── GenerationConflictError   an open generation has other options or targets
+│   ├── UnknownOptionsError       the run does not know the options of unsent batches
 │   └── NeverArrivesError         sent several times, and certainly did not arrive
 ├── CollectionError               a partition cannot be collected now
 │   ├── JobDeadlineError          its jobs have not ended in time
@@ -84,6 +85,12 @@ class NotEnoughCreditsError(SubmissionError):
 
 class GenerationConflictError(SubmissionError):
     """The unsent batches of an open generation would be sent with options for other targets."""
+
+    transient = False
+
+
+class UnknownOptionsError(SubmissionError):
+    """Batches of an ad-hoc list are unsent, and this run does not know all options that they were submitted with."""
 
     transient = False
 

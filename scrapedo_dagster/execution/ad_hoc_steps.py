@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import timedelta
 
 import dagster as dg
@@ -10,7 +11,7 @@ from dagster_shared.check import CheckError
 
 from scrapedo_dagster.dataset import COLLECTS_TAG, Dataset, ad_hoc_dataset
 from scrapedo_dagster.engine.targets.target import Target
-from scrapedo_dagster.execution.ad_hoc_options import collector_with_recorded_options, record_options
+from scrapedo_dagster.execution.ad_hoc_options import collector_with_recorded_options, options_to_record
 from scrapedo_dagster.execution.metadata import collected_metadata, submitted_metadata
 from scrapedo_dagster.execution.results import CollectedPartition
 from scrapedo_dagster.execution.session import step_session
@@ -51,11 +52,11 @@ def submit_list(
         file = config.targets_file
         listed = file.source().read(partition) if file else config.targets or targets or []
         entries = valid_entries(listed, config.on_invalid_target)
+        session = replace(session, recorded_options=options_to_record(dataset))
         generation = begin_partition(session, partition, entries, cancelable)
-        # Both before anything is sent, since another run needs them to collect what this one has sent if it dies; and
-        # neither for a launch that is refused.
+        # Before anything is sent, since another run needs the partition if this one dies; and not for a launch that is
+        # refused.
         context.instance.add_dynamic_partitions(dataset.name, [partition])
-        record_options(context, dataset, partition)
         result = submit_partition(session, partition, generation)
     context.log.info(f"{session.ref(partition)}: submitted {result.submitted} targets.")
     if not result.targets:

@@ -9,7 +9,7 @@ import dagster as dg
 from scrapedo_dagster.api import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.dataset import Dataset
 from scrapedo_dagster.engine.collection.partition_collector import PartitionCollector
-from scrapedo_dagster.engine.ledger.records import PartitionRef
+from scrapedo_dagster.engine.ledger.records import PartitionRef, RecordedOptions
 from scrapedo_dagster.engine.submission.credits import CreditBalance
 from scrapedo_dagster.engine.submission.planner import Generation
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
@@ -44,6 +44,8 @@ class StepSession:
     instance: dg.DagsterInstance
     log: Callable[[str], None]
     balance: CreditBalance = field(default_factory=CreditBalance)
+    recorded_options: RecordedOptions | None = None
+    unknown_options: tuple[str, ...] = ()
 
     def ref(self, partition: str | None) -> PartitionRef:
         """Return how the ledger identifies a partition."""
@@ -57,6 +59,8 @@ class StepSession:
             ref=self.ref(partition),
             options=self.dataset.options,
             run_id=self.run.root_run_id or self.run.run_id,
+            recorded_options=self.recorded_options,
+            unknown_options=self.unknown_options,
             webhook=self.scrape_do.webhook,
             limits=Limits(max_credits=self.dataset.max_credits, max_open_jobs=self.dataset.max_open_jobs),
             claim_policy=ClaimPolicy.for_request_timeout(self.scrape_do.request_timeout),

@@ -86,14 +86,21 @@ class Planner:
                 self.log(f"{settings.ref}: {decision.reason}")
             if decision.continues:
                 # Before anything is resumed: the completion sensor cancels what a terminated run has left open.
-                ledger.generations.take_over(settings.ref, newest, run_id=settings.run_id)
+                ledger.generations.take_over(
+                    settings.ref, newest, run_id=settings.run_id, recorded_options=settings.recorded_options
+                )
                 self._resume_canceled(newest)
                 return Generation(newest, continued=True)
             self._reserve_credits(entries)
             number = max(newest, above) + 1
             batches = split_into_batches(entries, settings.batch_size)
             if ledger.generations.plan(
-                settings.ref, number, batches, fingerprint=settings.fingerprint, run_id=settings.run_id
+                settings.ref,
+                number,
+                batches,
+                fingerprint=settings.fingerprint,
+                run_id=settings.run_id,
+                recorded_options=settings.recorded_options,
             ):
                 self._cancel_replaced(submissions, number)
                 return Generation(number, continued=False)

@@ -9,7 +9,7 @@ from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.retry import RetryPolicy
 from scrapedo_dagster.engine.errors import WebhookError
 from scrapedo_dagster.engine.inbox.address import Webhook
-from scrapedo_dagster.engine.ledger.records import PartitionRef, Submission
+from scrapedo_dagster.engine.ledger.records import PartitionRef, RecordedOptions, Submission
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
 
 
@@ -34,6 +34,8 @@ class SubmissionSettings:
         ref: the partition.
         options: options of every job.
         run_id: the first of a run and its retries. A retry continues what this run began, even if it is collected.
+        recorded_options: what the ledger keeps of the options, for a later run that does not have the config, or None.
+        unknown_options: names of options that this run does not know. If there are any, it sends nothing.
         webhook: where Scrape.do delivers each task when it ends, or None.
         limits: credits and open jobs.
         claim_policy: how long to wait for other workers and for lost answers.
@@ -48,6 +50,8 @@ class SubmissionSettings:
     ref: PartitionRef
     options: ScrapeOptions
     run_id: str | None
+    recorded_options: RecordedOptions | None = None
+    unknown_options: tuple[str, ...] = ()
     webhook: Webhook | None = None
     limits: Limits = field(default_factory=Limits)
     claim_policy: ClaimPolicy = field(default_factory=ClaimPolicy)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.engine.clock import SYSTEM_CLOCK, Clock
-from scrapedo_dagster.engine.errors import LostClaimError, NeverArrivesError
+from scrapedo_dagster.engine.errors import LostClaimError, NeverArrivesError, UnknownOptionsError
 from scrapedo_dagster.engine.inbox.protocol import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets
@@ -89,7 +89,18 @@ class Submitter:
             idle_rounds += 1
 
     def advance(self, unsent: Sequence[SubmissionWithTargets]) -> bool:
-        """Send or reconcile each unsent submission if that is possible now. Returns whether any was."""
+        """Send or reconcile each unsent submission if that is possible now. Returns whether any was.
+
+        Raises:
+            UnknownOptionsError: this run does not know all options.
+        """
+        if unknown := self.settings.unknown_options:
+            raise UnknownOptionsError(
+                f"{self.ref}: {len(unsent)} batches were not sent before their run ended, and this run cannot send "
+                f"them, since these options are not recorded: {', '.join(unknown)}. Re-execute run "
+                f"{unsent[0].run_id}, or launch a run with its config and with partition_key={self.ref.partition!r}: "
+                "it sends them, and pays for nothing twice. Results of the other batches are kept."
+            )
         has_advanced, has_slot = False, True
         for each in unsent:
             if each.state == State.PLANNED and each.targets:

@@ -10,8 +10,14 @@ from typing import Any
 import pytest
 
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import GenerationRecord, PartitionRef, SubmissionWithTargets
+from scrapedo_dagster.engine.ledger.records import (
+    GenerationRecord,
+    PartitionRef,
+    RecordedOptions,
+    SubmissionWithTargets,
+)
 from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.targets.target import validated_entries
 
 Plan = Callable[..., list[SubmissionWithTargets]]
 
@@ -210,3 +216,43 @@ def test_every_batch_of_a_retried_generation_stands_beside_it(plan: Plan, ledger
     ledger.submissions.mark_collected(finished, credits_used=1, succeeded=1, again=finished.entries[:1])
     [submissions] = ledger.generations.unconfirmed(account, ["shop"]).values()
     assert [(each.batch, each.state) for each in submissions] == [(0, State.COLLECTED), (1, State.PLANNED)]
+
+
+def test_options_are_recorded_with_the_plan_and_replaced_by_a_run_that_records_its_own(
+    ledger: Ledger, ref: PartitionRef
+) -> None:
+    first = RecordedOptions({"geo_code": "us", "render": {"wait_until": "load"}}, ("headers",), 5, 2)
+    entries = validated_entries(["https://a.example/"], "raise")
+    assert ledger.generations.plan(ref, 1, [entries], fingerprint="f", run_id="a", recorded_options=first)
+    other = RecordedOptions({}, (), None, 0)
+    assert not ledger.generations.plan(ref, 1, [entries], fingerprint="f", run_id="b", recorded_options=other)
+    assert ledger.generations.recorded_options(ref, 1) == first
+    ledger.generations.take_over(ref, 1, run_id="c")
+    assert ledger.generations.recorded_options(ref, 1) == first
+    ledger.generations.take_over(ref, 1, run_id="d", recorded_options=other)
+    assert ledger.generations.recorded_options(ref, 1) == other
+
+
+def test_a_generation_of_a_dataset_has_no_recorded_options(ledger: Ledger, plan: Plan, ref: PartitionRef) -> None:
+    plan(["https://a.example/"])
+    assert ledger.generations.recorded_options(ref, 1) is None
+    assert ledger.generations.recorded_options(ref, 2) is None
+
+
+def test_no_run_is_requested_for_a_generation_that_another_sensor_has_confirmed(
+    plan: Plan, ledger: Ledger, ref: PartitionRef, unconfirmed: Callable[[], list[GenerationRecord]]
+) -> None:
+    plan(["https://a.example/"])
+    ledger.generations.mark_completed(ref, 1)
+    seen = unconfirmed()
+    ledger.generations.mark_confirmed(seen)
+    assert ledger.generations.mark_collection_requested(seen, "key", again_after=a_minute) == []
+    assert unconfirmed() == []
+
+
+def test_a_generation_that_is_not_complete_cannot_be_confirmed(
+    plan: Plan, ledger: Ledger, unconfirmed: Callable[[], list[GenerationRecord]]
+) -> None:
+    plan(["https://a.example/"])
+    ledger.generations.mark_confirmed(unconfirmed())
+    assert len(unconfirmed()) == 1
