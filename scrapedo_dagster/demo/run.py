@@ -168,7 +168,7 @@ def _show_outcomes(summaries: dict[str, Summary]) -> None:
     for day, summary in summaries.items():
         for (status, code), count in summary.statuses.items():
             reasons = {
-                row["error_message"] for row in summary.failed if (row["status"], row["status_code"]) == (status, code)
+                each.error_message for each in summary.failed if (each.status, each.status_code) == (status, code)
             }
             table.add_row(day, status, str(code or ""), str(count), "; ".join(sorted(filter(None, reasons))))
     console.print(table)

@@ -47,8 +47,8 @@ def collected_metadata(dataset: Dataset, result: CollectedPartition) -> Metadata
     """Describe the materializations of `[name, "tasks"]` and `[name, "contents"]`."""
     summary, stored = result.summary, result.contents.stored
     statuses = [(status, code, count) for (status, code), count in summary.statuses.items()]
-    failed = [(row["url"], row["status"], row["error_message"]) for row in summary.failed]
-    slowest = [(row["url"], row["duration_ms"]) for row in summary.slowest]
+    failed = [(each.url, each.status, each.error_message) for each in summary.failed]
+    slowest = [(each.url, each.duration_ms) for each in summary.slowest]
     preview_columns = {
         "position": "int",
         "url": "string",
@@ -69,9 +69,7 @@ def collected_metadata(dataset: Dataset, result: CollectedPartition) -> Metadata
             "scrapedo/statuses": table({"status": "string", "HTTP status": "int", "targets": "int"}, statuses),
             "scrapedo/failed_targets": table({"target": "string", "status": "string", "reason": "string"}, failed),
             "scrapedo/slowest_targets": table({"target": "string", "milliseconds": "int"}, slowest),
-            "scrapedo/preview": table(
-                preview_columns, [tuple(row[name] for name in preview_columns) for row in summary.first]
-            ),
+            "scrapedo/preview": table(preview_columns, [each[: len(preview_columns)] for each in summary.first]),
             **_run_metadata("scrapedo/submitted_by", result.submitted_by),
         },
         dataset.contents_key: {

@@ -109,18 +109,13 @@ class _Generation:
         self.state = CollectionState.FAILED
 
 
+@dataclass(frozen=True)
 class _Coordinator:
     """Collects generations in groups, and polls open jobs in between."""
 
-    def __init__(
-        self,
-        generations: Sequence[_Generation],
-        report: ProgressReporter,
-        on_collected: Callable[[PartitionRef], None],
-    ) -> None:
-        self.generations = generations
-        self._report = report
-        self._on_collected = on_collected
+    generations: Sequence[_Generation]
+    report: ProgressReporter
+    on_collected: Callable[[PartitionRef], None]
 
     def run(self, job_timeout: timedelta, poll: Backoff, clock: Clock) -> None:
         """Return once every generation is complete or has failed."""
@@ -136,14 +131,14 @@ class _Coordinator:
                 return
             poller = poller or waiting[0].collector.new_poller()
             jobs = [job for each in waiting for job in each.status.waiting]
-            if _poll(poller, jobs, self._report):
+            if _poll(poller, jobs, self.report):
                 polls = 0
             elif (left := deadline - clock.monotonic()) <= 0:
                 for each in waiting:
                     each.fail(_deadline_error(each.status, job_timeout))
                 return
             else:
-                self._report.wait(min(poll.pause(polls), left))
+                self.report.wait(min(poll.pause(polls), left))
                 polls += 1
 
     def _waiting(self) -> list[_Generation]:
@@ -153,7 +148,7 @@ class _Coordinator:
         """Count all targets in the report before the first partition is collected."""
         for each in self.generations:
             with suppress(Exception):  # `refresh` raises it again
-                self._report.update(each.collector.ref, each.collector.submissions(each.number))
+                self.report.update(each.collector.ref, each.collector.submissions(each.number))
 
     def _ready_groups(self) -> Iterator[list[_Generation]]:
         """Yield groups of ready generations: many small ones, or few large ones.
@@ -178,14 +173,14 @@ class _Coordinator:
             for each in group:
                 if each.status.ready:  # paid results first: a batch that cannot be sent must not delay them
                     each.state = CollectionState.COLLECTING
-            errors = collect_ready_batches({each.collector: each.status.ready for each in group}, self._report)
+            errors = collect_ready_batches({each.collector: each.status.ready for each in group}, self.report)
             for each in group:
                 if (error := errors.get(each.collector)) is not None:
                     each.fail(error)
                     continue
                 self._attempt(each, each.advance)
                 if each.state is CollectionState.COMPLETE:
-                    self._attempt(each, partial(self._on_collected, each.collector.ref))
+                    self._attempt(each, partial(self.on_collected, each.collector.ref))
             group = [each for each in group if each.state is CollectionState.READY]
 
     def _attempt(self, generation: _Generation, step: Callable[[], None]) -> None:

@@ -32,15 +32,7 @@ class FetchedTask(NamedTuple):
 class TaskFetcher:
     """Fetches the tasks of one job, except those that were delivered to the inbox.
 
-    Attributes:
-        client: of the account.
-        submission: whose job is fetched.
-        delivered: the tasks in the inbox.
-        budget: bounds the bytes of results in memory.
-        priority: of the batches that are fetched at once, the lowest gets the next connection.
-        is_near_expiry: whether the results are deleted soon. If so, a task that cannot be read becomes a result.
-        limits: see `CollectLimits`.
-        clock: bounds the wait for tasks that have not ended.
+    `collect_batch` describes the attributes. If `is_near_expiry`, a task that cannot be read becomes a result.
     """
 
     client: AsyncScrapeDoAsyncAPIClient

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,8 +13,19 @@ from scrapedo_dagster.engine.storage.tables import ParquetTable
 _PREVIEW_ROWS = 5
 _LISTED_TARGETS = 10  # failed and slowest targets
 
-_PREVIEW_COLUMNS = ["position", "url", "status", "status_code", "content_type", "content_length"]
-_COLUMNS = [*_PREVIEW_COLUMNS, "duration_ms", "credits_used", "error_message"]
+
+class TargetSummary(NamedTuple):
+    """The columns of `tasks` that a summary lists of a target."""
+
+    position: int
+    url: str
+    status: str
+    status_code: int | None
+    content_type: str | None
+    content_length: int | None
+    duration_ms: int | None
+    credits_used: int | None
+    error_message: str | None
 
 
 @dataclass(frozen=True)
@@ -27,9 +38,9 @@ class Summary:
         bytes: bytes of decoded content.
         credits: the sum of each task's `Credits-Used`.
         statuses: number of targets by task status and HTTP status (or None), most frequent first.
-        failed: the first 10 failed targets, as rows with url, status and error_message.
-        slowest: the 10 slowest targets, as rows with url and duration_ms.
-        first: the first 5 targets, as rows with a few columns.
+        failed: the first 10 failed targets.
+        slowest: the 10 slowest targets.
+        first: the first 5 targets.
     """
 
     targets: int
@@ -37,9 +48,9 @@ class Summary:
     bytes: int
     credits: int
     statuses: dict[tuple[str, int | None], int]
-    failed: tuple[dict[str, Any], ...]
-    slowest: tuple[dict[str, Any], ...]
-    first: tuple[dict[str, Any], ...] = ()
+    failed: tuple[TargetSummary, ...]
+    slowest: tuple[TargetSummary, ...]
+    first: tuple[TargetSummary, ...] = ()
 
     @property
     def failures(self) -> int:
@@ -59,7 +70,7 @@ def summarize(tasks: ParquetTable, partition: str | None) -> Summary:
         MissingPartitionsError: the partition is not complete.
     """
     dataset = tasks.dataset(None if partition is None else [partition])
-    table = dataset.to_table(columns=_COLUMNS).sort_by([("position", "ascending")])
+    table = dataset.to_table(columns=list(TargetSummary._fields)).sort_by([("position", "ascending")])
     counted = table.group_by(["status", "status_code"]).aggregate([([], "count_all")])
     by_count = counted.sort_by([("count_all", "descending")]).to_pylist()
     failed = table.filter(pc.field("status") != "success")
@@ -70,10 +81,14 @@ def summarize(tasks: ParquetTable, partition: str | None) -> Summary:
         bytes=_total(table["content_length"]),
         credits=_total(table["credits_used"]),
         statuses={(row["status"], row["status_code"]): row["count_all"] for row in by_count},
-        failed=tuple(failed.slice(0, _LISTED_TARGETS).to_pylist()),
-        slowest=tuple(slowest.slice(0, _LISTED_TARGETS).to_pylist()),
-        first=tuple(table.select(_PREVIEW_COLUMNS).slice(0, _PREVIEW_ROWS).to_pylist()),
+        failed=_first(failed, _LISTED_TARGETS),
+        slowest=_first(slowest, _LISTED_TARGETS),
+        first=_first(table, _PREVIEW_ROWS),
     )
+
+
+def _first(table: pa.Table, amount: int) -> tuple[TargetSummary, ...]:
+    return tuple(TargetSummary(**row) for row in table.slice(0, amount).to_pylist())
 
 
 def _total(column: pa.ChunkedArray) -> int:
