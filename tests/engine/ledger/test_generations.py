@@ -17,7 +17,7 @@ from scrapedo_dagster.engine.ledger.records import (
     SubmissionWithTargets,
 )
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.targets.target import validated_entries
+from scrapedo_dagster.engine.targets.validation import validated_entries
 
 Plan = Callable[..., list[SubmissionWithTargets]]
 
