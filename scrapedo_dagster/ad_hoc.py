@@ -8,7 +8,7 @@ from pydantic import Field, create_model
 from scrapedo_dagster.assets import collect_job, results_asset
 from scrapedo_dagster.checks import build_checks
 from scrapedo_dagster.dataset import COLLECTS_TAG, Dataset, ScrapeDoDataset, ad_hoc_dataset
-from scrapedo_dagster.dataset_options import AssetAttributes, CollectOptions, DatasetName, takes_fields_of, values_of
+from scrapedo_dagster.dataset_options import AdHocArguments, CollectOptions, takes_fields_of, values_of
 from scrapedo_dagster.execution.ad_hoc_options import collector_with_recorded_options
 from scrapedo_dagster.ops import build_collect_op, build_submit_op
 from scrapedo_dagster.ops_config import SubmitTargetsConfig
@@ -18,15 +18,8 @@ from scrapedo_dagster.translator import table_specs
 _DESCRIPTION = "Lists of targets that were given to the op `submit_targets`, each a partition."
 
 
-class _Arguments(CollectOptions, AssetAttributes):
-    name: DatasetName = "ad_hoc"
-    """The dataset's name, and that of its `DynamicPartitionsDefinition`: letters, digits and underscores."""
-    job_name: str = "scrape_targets"
-    """Name of the job that scrapes a list."""
-
-
-@takes_fields_of(_Arguments)
-def build_ad_hoc_dataset(arguments: _Arguments) -> ScrapeDoDataset:
+@takes_fields_of(AdHocArguments)
+def build_ad_hoc_dataset(arguments: AdHocArguments) -> ScrapeDoDataset:
     """Make a dataset of ad-hoc lists, and the job that scrapes one: give it targets in the Launchpad.
 
     The job submits a list, waits, and writes the results to Parquet as a dynamic partition of `[name, "tasks"]` and
@@ -38,28 +31,24 @@ def build_ad_hoc_dataset(arguments: _Arguments) -> ScrapeDoDataset:
     """
     dataset = ad_hoc_dataset(arguments.name, **values_of(CollectOptions, arguments))
     description = arguments.description or _DESCRIPTION
-    jobs_spec, *result_specs = table_specs(arguments.model_copy(update={"description": description}))
-    shared = {
-        "partitions_def": dataset.partitions_def,
-        "backfill_policy": dg.BackfillPolicy.single_run(),
-        "retry_policy": arguments.retry_policy,
-        "pool": arguments.pool,
-    }
+    jobs_spec, *result_specs = table_specs(
+        arguments.model_copy(update={"description": description}), io_manager_key=arguments.io_manager_key
+    )
     collecting = collect_job(dataset)
     return ScrapeDoDataset(
         dataset=dataset,
         assets=(
             jobs_spec.replace_attributes(partitions_def=dataset.partitions_def),
-            results_asset(dataset, result_specs, shared, collector_with_recorded_options),
+            results_asset(dataset, result_specs, arguments, collector=collector_with_recorded_options),
         ),
-        asset_checks=build_checks(dataset),
+        asset_checks=build_checks(dataset, arguments.op_tags),
         jobs=(_scrape_job(dataset, arguments), collecting),
         schedules=(),
         sensors=(dataset_sensor(dataset, collecting),),
     )
 
 
-def _scrape_job(dataset: Dataset, arguments: _Arguments) -> dg.JobDefinition:
+def _scrape_job(dataset: Dataset, arguments: AdHocArguments) -> dg.JobDefinition:
     only: Any = Literal[dataset.name]
     config_type = create_model(
         "ScrapeTargetsConfig",
@@ -67,8 +56,7 @@ def _scrape_job(dataset: Dataset, arguments: _Arguments) -> dg.JobDefinition:
         __doc__=SubmitTargetsConfig.__doc__,
         dataset=(only, Field(default=dataset.name, description="The dataset of this job.")),
     )
-    submit = build_submit_op(config_type, arguments.pool)
-    collect = build_collect_op(dataset.job_timeout, arguments.pool)
+    submit, collect = build_submit_op(config_type, arguments), build_collect_op(arguments)
 
     @dg.job(
         name=arguments.job_name,

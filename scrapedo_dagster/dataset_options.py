@@ -18,6 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, InstanceOf, PlainValidator, V
 from pydantic.fields import FieldInfo
 
 from scrapedo_dagster.api import ScrapeOptions
+from scrapedo_dagster.io_manager import ScrapeDoParquetIOManager
+from scrapedo_dagster.resource import ScrapeDoResource
 
 P = ParamSpec("P")
 Model = TypeVar("Model", bound=BaseModel)
@@ -71,11 +73,24 @@ class AssetAttributes(Arguments):
     """Tags of the assets."""
     kinds: set[str] | None = Field(default=None, strict=False)
     """Kinds of the assets, besides `scrapedo` and `parquet`."""
+    metadata: Mapping[str, Any] | None = None
+    """Metadata of the assets."""
+    code_version: str | None = None
+    """Code version of the assets."""
     pool: str | None = None
     """Pool of the steps. It limits concurrent steps, not jobs at Scrape.do: see `max_open_jobs`."""
     retry_policy: InstanceOf[dg.RetryPolicy] | None = None
     """Retry policy of the steps. A run of several partitions does not retry the partitions that failed: it names them,
     and you materialize them again."""
+    op_tags: Mapping[str, Any] | None = None
+    """Tags of the steps, such as `dagster-k8s/config`."""
+    collect_op_tags: Mapping[str, Any] | None = None
+    """Tags of the collecting step alone; they override `op_tags`."""
+
+    @property
+    def collecting_step_tags(self) -> dict[str, Any]:
+        """`op_tags`, overridden by `collect_op_tags`."""
+        return {**(self.op_tags or {}), **(self.collect_op_tags or {})}
 
 
 class SubmitOptions(Arguments):
@@ -94,7 +109,27 @@ class SubmitOptions(Arguments):
     """How often a failed target is submitted again before its failure becomes its row."""
 
 
-class CollectOptions(Arguments):
+class ResourceKeys(Arguments):
+    """The resources of a dataset."""
+
+    resource_key: str = "scrape_do"
+    """Resource key of the `ScrapeDoResource`: the account."""
+    io_manager_key: str = "scrape_do_parquet"
+    """Resource key of the `ScrapeDoParquetIOManager`: the storage."""
+
+    @property
+    def resource_keys(self) -> set[str]:
+        """Both keys, as steps require them."""
+        return {self.resource_key, self.io_manager_key}
+
+    def resources_of(
+        self, context: dg.OpExecutionContext | dg.AssetExecutionContext | dg.AssetCheckExecutionContext
+    ) -> tuple[ScrapeDoResource, ScrapeDoParquetIOManager]:
+        """Return the account and the storage of a step that requires `resource_keys`."""
+        return getattr(context.resources, self.resource_key), getattr(context.resources, self.io_manager_key)
+
+
+class CollectOptions(ResourceKeys):
     """How results are collected and checked."""
 
     job_deadline: Duration = timedelta(hours=24)
@@ -117,6 +152,18 @@ class DatasetOptions(SubmitOptions, CollectOptions):
     schedule: bool | str = False
     """True submits each partition once its time window has ended. A cron expression submits all partitions of a dataset
     without time windows, or an unpartitioned dataset."""
+    schedule_timezone: str | None = None
+    """Time zone of the cron expression, such as `Europe/Berlin`; UTC by default. Time windows have the `timezone` of
+    their partitions definition."""
+
+
+class AdHocArguments(CollectOptions, AssetAttributes):
+    """Keyword arguments of `build_ad_hoc_dataset`."""
+
+    name: DatasetName = "ad_hoc"
+    """The dataset's name, and that of its `DynamicPartitionsDefinition`: letters, digits and underscores."""
+    job_name: str = "scrape_targets"
+    """Name of the job that scrapes a list."""
 
 
 def values_of(model: type[Arguments], arguments: BaseModel) -> dict[str, Any]:

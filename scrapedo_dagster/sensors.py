@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from scrapedo_dagster.dataset import Dataset
-from scrapedo_dagster.resource import ScrapeDoResource
 
 if TYPE_CHECKING:
     from scrapedo_dagster.dataset import ScrapeDoDataset
@@ -58,16 +57,26 @@ def dataset_sensor(dataset: Dataset, collect_job: Any) -> dg.SensorDefinition:
 def _completion_sensor(
     name: str, collect_jobs: Sequence[tuple[Dataset, Any]], interval: int, default_status: dg.DefaultSensorStatus
 ) -> dg.SensorDefinition:
+    by_key = {dataset.resource_key: dataset.name for dataset, _ in collect_jobs}
+    if len(by_key) > 1:
+        raise dg.DagsterInvalidDefinitionError(
+            f"sensor {name!r}: a sensor polls one account, but its datasets have different values of resource_key: "
+            f"{', '.join(f'{key!r} ({dataset})' for key, dataset in by_key.items())}. Build one sensor for each."
+        )
+    [resource_key] = by_key
+
     @dg.sensor(
         name=name,
+        required_resource_keys={resource_key},
         jobs=[job for _, job in collect_jobs],
         minimum_interval_seconds=interval,
         default_status=default_status,
         description="Polls Scrape.do jobs, and launches the runs that collect their results.",
     )
-    def completion(context: dg.SensorEvaluationContext, scrape_do: ScrapeDoResource) -> dg.SensorResult:
+    def completion(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         from scrapedo_dagster.execution.sensor_tick import CompletionTick  # not before the tick: it loads the engine
 
+        scrape_do = getattr(context.resources, resource_key)
         return CompletionTick(context, scrape_do, {dataset.ledger_name: dataset for dataset, _ in collect_jobs}).run()
 
     return completion

@@ -1,7 +1,7 @@
 """How a dataset's three assets are called and described: override it to change keys and specs."""
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -44,9 +44,6 @@ class ScrapeDoTranslator:
         return table.spec
 
 
-_IO_MANAGER_KEY = "scrape_do_parquet"
-
-
 _RESULTS: tuple[tuple[Literal["tasks", "contents"], Sequence[Column], str], ...] = (
     ("tasks", TASKS_COLUMNS, "One row a target: what became of it, what it cost."),
     ("contents", CONTENTS_COLUMNS, "One row a result: the decoded content."),
@@ -56,22 +53,31 @@ _RESULTS: tuple[tuple[Literal["tasks", "contents"], Sequence[Column], str], ...]
 def table_specs(
     about: AssetAttributes,
     *,
+    io_manager_key: str,
     key_prefix: Sequence[str] | str | None = None,
     translator: ScrapeDoTranslator | None = None,
     automation_condition: dg.AutomationCondition[Any] | None = None,
     freshness_policy: dg.FreshnessPolicy | None = None,
 ) -> tuple[dg.AssetSpec, dg.AssetSpec, dg.AssetSpec]:
-    """Return the specs of `jobs`, `tasks` and `contents`; `scrape_do_parquet` loads the last two."""
+    """Return the specs of `jobs`, `tasks` and `contents`; the IO manager loads the last two."""
     prefix = [key_prefix] if isinstance(key_prefix, str) else list(key_prefix or [])
     description = f"{inspect.cleandoc(about.description)}\n\n" if about.description else ""
 
-    def spec(table: Literal["jobs", "tasks", "contents"], sentence: str, *kinds: str, **more: Any) -> dg.AssetSpec:
+    def spec(
+        table: Literal["jobs", "tasks", "contents"],
+        sentence: str,
+        *kinds: str,
+        metadata: Mapping[str, Any] | None = None,
+        **more: Any,
+    ) -> dg.AssetSpec:
         made = dg.AssetSpec(
             [*prefix, about.name, table],
             description=description + sentence,
             group_name=about.group_name or about.name,
             owners=about.owners,
             tags=about.tags,
+            code_version=about.code_version,
+            metadata={**(about.metadata or {}), **(metadata or {})},
             kinds={"scrapedo", *kinds, *(about.kinds or ())},
             **more,
         )
@@ -90,7 +96,7 @@ def table_specs(
             deps=[jobs.key],
             metadata={"dagster/column_schema": _column_schema(columns)},
             freshness_policy=freshness_policy,
-        ).with_io_manager_key(_IO_MANAGER_KEY)
+        ).with_io_manager_key(io_manager_key)
         for table, columns, sentence in _RESULTS
     )
     return jobs, tasks, contents

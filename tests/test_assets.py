@@ -18,6 +18,9 @@ from scrapedo_dagster import (
     ScrapeDoResource,
     ScrapeOptions,
     Target,
+    build_ad_hoc_dataset,
+    build_scrape_do_assets,
+    build_scrape_do_sensor,
     scrape_do_assets,
 )
 from scrapedo_dagster.emulator import Emulator
@@ -477,14 +480,6 @@ def test_a_name_that_dagster_cannot_use_is_refused_at_definition(name: str) -> N
         scrape_do_assets(name=name)
 
 
-def test_a_function_without_the_context_is_refused_at_definition() -> None:
-    with pytest.raises(dg.DagsterInvalidDefinitionError, match=r"def targets\(context\)"):
-
-        @scrape_do_assets(name="shop")  # type: ignore[arg-type]
-        def shop() -> list[str]:
-            return []
-
-
 def test_defs_of_two_datasets_can_be_merged_and_validated() -> None:
     def targets(_context: dg.AssetExecutionContext) -> list[str]:
         return []
@@ -499,3 +494,121 @@ def test_defs_of_two_datasets_can_be_merged_and_validated() -> None:
     dg.Definitions.validate_loadable(defs)
     keys = {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()}
     assert keys == {f"{name}/{table}" for name in ("one", "two") for table in ("jobs", "tasks", "contents")}
+
+
+# --- resources, inputs and accounts
+
+
+class Shop(dg.ConfigurableResource[Any]):
+    """A user's own resource."""
+
+    section: str
+
+    def urls(self, site: DemoSite) -> list[str]:
+        return [f"{site.base_url}/{DAY}/{self.section}/{number}" for number in (1, 2)]
+
+
+def test_the_targets_function_takes_resources_inputs_and_config_as_any_asset_does(
+    site: DemoSite, resources: dict[str, Any], instance: dg.DagsterInstance, data: Path
+) -> None:
+    class Settings(dg.Config):
+        more: int = 0
+
+    @dg.asset(key=["raw", "numbers"], partitions_def=daily)
+    def numbers() -> list[int]:
+        return [3]
+
+    @dg.asset
+    def other() -> None: ...
+
+    @scrape_do_assets(
+        name="shop", partitions_def=daily, ins={"numbers": dg.AssetIn(["raw", "numbers"])}, deps=["other"]
+    )
+    def shop(
+        context: dg.AssetExecutionContext,
+        config: Settings,
+        numbers: list[int],
+        store: Shop,
+        scrape_do: ScrapeDoResource,
+    ) -> list[str]:
+        assert scrape_do.base_url == resources["scrape_do"].base_url
+        page = f"{site.base_url}/{context.partition_key}/products"
+        return [*store.urls(site), *(f"{page}/{number}" for number in [*numbers, config.more])]
+
+    jobs = shop.assets[0]
+    assert isinstance(jobs, dg.AssetsDefinition)
+    assert jobs.op.required_resource_keys == {"scrape_do", "scrape_do_parquet", "store"}
+    [spec] = jobs.specs
+    assert {each.asset_key.to_user_string() for each in spec.deps} == {"raw/numbers", "other"}
+    result = dg.materialize(
+        [numbers, other, *shop.assets],
+        resources={**resources, "store": Shop(section="products")},
+        run_config={"ops": {"shop__jobs": {"config": {"more": 4}}}},
+        instance=instance,
+        partition_key=DAY,
+    )
+    assert result.success
+    pages = [f"{site.base_url}/{DAY}/products/{number}" for number in (1, 2, 3, 4)]
+    assert [row["url"] for row in rows(data, "tasks")] == pages
+
+
+def test_a_function_without_the_context_lists_the_same_targets_for_each_partition(
+    materialize: Materialize, pages: list[str], data: Path
+) -> None:
+    dataset = build_scrape_do_assets(name="shop", targets=lambda: pages[:2], partitions_def=daily)
+    assert materialize(*dataset.assets, partition_key=DAY).success
+    assert [row["url"] for row in rows(data, "tasks")] == pages[:2]
+
+
+def test_a_targets_function_with_an_annotation_that_cannot_be_read_is_refused() -> None:
+    def targets(store: "NoSuchType") -> list[str]:  # type: ignore[name-defined]  # noqa: F821
+        return []
+
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match="'NoSuchType' is not defined"):
+        build_scrape_do_assets(name="shop", targets=targets)
+
+
+def test_two_accounts_and_two_storages_live_in_one_code_location(
+    emulator: Emulator, instance: dg.DagsterInstance, pages: list[str], token: str, tmp_path: Path
+) -> None:
+    with Emulator(token="second", speed=50) as other:
+        second = build_scrape_do_assets(
+            name="second", targets=pages[1:2], resource_key="other_account", io_manager_key="other_storage"
+        )
+        lists = build_ad_hoc_dataset(resource_key="other_account", io_manager_key="other_storage")
+        resources = {
+            "scrape_do": ScrapeDoResource(api_token=token, base_url=emulator.base_url),
+            "other_account": ScrapeDoResource(api_token="second", base_url=other.base_url),
+            "scrape_do_parquet": ScrapeDoParquetIOManager(base_uri=str(tmp_path / "first")),
+            "other_storage": ScrapeDoParquetIOManager(base_uri=str(tmp_path / "second")),
+        }
+        defs = dg.Definitions.merge(
+            dataset_of(pages[0]).defs, second.defs, lists.defs, dg.Definitions(resources=resources)
+        )
+        dg.Definitions.validate_loadable(defs)
+        assert (
+            defs.resolve_implicit_global_asset_job_def()
+            .execute_in_process(
+                instance=instance,
+                asset_selection=[
+                    dg.AssetKey([name, table]) for name in ("shop", "second") for table in ("jobs", "tasks", "contents")
+                ],
+            )
+            .success
+        )
+        config = {"ops": {"submit_targets": {"config": {"targets": pages[2:3]}}}}
+        assert defs.resolve_job_def("scrape_targets").execute_in_process(instance=instance, run_config=config).success
+        assert [job.targets for job in emulator.jobs()] == [(pages[0],)]
+        assert [job.targets for job in other.jobs()] == [(pages[1],), (pages[2],)]
+        assert {path.parts[-3] for path in (tmp_path / "second").rglob("tasks/*.parquet")} >= {"second"}
+        for dataset, key in ((dataset_of(pages[0]), "scrape_do"), (second, "other_account")):
+            [sensor] = dataset.sensors
+            assert sensor.required_resource_keys == {key}
+            with dg.build_sensor_context(instance=instance, resources=resources) as context:
+                assert sensor.evaluate_tick(context).run_requests == []
+
+
+def test_one_sensor_cannot_poll_two_accounts() -> None:
+    datasets = [dataset_of(), build_scrape_do_assets(name="second", targets=[], resource_key="other_account")]
+    with pytest.raises(dg.DagsterInvalidDefinitionError, match=r"'scrape_do' \(shop\), 'other_account' \(second\)"):
+        build_scrape_do_sensor(*datasets)

@@ -101,6 +101,21 @@ def test_pool_retries_and_backfills_are_those_of_both_steps() -> None:
     assert [asset.backfill_policy for asset in shop().assets] == [None, None]
 
 
+def test_metadata_versions_and_op_tags_pass_through() -> None:
+    dataset = shop(
+        metadata={"team": "web"}, code_version="2", op_tags={"cpu": "1", "disk": "1"}, collect_op_tags={"cpu": "4"}
+    )
+    for spec in specs_of(dataset).values():
+        assert spec.metadata["team"] == "web"
+        assert spec.code_version == "2"
+    steps = [asset.op for asset in (*dataset.assets, *dataset.asset_checks)]
+    assert [{name: step.tags[name] for name in ("cpu", "disk")} for step in steps] == [
+        {"cpu": "1", "disk": "1"},
+        {"cpu": "4", "disk": "1"},
+        {"cpu": "1", "disk": "1"},
+    ]
+
+
 def test_how_it_is_scraped_arrives_at_the_dataset() -> None:
     settings: dict[str, Any] = {
         "job_deadline": timedelta(hours=1),
@@ -267,7 +282,7 @@ async def asynchronous(context: Any) -> list[str]:
         ({"on_invalid_target": ["skip"]}, "on_invalid_target"),
         ({"options": True}, "options=True: Input should be a valid dictionary or instance of ScrapeOptions"),
         ({"targets": "https://shop.example/"}, "Give a list"),
-        ({"targets": 5}, "targets=5 is neither a function nor a list"),
+        ({"targets": 5}, "targets: 5 is not a function, a list"),
         (
             {"targets": ["https://x.example", "nonsense", "ftp://x"]},
             r"\[1\] 'nonsense' is not .*; \[2\] 'ftp://x' is not",
@@ -283,7 +298,6 @@ async def asynchronous(context: Any) -> list[str]:
             r"{stie} .*: there may be .*, {day}, {site}",
         ),
         ({"targets": asynchronous}, "async def"),
-        ({"targets": lambda: ["https://shop.example/"]}, "exactly one argument"),
         ({"max_open_jobs": 0}, "max_open_jobs"),
         ({"max_credits": -1}, "max_credits"),
         ({"retry_failed_targets": -1}, "retry_failed_targets"),
