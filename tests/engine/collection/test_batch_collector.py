@@ -1,4 +1,4 @@
-"""From ended jobs to rows: each target judged alone, nothing that was paid for lost, nothing half written read."""
+"""From an ended job to rows: one result a target, no paid result lost, no incomplete file read."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def collected(
 
 
 class Changed(AsyncScrapeDoAsyncAPIClient):
-    """A client that reads some tasks otherwise than they were answered: `changes` by the end of the URL."""
+    """A client that changes some tasks of the service: `changes` by the end of the URL."""
 
     changes: dict[str, Any] = {}
     asked: list[str] = []
@@ -107,7 +107,7 @@ def changed(emulator: Emulator, token: str) -> Callable[..., Changed]:
     return changed
 
 
-def test_each_target_is_judged_alone(
+def test_each_target_has_its_own_result(
     finish: Finish,
     collected: Collect,
     written: Callable[..., Any],
@@ -180,7 +180,7 @@ def test_entries_of_one_url_are_rows_each_and_paid_once(
     assert emulator.requests()["get_task"] == 2
 
 
-def test_a_job_that_is_gone_is_rows_with_their_reason(
+def test_the_targets_of_a_deleted_job_are_rows_with_the_reason(
     finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator
 ) -> None:
     submission = finish(urls(1, 2))
@@ -190,7 +190,7 @@ def test_a_job_that_is_gone_is_rows_with_their_reason(
     assert all("404" in row["error_message"] for row in written(1))
 
 
-def test_only_what_failed_is_planned_again(
+def test_only_failed_targets_are_planned_again(
     finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator, ledger: Ledger
 ) -> None:
     emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2"}]})
@@ -224,11 +224,11 @@ def test_the_last_attempt_is_a_row(
 
 @pytest.fixture
 def broken(emulator: Emulator) -> dict[str, Any]:
-    """One task of three answers with what cannot be read, for ever."""
+    """The fault of one task of three that can never be read."""
     return {"endpoint": "get_task", "kind": "status", "status": 200, "body": "html", "match": "*/products/2"}
 
 
-def test_a_task_that_cannot_be_read_now_fails_the_batch_and_can_be_read_later(
+def test_a_task_that_cannot_be_read_fails_the_batch_which_is_collected_later(
     finish: Finish,
     collected: Collect,
     written: Callable[..., Any],
@@ -251,7 +251,7 @@ def test_a_task_that_cannot_be_read_now_fails_the_batch_and_can_be_read_later(
 @pytest.mark.parametrize(
     "how", [{}, {"kind": "status", "status": 500, "body": "json"}, {"kind": "drop", "status": None, "body": None}]
 )
-def test_a_task_that_can_never_be_read_is_a_row_before_the_others_expire(
+def test_near_expiry_a_task_that_cannot_be_read_is_a_row(
     finish: Finish,
     collected: Collect,
     written: Callable[..., Any],
@@ -273,7 +273,7 @@ def test_a_task_that_can_never_be_read_is_a_row_before_the_others_expire(
     assert written(1)[1]["task_id"]
 
 
-def test_a_service_that_gives_nothing_at_all_makes_no_rows_however_late_it_is(
+def test_near_expiry_a_batch_of_which_nothing_can_be_read_fails(
     finish: Finish,
     collected: Collect,
     written: Callable[..., Any],
@@ -347,7 +347,7 @@ class FullPart:
 
 @pytest.fixture
 def full(tmp_path: Path) -> Callable[..., FullTable]:
-    """One of the two tables, on a disk that is full."""
+    """One of the two tables, on a full disk."""
 
     def full(name: str, moment: str = "write") -> FullTable:
         schema = {"tasks": TASKS_SCHEMA, "contents": CONTENTS_SCHEMA}[name]
@@ -360,7 +360,7 @@ def full(tmp_path: Path) -> Callable[..., FullTable]:
 
 @pytest.fixture
 def previous(finish: Finish, collected: Collect, tables: PartitionTables, urls: Urls) -> Callable[[], list[str]]:
-    """A generation that is complete; what a reader of the partition gets."""
+    """A complete generation; what a reader of the partition gets."""
     collected(finish(urls(1, 2)))
     tables.complete(1, [0])
 
@@ -424,7 +424,7 @@ asyncio.run(main())
 
 
 @pytest.mark.slow
-def test_a_limit_on_the_size_of_files_that_the_system_enforces_is_survived(
+def test_a_file_size_limit_of_the_system_leaves_the_previous_data(
     finish: Finish,
     collected: Collect,
     previous: Callable[[], list[str]],
@@ -458,7 +458,7 @@ def test_a_limit_on_the_size_of_files_that_the_system_enforces_is_survived(
 
 
 @pytest.mark.parametrize("most", [60_000, 1])
-def test_few_bytes_are_in_memory_at_once(
+def test_the_bytes_in_memory_are_bounded(
     finish: Finish, collected: Collect, tables: PartitionTables, site: Any, most: int
 ) -> None:
     budget = MemoryBudget(most)
@@ -492,7 +492,7 @@ def test_tasks_that_have_no_url_are_matched(
     assert [shown[row["task_id"]] for row in written(1)] == urls(1, 2, 3)
 
 
-def test_targets_that_the_job_does_not_have_are_rows(
+def test_targets_without_a_task_are_rows(
     finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator, token: str
 ) -> None:
     class Less(AsyncScrapeDoAsyncAPIClient):
@@ -507,7 +507,7 @@ def test_targets_that_the_job_does_not_have_are_rows(
     assert (submission.job_id or "x") in written(1)[1]["error_message"]
 
 
-def test_files_that_are_lost_are_written_again_without_what_is_elsewhere(
+def test_lost_files_are_written_again_without_rows_of_other_batches(
     finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator, ledger: Ledger
 ) -> None:
     emulator.set_faults({"targets": [{"kind": "error", "match": "*/products/2"}]})
@@ -519,7 +519,7 @@ def test_files_that_are_lost_are_written_again_without_what_is_elsewhere(
     assert len(ledger.submissions.find()) == 2
 
 
-def test_what_was_recorded_by_another_worker_is_not_recorded_again(
+def test_a_batch_that_another_worker_recorded_is_not_recorded_again(
     finish: Finish, collected: Collect, urls: Urls, ledger: Ledger
 ) -> None:
     submission = finish(urls(1))
@@ -528,14 +528,14 @@ def test_what_was_recorded_by_another_worker_is_not_recorded_again(
         collected(submission)
 
 
-def test_a_slower_worker_does_not_replace_what_has_expired_since(
+def test_a_slower_worker_does_not_replace_rows_by_expired_ones(
     finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, ledger: Ledger, emulator: Emulator
 ) -> None:
     submission = finish(urls(1, 2))
     collected(submission)
     emulator.advance(timedelta(days=4))
     with pytest.raises(AlreadyCollectedError):
-        collected(submission)  # as it saw it before the other one was done
+        collected(submission)  # as it was before the other worker recorded it
     assert [row["status"] for row in written(1)] == ["success", "success"]
 
 
@@ -547,7 +547,7 @@ def test_a_failed_disk_is_reported_even_if_no_memory_is_left(
         collected(finish(urls(*range(1, 40))), into=into, budget=MemoryBudget(10_000), limits=limits)
 
 
-def test_what_can_no_longer_be_read_is_not_submitted_again(
+def test_a_deleted_result_is_not_submitted_again(
     finish: Finish, collected: Collect, written: Callable[..., Any], urls: Urls, emulator: Emulator, ledger: Ledger
 ) -> None:
     emulator.set_faults(

@@ -1,4 +1,4 @@
-"""What is in memory between the service and the files is bounded, and nothing waits for ever."""
+"""The bytes between the service and the files are bounded, and no result waits forever."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ROW = 4000  # bytes that each takes besides its content
 
 
 async def admitted(*reservations: tuple[Reservation, int | None]) -> list[asyncio.Task[None]]:
-    """Tasks that wait for room, after those that have it have seen it."""
+    """Tasks that wait to be admitted, once those that are admitted have ended."""
     waiting = [asyncio.create_task(reservation.admit(amount)) for reservation, amount in reservations]
     await settled()
     return waiting
@@ -21,7 +21,7 @@ async def settled() -> None:
         await asyncio.sleep(0)
 
 
-async def test_what_has_no_room_waits_until_others_are_written() -> None:
+async def test_a_result_beyond_the_limit_waits_until_others_are_written() -> None:
     budget = MemoryBudget(2 * (ROW + 100))
     a, b, c = (budget.reserve() for _ in range(3))
     waiting = await admitted((a, 100), (b, 100), (c, 100))
@@ -31,7 +31,7 @@ async def test_what_has_no_room_waits_until_others_are_written() -> None:
         each.take()
         each.start_writing()
     await settled()
-    assert not waiting[2].done(), "it is the first, and what is being written will make room for it"
+    assert not waiting[2].done(), "it is the first, but results that are being written will free their bytes"
     a.release()
     await settled()
     assert waiting[2].done()
@@ -40,7 +40,7 @@ async def test_what_has_no_room_waits_until_others_are_written() -> None:
     assert budget.held == 0
 
 
-async def test_the_first_is_let_in_when_all_others_wait_for_it() -> None:
+async def test_the_first_is_admitted_when_all_others_wait_for_it() -> None:
     budget = MemoryBudget(2 * (ROW + 100))
     first, *others = (budget.reserve() for _ in range(3))
     assert all(each.done() for each in await admitted((others[0], 100), (others[1], 100)))
@@ -49,7 +49,7 @@ async def test_the_first_is_let_in_when_all_others_wait_for_it() -> None:
     assert all(each.done() for each in await admitted((first, 100)))
 
 
-async def test_one_that_is_larger_than_all_of_it_is_read_alone() -> None:
+async def test_a_result_larger_than_the_limit_is_read_alone() -> None:
     budget = MemoryBudget(ROW + 100)
     small, large, last = (budget.reserve() for _ in range(3))
     waiting = await admitted((small, 100), (large, 10**9), (last, 1))
@@ -62,14 +62,14 @@ async def test_one_that_is_larger_than_all_of_it_is_read_alone() -> None:
     assert [each.done() for each in waiting] == [True, True, False]
 
 
-async def test_those_behind_do_not_pass_one_that_waits() -> None:
+async def test_later_results_do_not_pass_one_that_waits() -> None:
     budget = MemoryBudget(3 * ROW + 100)
     first, large, small = (budget.reserve() for _ in range(3))
     waiting = await admitted((first, 100), (large, 2 * ROW), (small, 1))
     assert [each.done() for each in waiting] == [True, False, False]
 
 
-async def test_an_answer_of_unknown_length_is_taken_to_be_as_long_as_the_longest_lately() -> None:
+async def test_a_response_of_unknown_length_reserves_the_largest_recent_size() -> None:
     budget = MemoryBudget()
     known, unknown, small, later = (budget.reserve() for _ in range(4))
     known.set_size(5_000_000)
@@ -81,7 +81,7 @@ async def test_an_answer_of_unknown_length_is_taken_to_be_as_long_as_the_longest
     assert later.held == ROW + 1000
 
 
-async def test_one_that_asks_again_has_what_it_asks_for_and_not_both() -> None:
+async def test_a_repeated_request_replaces_the_bytes_of_the_first() -> None:
     budget = MemoryBudget()
     reservation = budget.reserve()
     await reservation.admit(1000)
@@ -89,7 +89,7 @@ async def test_one_that_asks_again_has_what_it_asks_for_and_not_both() -> None:
     assert budget.held == ROW + 500
 
 
-async def test_one_that_gives_up_waiting_leaves_room_for_others() -> None:
+async def test_a_canceled_wait_blocks_no_other() -> None:
     budget = MemoryBudget(ROW + 100)
     first, second, third = (budget.reserve() for _ in range(3))
     waiting = await admitted((first, 100), (second, 100), (third, 100))
