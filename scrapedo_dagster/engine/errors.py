@@ -2,7 +2,7 @@
 
 ```
 EngineError
-├── LedgerError                   the ledger refuses what was asked
+├── LedgerError                   an operation that the ledger refuses
 │   ├── IllegalTransitionError    a transition that the states do not allow: a defect
 │   ├── LostClaimError            another worker changed the submission
 │   │   └── AlreadyCollectedError another worker collected it before these rows were written
@@ -46,7 +46,7 @@ class EngineError(Exception):
 
 
 class LedgerError(EngineError):
-    """The ledger refuses what was asked; the message says what to do."""
+    """The ledger refuses an operation; the message says what to do."""
 
 
 class IllegalTransitionError(LedgerError):

@@ -84,6 +84,6 @@ def _start(work: Callable[[], T], outcome: Future[T]) -> None:
             outcome.set_exception(error)
 
     outcome.set_running_or_notify_cancel()  # from now on it cannot be canceled
-    # A daemon: the process does not wait at its end for work that nobody waits for.
+    # A daemon: the process does not wait at its end for abandoned work.
     thread = threading.Thread(target=contextvars.copy_context().run, args=(run,), name="scrapedo-work", daemon=True)
     thread.start()

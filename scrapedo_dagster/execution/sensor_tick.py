@@ -154,7 +154,7 @@ class CompletionTick:
         now = ledger.now()
         for each in (each for batches in found.values() for each in batches):
             is_unsure = each.state in {State.SUBMITTING, State.UNCERTAIN}
-            is_alive = runs.is_active(each.run_id) and now - (each.claimed_at or each.planned_at) <= claim_policy.lease
+            is_alive = runs.is_active(each.run_id) and not claim_policy.is_abandoned(each, now)
             if not is_unsure or is_alive or self._has_tidied_enough():
                 continue
             with suppress(LostClaimError):

@@ -32,7 +32,7 @@ RUNS = 40  # at most; as Dagster's retries would start them
 BATCHES, SIZE = 3, 4
 BAD = {"429": 0.15, "503": 0.15, "reset": 0.1, "lost": 0.1, "truncated": 0.1}
 
-# The faults are tried in turn, and the first that hits ends the call.
+# The faults are tried in this order, and the first that hits ends the call.
 GOOD = 1.0
 for chance in BAD.values():
     GOOD *= 1 - chance
@@ -66,7 +66,7 @@ def test_partition_ends_right_and_each_target_is_paid_once(
     targets = [f"{site.base_url}/2026-01-01/products/{1 + n}?{n}" for n in range(BATCHES * SIZE)]
     emulator.set_faults(storm(seed))
     policy = RetryPolicy(attempts=5, backoff=QUICK)
-    # What was lost before it arrived can only be told from what is on its way by waiting; here a moment is enough.
+    # Only time tells a submission that was lost from one that is still on its way; here a moment is enough.
     claim_policy = ClaimPolicy(lease=timedelta(seconds=30), absent_after=timedelta(seconds=0.3), pause=0.3)
     runs = 0
     problems: list[str] = []
@@ -119,7 +119,7 @@ def needs(took: float) -> dict[str, float]:
         "list_jobs": looks * 2,
         "me": looks + 2,
         "get_job": polls + BATCHES * 3 + looks,
-        # A batch whose fetching is given up begins anew.
+        # A batch whose fetching fails starts again.
         "get_task": BATCHES * SIZE * 3,
         "cancel_job": 0,
     }

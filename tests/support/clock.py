@@ -1,4 +1,4 @@
-"""A clock for tests, which nobody waits for."""
+"""A clock for tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from scrapedo_dagster.engine.clock import Clock
 
 
 class ManualClock(Clock):
-    """Stands still, but for whoever waits by it: that takes no time, and moves the clock.
+    """A clock that only a wait moves forward; the wait itself takes no time.
 
     Attributes:
         now: what it shows, in seconds. A test may set it.

@@ -210,6 +210,6 @@ class JobPoller:
         return task_ids.issuperset(self.ledger.submissions.get(submission.id).task_ids)
 
     def _is_due(self, ended: int, now: datetime) -> bool:
-        """Return whether a period has ended since the last poll. It ends for all jobs at once: they are listed."""
+        """Return whether a period has ended since the last poll. All jobs share it, so that they are listed."""
         period = self.policy.delivered_every if ended else self.policy.undelivered_every
         return self.polled_at is None or (now - _EPOCH) // period > (self.polled_at - _EPOCH) // period

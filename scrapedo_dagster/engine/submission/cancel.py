@@ -68,8 +68,8 @@ def cancel_all(
 ) -> list[Cancellation]:
     """Cancel submissions, several at once, and return within `seconds` whatever the service does.
 
-    Requests in flight then go on in daemon threads. Never raises for the service or the ledger: what could not be
-    canceled is `LEFT`, with the reason.
+    Requests still in flight then continue in daemon threads. Never raises for the service or the ledger: what could
+    not be canceled is `LEFT`, with the reason.
     """
     canceler = _Canceler(ledger, client, reason, claim_policy or ClaimPolicy(), clock.monotonic() + seconds, clock)
     results: dict[int, Cancellation] = {}

@@ -56,7 +56,7 @@ def decide(newest: Sequence[SubmissionWithTargets], request: SubmitRequest, now:
 
 
 def _decide_canceled(newest: Sequence[SubmissionWithTargets], request: SubmitRequest, now: datetime) -> Decision:
-    """Continue it only if it is wanted unchanged: whoever canceled it may have wanted something else."""
+    """Continue it only unchanged: it may have been canceled because other targets or options are wanted."""
     not_continued = f"generation {newest[0].generation} was canceled and is not continued"
     if now - newest[0].planned_at >= RETENTION:
         return Decision(

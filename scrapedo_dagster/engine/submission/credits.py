@@ -27,10 +27,10 @@ class CreditBalance:
     def reserve(self, estimate: int, client: ScrapeDoAsyncAPIClient) -> int | None:
         """Subtract credits, and return how many there were before. None if that is not known.
 
-        The service is asked again before the answer is ever too low.
+        A cached balance below the estimate is requested again first.
 
         Raises:
-            ScrapeDoError: the service could not be asked.
+            ScrapeDoError: the service refused or did not answer.
         """
         if not estimate:
             return None

@@ -150,7 +150,7 @@ class Planner:
             )
 
     def _cancel_replaced(self, submissions: Sequence[SubmissionWithTargets], number: int) -> None:
-        """Cancel what is open of an older generation, which nobody will collect."""
+        """Cancel what is open of an older generation, which is never collected."""
         open_ = [each for each in submissions if each.state in CANCELABLE]
         outcomes = cancel_all(
             self.ledger,

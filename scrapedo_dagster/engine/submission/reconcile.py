@@ -90,7 +90,7 @@ def reconcile(
         The submission as submitted or planned. None while neither is certain, and if the listing took too long.
 
     Raises:
-        ScrapeDoError: the service could not be asked. Nothing is recorded.
+        ScrapeDoError: the service refused or did not answer. Nothing is recorded.
         LostClaimError: another worker reconciled it.
     """
     # Taken before the listing: a job that arrives later may be missing from it.

@@ -18,7 +18,7 @@ def entries_to_resubmit(
     """Return the entries of a canceled submission that have no outcome. None while that is not certain.
 
     Raises:
-        ScrapeDoError: the service could not be asked.
+        ScrapeDoError: the service refused or did not answer.
     """
     sent = tuple(entry for entry in submission.entries if entry.rejected is None)
     if submission.job_id is None:

@@ -126,7 +126,7 @@ class BatchSender:
         elif current.state == State.UNCERTAIN and current.claim == claimed.claim:
             self._record(current, created)
         elif current.state == State.PLANNED and (again := self._claim(current)) is not None:
-            self._record(again, created)  # nobody has sent it again yet
+            self._record(again, created)  # it was not sent again yet
         else:
             self._cancel_surplus(claimed, created.job_id)
 

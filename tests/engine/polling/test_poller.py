@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -10,12 +10,14 @@ import pytest
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.api.errors import AuthenticationError, ScrapeDoError
-from scrapedo_dagster.api.requests import JobRequest
+from scrapedo_dagster.api.requests import JobRequest, JobsQuery
+from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.polling.poller import JobPoller
+from tests.support.clock import ManualClock
 
 Urls = Callable[..., list[str]]
 Submit = Callable[..., list[SubmissionWithTargets]]
@@ -282,3 +284,43 @@ def test_progress_is_reported_of_each_job_that_was_requested(
 def test_without_jobs_there_is_no_request(poll: Poll, emulator: Emulator) -> None:
     assert poll([]) == []
     assert emulator.requests() == {}
+
+
+def test_after_the_deadline_no_job_is_requested(
+    submitted: Submit, ledger: Ledger, client: ScrapeDoAsyncAPIClient, emulator: Emulator, urls: Urls
+) -> None:
+    clock = ManualClock()
+    poller = JobPoller(ledger, client, None, print, clock=clock)
+    submissions = submitted(urls(1))
+    assert poller.poll(submissions, deadline=clock.now) == []
+    assert emulator.requests().get("get_job", 0) == 0
+    poller.poll(submissions, deadline=clock.now + 1)
+    assert emulator.requests()["get_job"] == 1
+
+
+class SlowListing:
+    """A client whose listing takes a second for each job."""
+
+    def __init__(self, client: ScrapeDoAsyncAPIClient, clock: ManualClock) -> None:
+        self._client, self._clock = client, clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._client, name)
+
+    def iter_jobs(self, query: JobsQuery) -> Iterator[JobDetails]:
+        for job in self._client.iter_jobs(query):
+            self._clock.sleep(1)
+            yield job
+
+
+def test_the_listing_stops_halfway_to_the_deadline(
+    submitted: Submit, ledger: Ledger, client: ScrapeDoAsyncAPIClient, emulator: Emulator, urls: Urls
+) -> None:
+    clock = ManualClock()
+    slow: Any = SlowListing(client, clock)
+    polled: list[SubmissionWithTargets] = []
+    submissions = submitted(*([url] for url in urls(*range(1, 13))))
+    JobPoller(ledger, slow, None, print, clock=clock).poll(submissions, on_polled=polled.append, deadline=clock.now + 8)
+    assert len(polled) == 12
+    assert clock.waits == [1.0] * 4
+    assert emulator.requests()["get_job"] == 12 - 4

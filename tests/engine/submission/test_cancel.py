@@ -59,7 +59,7 @@ def test_a_job_that_cannot_be_canceled_does_not_keep_the_others(
         }
     )
     with ScrapeDoAsyncAPIClient(token, base_url=emulator.base_url, retry=RetryPolicy(attempts=1)) as client:
-        results = [each.result for each in cancel_all(ledger, client, open_jobs, reason="r", seconds=20)]
+        results = [each.result for each in cancel_all(ledger, client, open_jobs, reason="r", seconds=120)]
     expected = [CancelResult.CANCELED] * 20 + [CancelResult.NEVER_SENT]
     expected[3], expected[4] = CancelResult.LEFT, CancelResult.ENDED
     assert results == expected
