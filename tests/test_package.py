@@ -35,6 +35,7 @@ def test_the_wheel_has_the_package_and_not_the_programs_of_the_demo(tmp_path: Pa
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
     [wheel] = tmp_path.glob("*.whl")
     names = {name.removeprefix("scrapedo_dagster/") for name in zipfile.ZipFile(wheel).namelist()}
+    assert {f"{each}__init__.pyi" for each in ("", "api/", "emulator/")} <= names  # read at run time
     assert {"py.typed", "demo/definitions.py", "engine/ledger/migrations/env.py", "emulator/demo_site.py"} <= names
     assert {name for name in names if name.startswith("demo/")} == {"demo/__init__.py", "demo/definitions.py"}
 

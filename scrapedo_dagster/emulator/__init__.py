@@ -14,41 +14,6 @@ silent, `WireStyle` selects the variants that a client must tolerate.
 It shares no code with the clients of this package, so that the two can disagree.
 """
 
-from typing import TYPE_CHECKING
+from lazy_loader import attach_stub
 
-from scrapedo_dagster._lazy import lazy_names
-from scrapedo_dagster.emulator.faults import CallFault, Faults, FaultsError, JobFault, TargetFault, WireStyle
-from scrapedo_dagster.emulator.settings import DEFAULT_TOKEN, EmulatorSettings, EmulatorSettingsError
-
-if TYPE_CHECKING:
-    from scrapedo_dagster.emulator.server import Emulator, PortInUseError, serve
-    from scrapedo_dagster.emulator.state import JobRecord, TargetCount
-
-__all__ = [
-    "DEFAULT_TOKEN",
-    "CallFault",
-    "Emulator",
-    "EmulatorSettings",
-    "EmulatorSettingsError",
-    "Faults",
-    "FaultsError",
-    "JobFault",
-    "JobRecord",
-    "PortInUseError",
-    "TargetCount",
-    "TargetFault",
-    "WireStyle",
-    "serve",
-]
-
-# The server needs the `[emulator]` extra; the command line must start without it.
-__getattr__ = lazy_names(
-    __name__,
-    {
-        "Emulator": "server",
-        "JobRecord": "state",
-        "PortInUseError": "server",
-        "TargetCount": "state",
-        "serve": "server",
-    },
-)
+__getattr__, __dir__, __all__ = attach_stub(__name__, __file__)
