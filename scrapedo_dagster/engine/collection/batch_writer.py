@@ -83,14 +83,9 @@ class BatchWriter:
     """Writes the rows of one batch and records it. `run` is called in a thread.
 
     Attributes:
-        ledger: records the batch as collected.
-        tables: receive the rows.
-        submission: the batch.
-        entries: of each URL that was sent.
+        entries: those of each URL that was sent.
         rejected: the rows of entries that were not sent.
-        delivered: removed from the inbox once the batch is recorded.
-        queue: the results to write.
-        retried: entries without a row, planned again in a new batch. They are complete when the queue is closed.
+        retried: entries without a row, planned again in a new batch. All are added before the queue is closed.
     """
 
     ledger: Ledger

@@ -18,10 +18,7 @@ class MemoryBudget:
     admitted once everything taken is written, even beyond the limit: all others may be waiting for it, or it is larger
     than `limit` by itself.
 
-    Attributes:
-        limit: bytes.
-        held: bytes held now.
-        peak: the most bytes held so far.
+    `held` is the number of bytes held now, `peak` the highest so far.
     """
 
     def __init__(self, limit: int = BYTES_IN_FLIGHT) -> None:

@@ -52,13 +52,9 @@ class PartitionCollector:
     """Collects generations of one partition.
 
     Attributes:
-        submitter: sends batches of the partition that are unsent, such as failed targets.
-        async_client: connects to the account.
-        tables: receive the rows.
+        submitter: sends unsent batches of the partition, such as failed targets.
+        async_client: opens a session of the account.
         retries: how often a failed target is submitted again.
-        inbox: may hold delivered tasks.
-        limits: see `CollectLimits`.
-        clock: bounds the waits.
     """
 
     submitter: Submitter
