@@ -1,4 +1,4 @@
-"""A scripted server on a loopback socket, and both clients behind one blocking face."""
+"""A scripted server on a loopback socket, and both clients behind a blocking interface."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ class Request:
 
 
 Talk = Callable[[socket.socket, Request], bool]
-"""Answers on the socket; says whether the connection stays open."""
+"""Responds on the socket, and returns whether the connection stays open."""
 
 
 class Replies:
-    """What a server can do with a request that it has read."""
+    """What a server can do with a request."""
 
     @staticmethod
     def raw(status: int, body: bytes, **headers: str) -> Talk:
@@ -73,27 +73,27 @@ class Replies:
         return cls.raw(status, json.dumps(body).encode(), **{"Content_Type": "application/json", **headers})
 
     @classmethod
-    def error(cls, status: int, message: str = "said the service", **headers: str) -> Talk:
+    def error(cls, status: int, message: str = "service error", **headers: str) -> Talk:
         return cls.json({"Error": message, "Code": status}, status, **headers)
 
     @classmethod
     def html(cls, status: int = 200) -> Talk:
-        return cls.raw(status, b"<html><body>Bad day</body></html>", Content_Type="text/html; charset=utf-8")
+        return cls.raw(status, b"<html><body>Service error</body></html>", Content_Type="text/html; charset=utf-8")
 
     @staticmethod
     def lost(connection: socket.socket, request: Request) -> bool:
-        """The connection is closed without an answer."""
+        """Close the connection without a response."""
         return False
 
     @staticmethod
     def reset(connection: socket.socket, request: Request) -> bool:
-        """The connection is reset without an answer."""
+        """Reset the connection without a response."""
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         return False
 
     @staticmethod
     def truncated(connection: socket.socket, request: Request) -> bool:
-        """The connection is closed in the middle of the answer."""
+        """Close the connection in the middle of the response."""
         connection.sendall(
             b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 500\r\n\r\n{"JobID": "j'
         )
@@ -101,7 +101,7 @@ class Replies:
 
     @staticmethod
     def hanging(connection: socket.socket, request: Request) -> bool:
-        """Nothing comes back; ends when the client hangs up."""
+        """Send no response, until the client disconnects."""
         connection.settimeout(DEADLINE)
         with suppress(OSError):
             connection.recv(1)
@@ -109,7 +109,7 @@ class Replies:
 
     @staticmethod
     def once_in_flight(amount: int, then: Callable[[Request], Talk]) -> Talk:
-        """Answers only when so many requests wait for their answers at the same time."""
+        """Respond only once `amount` requests wait at the same time."""
         meeting = threading.Barrier(amount)
 
         def talk(connection: socket.socket, request: Request) -> bool:
@@ -124,7 +124,7 @@ class Replies:
 
 @dataclass
 class Server:
-    """Answers as scripted, one answer after the other; the last one is repeated. Records what arrived."""
+    """Sends scripted responses in order, repeating the last one. Records the requests."""
 
     requests: list[Request] = field(default_factory=list)
     connections: int = 0
@@ -138,7 +138,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def listen(self) -> None:
-        """Before this, connections are refused."""
+        """Accept connections, which are refused until then."""
         self._listener.listen(128)
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -201,7 +201,7 @@ def _read(stream: Any) -> Request | None:
 
 
 class Blocking:
-    """The asyncio client, driven to the end of each call, so that one test body serves both clients."""
+    """The asyncio client as a blocking one, so that a test works with both clients."""
 
     def __init__(self, client: AsyncScrapeDoAsyncAPIClient) -> None:
         self.wrapped = client
@@ -237,7 +237,7 @@ _one_tls_context = functools.cache(ssl.create_default_context)
 
 @pytest.fixture(autouse=True)
 def _quick_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each httpx client reads all certificates anew, which takes longer than most of these tests."""
+    """Share one TLS context: each httpx client would load all certificates, which takes longer than most tests."""
     monkeypatch.setattr(ssl, "create_default_context", _one_tls_context)
 
 
@@ -255,7 +255,7 @@ def token() -> str:
 
 @pytest.fixture
 def quick() -> Backoff:
-    """Pauses that a test does not notice."""
+    """A backoff with negligible pauses."""
     return QUICK
 
 
@@ -266,7 +266,7 @@ def reply() -> type[Replies]:
 
 @pytest.fixture
 def silent_server() -> Iterator[Server]:
-    """A server that refuses connections until it is told to listen."""
+    """A server that refuses connections until `listen` is called."""
     server = Server()
     yield server
     server.close()
@@ -285,7 +285,7 @@ def flavour(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def connect(flavour: str, silent_server: Server) -> Iterator[Callable[..., Any]]:
-    """Makes a client of the scripted server; every setting can be overridden."""
+    """Creates clients of the scripted server; every setting can be overridden."""
     clients: list[Any] = []
 
     def make(api_token: str | None = TOKEN, **settings: Any) -> Any:
@@ -308,13 +308,13 @@ def connect(flavour: str, silent_server: Server) -> Iterator[Callable[..., Any]]
 
 @pytest.fixture
 def client(connect: Callable[..., Any], server: Server) -> Any:
-    """A client of the scripted server, blocking in one run of the test and asyncio in the other."""
+    """A client of the scripted server; each test runs with the blocking and with the asyncio one."""
     return connect()
 
 
 @pytest.fixture
 def job() -> Callable[..., dict[str, Any]]:
-    """A job as the service answers it."""
+    """A job as in a response of the service."""
 
     def make(job_id: str = "j1", status: str = "success", urls: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
         tasks = [{"TaskID": f"t{i}", "URL": url, "Status": "success"} for i, url in enumerate(urls)]
@@ -325,7 +325,7 @@ def job() -> Callable[..., dict[str, Any]]:
 
 @pytest.fixture
 def task() -> Callable[..., dict[str, Any]]:
-    """A task as the service answers it."""
+    """A task as in a response of the service."""
 
     def make(task_id: str, url: str, job_id: str = "j1", status: str = "success", **more: Any) -> dict[str, Any]:
         known = {"TaskID": task_id, "JobID": job_id, "URL": url, "Status": status, "StatusCode": 200}
@@ -335,8 +335,8 @@ def task() -> Callable[..., dict[str, Any]]:
 
 
 @pytest.fixture
-def everything_an_error_tells() -> Callable[[BaseException], str]:
-    """All that a log, a traceback or a queue could make of an error, its causes and their requests."""
+def everything_an_error_shows() -> Callable[[BaseException], str]:
+    """Everything that logs, tracebacks or pickling could show of an error, its causes and their requests."""
 
     def tell(error: BaseException) -> str:
         said = ["".join(traceback.format_exception(error))]

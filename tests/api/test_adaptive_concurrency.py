@@ -1,4 +1,4 @@
-"""The asyncio client asks for as much at once as the service bears."""
+"""The asyncio client adapts its concurrency to the service."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def client(server: Any, token: str, quick: Any) -> AsyncIterator[Callable[
         await each.close()
 
 
-async def test_answers_429_and_timeouts_halve_it_and_good_ones_raise_it_by_one_a_round() -> None:
+async def test_limit_is_halved_by_429_and_timeouts_and_raised_by_successes() -> None:
     concurrency = AdaptiveConcurrency(32)
     concurrency.record_outcome(BUSY, halvings=0)
     assert concurrency.limit == 16
@@ -43,7 +43,7 @@ async def test_answers_429_and_timeouts_halve_it_and_good_ones_raise_it_by_one_a
     assert concurrency.limit == 32
 
 
-async def test_it_is_halved_once_for_all_that_was_sent_before_and_never_to_nothing() -> None:
+async def test_limit_is_halved_once_for_all_requests_in_flight_and_stays_above_zero() -> None:
     concurrency = AdaptiveConcurrency(32)
     for _ in range(32):
         concurrency.record_outcome(BUSY, halvings=0)
@@ -53,7 +53,7 @@ async def test_it_is_halved_once_for_all_that_was_sent_before_and_never_to_nothi
     assert concurrency.limit == 1
 
 
-async def test_so_many_are_under_way_and_whoever_asks_first_is_served_first() -> None:
+async def test_slots_are_limited_and_assigned_in_order_of_arrival() -> None:
     concurrency = AdaptiveConcurrency(4)
     served: list[int] = []
 
@@ -85,7 +85,7 @@ async def test_so_many_are_under_way_and_whoever_asks_first_is_served_first() ->
     assert concurrency._used == 3, "those that waited hold nothing"
 
 
-async def test_the_lowest_turn_is_served_first() -> None:
+async def test_lowest_priority_number_is_served_first() -> None:
     concurrency = AdaptiveConcurrency(1)
     served: list[tuple[int, str]] = []
 
@@ -102,21 +102,21 @@ async def test_the_lowest_turn_is_served_first() -> None:
     assert served == [(1, "b"), (1, "d"), (2, "a"), (2, "c")]
 
 
-async def test_other_trouble_says_nothing_about_it() -> None:
+async def test_other_errors_do_not_change_the_limit() -> None:
     concurrency = AdaptiveConcurrency(32)
     concurrency.record_outcome(BUSY, halvings=0)
     concurrency.record_outcome(httpx.ConnectError("refused"), halvings=1)
     assert concurrency.limit == 16
 
 
-async def test_the_client_hears_what_its_requests_came_to(client: Any, server: Any, reply: Any) -> None:
+async def test_client_adjusts_the_limit_to_its_responses(client: Any, server: Any, reply: Any) -> None:
     server.on("GET", "/me", reply.error(429), reply.json({}))
     connected = client(max_concurrency=8)
     await connected.get_user_info()
     assert 4 < connected.concurrency._limit < 4.5
 
 
-async def test_the_number_of_connections_is_that_of_requests_at_once(
+async def test_client_opens_as_many_connections_as_concurrent_requests(
     client: Any, server: Any, reply: Any, task: Any
 ) -> None:
     connected = client(max_concurrency=4)
@@ -133,10 +133,10 @@ async def test_the_number_of_connections_is_that_of_requests_at_once(
 
 
 @pytest.mark.parametrize(
-    ("encoding", "told"), [({}, 2), ({"Content_Encoding": "identity"}, None)], ids=["plain", "encoded"]
+    ("encoding", "expected"), [({}, 2), ({"Content_Encoding": "identity"}, None)], ids=["plain", "encoded"]
 )
-async def test_a_body_is_read_when_there_is_room_for_it(
-    client: Any, server: Any, reply: Any, encoding: dict[str, str], told: int | None
+async def test_body_is_read_once_it_is_admitted(
+    client: Any, server: Any, reply: Any, encoding: dict[str, str], expected: int | None
 ) -> None:
     server.on("GET", "/jobs/j1/t1", reply.error(503), reply.raw(200, b"{}", **encoding))
     asked: list[int | None] = []
@@ -147,10 +147,10 @@ async def test_a_body_is_read_when_there_is_room_for_it(
     with pytest.raises(Exception, match="could not be read"):  # it has no id
         await client(retry=RetryPolicy(attempts=2)).get_task("j1", "t1", admit=admit)
     assert len(asked) == 2  # each attempt asks
-    assert asked[1] == told
+    assert asked[1] == expected
 
 
-async def test_a_body_that_is_not_let_in_leaves_a_client_that_works(client: Any, server: Any, reply: Any) -> None:
+async def test_client_works_after_a_body_was_not_admitted(client: Any, server: Any, reply: Any) -> None:
     server.on("GET", "/jobs/j1/t1", reply.raw(200, b"x" * 1_000_000))
     server.on("GET", "/me", reply.json({"ActiveJobs": 7}))
     connected = client(max_concurrency=1)

@@ -1,4 +1,4 @@
-"""The six calls of the service, and what a client is made of."""
+"""The six operations, and the construction of clients."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from scrapedo_dagster.api import (
 REQUEST = JobRequest(targets=["https://example.com/a"], geo_code="us")
 
 
-def test_submission_posts_the_request_and_gives_the_new_job(client: Any, server: Any, reply: Any, token: str) -> None:
+def test_submission_posts_the_request_and_returns_the_new_job(client: Any, server: Any, reply: Any, token: str) -> None:
     server.on("POST", "/jobs", reply.json({"JobID": "j1", "TaskIDs": ["t1"], "Message": "queued"}, 201))
     created = client.create_job(REQUEST)
     assert (created.job_id, created.task_ids, created.message) == ("j1", ("t1",), "queued")
@@ -47,7 +47,7 @@ def test_task_is_read_with_its_content(client: Any, server: Any, reply: Any, tas
     assert (found.decoded_content(), found.status_code, found.credits_used) == (b"page of t1", 200, 5)
 
 
-def test_unfinished_task_is_no_error(client: Any, server: Any, reply: Any, task: Any) -> None:
+def test_unfinished_task_is_not_an_error(client: Any, server: Any, reply: Any, task: Any) -> None:
     server.on("GET", "/jobs/j1/t1", reply.json(task("t1", "https://a.b/c", status="queued", Content=None)))
     found = client.get_task("j1", "t1")
     assert not found.is_terminal
@@ -64,14 +64,14 @@ def test_account_is_read(client: Any, server: Any, reply: Any) -> None:
 # Canceling.
 
 
-def test_canceling_gives_the_canceled_job(client: Any, server: Any, reply: Any, job: Any) -> None:
+def test_canceling_returns_the_canceled_job(client: Any, server: Any, reply: Any, job: Any) -> None:
     server.on("DELETE", "/jobs/j1", reply.json(job("j1", "pending", Canceled=True)))
     assert client.cancel_job("j1").canceled
     assert (server.count("DELETE"), server.count("GET")) == (1, 0)
 
 
 @pytest.mark.parametrize("state", [{"status": "canceled"}, {"status": "pending", "Canceled": True}])
-def test_lost_answer_to_a_cancellation_is_settled_by_looking(
+def test_lost_response_to_a_cancellation_is_resolved_by_reading_the_job(
     client: Any, server: Any, reply: Any, job: Any, state: dict[str, Any]
 ) -> None:
     server.on("DELETE", "/jobs/j1", reply.lost, reply.error(406, "already canceled"))
@@ -82,7 +82,7 @@ def test_lost_answer_to_a_cancellation_is_settled_by_looking(
     assert (server.count("DELETE"), server.count("GET")) == (2, 1)
 
 
-def test_canceling_twice_is_no_error(client: Any, server: Any, reply: Any, job: Any) -> None:
+def test_canceling_twice_is_not_an_error(client: Any, server: Any, reply: Any, job: Any) -> None:
     server.on("DELETE", "/jobs/j1", reply.json(job("j1", "canceled", Canceled=True)), reply.error(406))
     server.on("GET", "/jobs/j1", reply.json(job("j1", "canceled", Canceled=True)))
     assert client.cancel_job("j1") == client.cancel_job("j1")
@@ -103,7 +103,7 @@ def test_unknown_job_cannot_be_canceled(client: Any, server: Any, reply: Any) ->
         client.cancel_job("j1")
 
 
-def test_refused_cancellation_that_cannot_be_looked_at_says_why(client: Any, server: Any, reply: Any) -> None:
+def test_refused_cancellation_raises_the_reason(client: Any, server: Any, reply: Any) -> None:
     server.on("DELETE", "/jobs/j1", reply.error(406)).on("GET", "/jobs/j1", reply.error(503))
     with pytest.raises(ServerError) as caught:
         client.cancel_job("j1")
@@ -124,7 +124,7 @@ def test_token_comes_from_the_environment_unless_it_is_given(
 
 
 @pytest.mark.parametrize("environment", [None, ""])
-def test_missing_token_says_where_to_put_it(
+def test_missing_token_error_names_the_variable(
     connect: Any, monkeypatch: pytest.MonkeyPatch, environment: str | None
 ) -> None:
     if environment is not None:
@@ -150,7 +150,7 @@ def test_missing_token_says_where_to_put_it(
         ("https://q.scrape.do/api/v1/", "remove it"),
     ],
 )
-def test_base_url_that_cannot_be_one_is_refused(connect: Any, base_url: str, says: str) -> None:
+def test_invalid_base_url_is_refused(connect: Any, base_url: str, says: str) -> None:
     with pytest.raises(ValueError, match="base_url") as caught:
         connect(base_url=base_url)
     assert says in str(caught.value)
@@ -169,7 +169,7 @@ def test_service_is_the_default_address(connect: Any, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("amount", [0, -1])
-def test_client_that_could_fetch_nothing_is_refused_before_it_submits_anything(connect: Any, amount: int) -> None:
+def test_client_without_concurrency_is_refused(connect: Any, amount: int) -> None:
     with pytest.raises(ValueError, match=f"max_concurrency={amount}"):
         connect(max_concurrency=amount)
 
@@ -180,9 +180,7 @@ def test_timeout_is_a_number_or_a_whole_httpx_timeout(connect: Any, server: Any,
     connect(timeout=httpx.Timeout(3, connect=1)).get_user_info()
 
 
-def test_limits_hold_the_number_of_requests_under_way(
-    connect: Any, server: Any, reply: Any, job: Any, task: Any
-) -> None:
+def test_limits_bound_the_number_of_connections(connect: Any, server: Any, reply: Any, job: Any, task: Any) -> None:
     urls = tuple(f"https://a.b/{number}" for number in range(12))
     under_way: list[str] = []
     most = 0
@@ -206,14 +204,14 @@ def test_limits_hold_the_number_of_requests_under_way(
     assert most == 2
 
 
-def test_connections_are_kept_for_the_next_request(client: Any, server: Any, reply: Any) -> None:
+def test_connections_are_reused(client: Any, server: Any, reply: Any) -> None:
     server.on("GET", "/me", reply.json({}))
     for _ in range(10):
         client.get_user_info()
     assert (server.count("GET"), server.connections) == (10, 1)
 
 
-def test_transport_can_be_exchanged(connect: Any) -> None:
+def test_custom_transport_is_used(connect: Any) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, json={"JobID": request.url.path.rpartition("/")[2], "Status": "success"})
 

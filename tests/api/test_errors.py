@@ -1,4 +1,4 @@
-"""One tree of errors; each says what was attempted, on what, what came back and what to do, and none has the token."""
+"""Errors state what was attempted, on which object, what came back and what to do, and never contain the token."""
 
 from __future__ import annotations
 
@@ -121,7 +121,7 @@ def test_error_survives_being_pickled_and_copied(error: ScrapeDoError) -> None:
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
-def test_bad_end_says_what_ended_how_and_what_to_do(error: ScrapeDoError, says: list[str]) -> None:
+def test_error_of_a_bad_end_says_what_to_do(error: ScrapeDoError, says: list[str]) -> None:
     assert error.job_id == "j1"
     for words in says:
         assert words.removeprefix("'?").lower() in str(error).lower()
@@ -145,7 +145,7 @@ STATUSES = [
 
 
 @pytest.mark.parametrize(("status", "error", "advice"), STATUSES)
-def test_status_gives_its_class_and_a_message_that_helps(
+def test_status_selects_class_and_advice(
     client: Any, server: Any, reply: Any, status: int, error: type[APIStatusError], advice: str
 ) -> None:
     server.on("GET", "/jobs/j1/t1", reply.error(status, "the service's own words"))
@@ -183,7 +183,7 @@ def raised_by(call: Any) -> ScrapeDoError:
         (lambda reply: reply.json({"Error": None, "Code": 404}, 404), "404"),
     ],
 )
-def test_body_that_is_no_error_envelope_is_described(
+def test_body_that_is_not_an_error_response_is_described(
     client: Any, server: Any, reply: Any, answer: Any, says: str
 ) -> None:
     server.on("GET", "/jobs/j1", answer(reply))
@@ -197,7 +197,7 @@ def test_long_body_is_shortened(client: Any, server: Any, reply: Any) -> None:
     assert len(str(raised_by(lambda: client.get_job("j1")))) < 800
 
 
-def test_success_that_cannot_be_read_says_what_came(client: Any, server: Any, reply: Any) -> None:
+def test_unreadable_success_is_described(client: Any, server: Any, reply: Any) -> None:
     server.on("GET", "/jobs/j1", reply.html()).on("GET", "/jobs/j2", reply.json({"Status": "success"}))
     first, second = raised_by(lambda: client.get_job("j1")), raised_by(lambda: client.get_job("j2"))
     assert isinstance(first, UnparsableResponseError)
@@ -206,7 +206,7 @@ def test_success_that_cannot_be_read_says_what_came(client: Any, server: Any, re
     assert (first.job_id, second.job_id) == ("j1", "j2")
 
 
-def test_no_answer_says_what_happened_and_where(connect: Any) -> None:
+def test_connection_error_names_cause_and_address(connect: Any) -> None:
     error = raised_by(lambda: connect().get_job("j1"))
     assert isinstance(error, APIConnectionError)
     assert error.job_id == "j1"
@@ -215,23 +215,19 @@ def test_no_answer_says_what_happened_and_where(connect: Any) -> None:
     assert "Check the base URL" in str(error)
 
 
-def test_retry_after_is_told_in_seconds_whether_it_came_as_a_number_or_a_date(
-    connect: Any, server: Any, reply: Any
-) -> None:
+def test_retry_after_is_in_seconds_for_numbers_and_dates(connect: Any, server: Any, reply: Any) -> None:
     date = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=500), usegmt=True)
     for path, value in (("/jobs/a", "17"), ("/jobs/b", date), ("/jobs/c", "soon")):
         server.on("GET", path, reply.error(429, Retry_After=value))
     client = connect(retry=RetryPolicy(attempts=1))
-    told = [raised_by(lambda name=name: client.get_job(name)) for name in ("a", "b", "c")]
-    assert all(isinstance(error, RateLimitError) for error in told)
-    assert told[0].retry_after == 17  # type: ignore[attr-defined]
-    assert 490 <= told[1].retry_after <= 500  # type: ignore[attr-defined]
-    assert told[2].retry_after is None  # type: ignore[attr-defined]
+    shown = [raised_by(lambda name=name: client.get_job(name)) for name in ("a", "b", "c")]
+    assert all(isinstance(error, RateLimitError) for error in shown)
+    assert shown[0].retry_after == 17  # type: ignore[attr-defined]
+    assert 490 <= shown[1].retry_after <= 500  # type: ignore[attr-defined]
+    assert shown[2].retry_after is None  # type: ignore[attr-defined]
 
 
-def test_ids_with_odd_letters_are_sent_as_one_piece_of_the_path(
-    client: Any, server: Any, reply: Any, task: Any
-) -> None:
+def test_ids_are_percent_encoded_in_the_path(client: Any, server: Any, reply: Any, task: Any) -> None:
     server.on("GET", "/jobs/a/b?c/ü #", reply.json(task("x", "https://a.b/c")))
     assert client.get_task("a/b?c", "ü #").task_id == "x"
 
@@ -260,20 +256,20 @@ CALLS = {
 
 @pytest.mark.parametrize("way", WAYS_TO_FAIL)
 @pytest.mark.parametrize("call", CALLS)
-def test_token_is_in_no_error_whatever_the_service_says(
-    connect: Any, server: Any, reply: Any, token: str, everything_an_error_tells: Any, way: str, call: str
+def test_token_is_in_no_error_even_if_the_service_quotes_it(
+    connect: Any, server: Any, reply: Any, token: str, everything_an_error_shows: Any, way: str, call: str
 ) -> None:
     method, path, do = CALLS[call]
     server.on(method, path, WAYS_TO_FAIL[way](reply, token))
     client = connect(timeout=0.2 if way == "hanging" else 5.0, retry=RetryPolicy(attempts=1))
-    told = everything_an_error_tells(raised_by(lambda: do(client)))
+    shown = everything_an_error_shows(raised_by(lambda: do(client)))
     assert server.received(method)[0].headers["x-token"] == token
-    assert token not in told
-    assert token[:10] not in told
+    assert token not in shown
+    assert token[:10] not in shown
 
 
 def test_token_is_in_no_error_of_a_wait_nor_of_what_could_not_be_fetched(
-    connect: Any, server: Any, reply: Any, job: Any, token: str, everything_an_error_tells: Any, quick: Any
+    connect: Any, server: Any, reply: Any, job: Any, token: str, everything_an_error_shows: Any, quick: Any
 ) -> None:
     bad = reply.error(503, f"down for {token}")
     server.on("POST", "/jobs", reply.json({"JobID": "j1", "TaskIDs": ["t0"]}))
@@ -281,11 +277,11 @@ def test_token_is_in_no_error_of_a_wait_nor_of_what_could_not_be_fetched(
     server.on("GET", "/jobs/j1/t0", bad)
     client = connect()
     result = client.submit_and_wait(REQUEST, backoff=quick)
-    assert token not in everything_an_error_tells(result.unavailable[0].error)
+    assert token not in everything_an_error_shows(result.unavailable[0].error)
     assert token not in repr(result)
     late = raised_by(lambda: client.wait_for_job("j1", timeout=0.05, backoff=quick))
     assert isinstance(late, JobTimeoutError)
-    assert token not in everything_an_error_tells(late)
+    assert token not in everything_an_error_shows(late)
 
 
 def test_token_is_not_logged(
@@ -316,21 +312,21 @@ def test_token_does_not_follow_a_redirect(client: Any, server: Any, reply: Any) 
 
 
 @pytest.mark.parametrize("bad", ["two words", "tab\there", "line\n", "ü-token", "\x00"])
-def test_token_that_cannot_be_one_is_refused_without_showing_it(connect: Any, bad: str) -> None:
+def test_invalid_token_is_refused_without_showing_it(connect: Any, bad: str) -> None:
     with pytest.raises(ValueError, match="copy it again") as caught:
         connect(f"CANARY{bad}")
     assert "CANARY" not in str(caught.value)
 
 
-def test_error_of_an_iteration_carries_no_token(
-    client: Any, server: Any, reply: Any, token: str, everything_an_error_tells: Any
+def test_error_of_a_listing_has_no_token(
+    client: Any, server: Any, reply: Any, token: str, everything_an_error_shows: Any
 ) -> None:
     server.on("GET", "/jobs", reply.error(401, token))
-    assert token not in everything_an_error_tells(raised_by(lambda: list(client.iter_jobs(JobsQuery()))))
+    assert token not in everything_an_error_shows(raised_by(lambda: list(client.iter_jobs(JobsQuery()))))
 
 
-def test_request_that_httpx_keeps_has_no_token_any_more(connect: Any, token: str, flavour: str) -> None:
-    """Also where a transport keeps the very error that we were given."""
+def test_request_of_an_error_has_no_token(connect: Any, token: str, flavour: str) -> None:
+    """The error object of the transport itself has no token either."""
     kept: list[httpx.RequestError] = []
 
     class Keeping(httpx.BaseTransport, httpx.AsyncBaseTransport):
@@ -346,8 +342,8 @@ def test_request_that_httpx_keeps_has_no_token_any_more(connect: Any, token: str
     assert all(token not in str(error.request.headers.raw) for error in kept)
 
 
-async def test_what_a_sender_returns_in_place_of_an_answer_shows_no_token(
-    server: Any, token: str, everything_an_error_tells: Any
+async def test_error_returned_by_a_transport_shows_no_token(
+    server: Any, token: str, everything_an_error_shows: Any
 ) -> None:
     def no_http(connection: Any, request: Any) -> bool:
         connection.sendall(b"this is not HTTP\r\n\r\n")
@@ -357,14 +353,14 @@ async def test_what_a_sender_returns_in_place_of_an_answer_shows_no_token(
     async with AsyncScrapeDoAsyncAPIClient(token, base_url=server.url) as client:
         outcome = await client._transport.send(Call("GET", "/api/v1/me", "the account"))
     assert isinstance(outcome, httpx.ReadError)
-    assert token not in everything_an_error_tells(outcome)
+    assert token not in everything_an_error_shows(outcome)
 
 
 def test_the_password_of_a_proxy_is_in_no_error(
-    connect: Any, server: Any, reply: Any, monkeypatch: pytest.MonkeyPatch, everything_an_error_tells: Any
+    connect: Any, server: Any, reply: Any, monkeypatch: pytest.MonkeyPatch, everything_an_error_shows: Any
 ) -> None:
     address = server.url.replace("://", "://me:sesame@")
     monkeypatch.setenv("HTTPS_PROXY", address)
     server.on("CONNECT", "", reply.raw(407, b""))
     error = raised_by(lambda: connect(base_url="https://service.invalid", retry=RetryPolicy(attempts=1)).get_job("j1"))
-    assert "sesame" not in everything_an_error_tells(error)
+    assert "sesame" not in everything_an_error_shows(error)

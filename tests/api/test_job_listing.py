@@ -1,4 +1,4 @@
-"""A listing gives every job once, or says that it could not."""
+"""A listing returns every job once, or raises an error."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_one_page_is_listed_by_its_query(client: Any, server: Any, reply: Any) -
     }
 
 
-def test_one_page_has_a_hundred_jobs_unless_said_otherwise(client: Any, server: Any, reply: Any) -> None:
+def test_page_has_100_jobs_by_default(client: Any, server: Any, reply: Any) -> None:
     server.on("GET", "/jobs", reply.json(page_of([])))
     assert client.list_jobs().jobs == ()
     assert server.received("GET")[0].query == {"page": "1", "page_size": "100"}
@@ -52,20 +52,20 @@ def test_all_pages_are_read_one_after_the_other(client: Any, server: Any, reply:
     ]
 
 
-def test_next_page_is_asked_for_only_when_it_is_needed(client: Any, server: Any, reply: Any) -> None:
+def test_next_page_is_requested_only_when_needed(client: Any, server: Any, reply: Any) -> None:
     server.on("GET", "/jobs", *(reply.json(page_of(ids(2, n), TotalCount=4, TotalPages=2)) for n in (0, 2)))
     jobs = iter(client.iter_jobs(JobsQuery(page_size=2)))
     assert [next(jobs).job_id, next(jobs).job_id] == ids(2)
     assert server.count("GET") == 1
 
 
-def test_job_that_new_ones_push_to_the_next_page_is_given_once(client: Any, server: Any, reply: Any) -> None:
+def test_job_moved_to_the_next_page_by_new_ones_is_returned_once(client: Any, server: Any, reply: Any) -> None:
     pages = [(["j4", "j3"], 4), (["j3", "j2"], 5), (["j1"], 5)]
     server.on("GET", "/jobs", *(reply.json(page_of(page, TotalCount=n, TotalPages=3)) for page, n in pages))
     assert listed(client, page_size=2) == ["j4", "j3", "j2", "j1"]
 
 
-def test_service_that_announces_nothing_is_read_to_its_first_short_page(client: Any, server: Any, reply: Any) -> None:
+def test_listing_without_totals_ends_at_its_first_short_page(client: Any, server: Any, reply: Any) -> None:
     server.on("GET", "/jobs", reply.json(page_of(ids(2))), reply.json(page_of(ids(2, 2))), reply.json(page_of([])))
     assert listed(client, page_size=2) == ids(4)
 
@@ -98,7 +98,7 @@ def test_last_page_that_is_shorter_than_announced_is_an_error(client: Any, serve
         listed(client, page_size=2)
 
 
-def test_job_that_slipped_to_a_page_already_read_is_missed_loudly(client: Any, server: Any, reply: Any) -> None:
+def test_job_moved_to_a_page_already_read_is_an_error(client: Any, server: Any, reply: Any) -> None:
     """j1 leaves the listing between the two pages, so j3 moves to the first."""
     first = reply.json(page_of(["j1", "j2"], TotalCount=4, TotalPages=2))
     second = reply.json(page_of(["j4"], TotalCount=3, TotalPages=2))
@@ -114,7 +114,7 @@ def test_page_that_cannot_be_read_is_an_error_and_not_the_end(client: Any, serve
 
 
 @given(st.integers(0, 40), st.integers(1, 7), st.booleans(), st.booleans(), st.booleans())
-def test_any_listing_is_walked_to_its_end(amount: int, size: int, count: bool, pages: bool, null: bool) -> None:
+def test_any_listing_is_read_completely(amount: int, size: int, count: bool, pages: bool, null: bool) -> None:
     everything = ids(amount)
     listing, got = JobListing(JobsQuery(page_size=size)), []
     while not listing.done:
@@ -129,7 +129,7 @@ def test_any_listing_is_walked_to_its_end(amount: int, size: int, count: bool, p
 
 
 @given(st.integers(2, 30), st.integers(1, 5), st.lists(st.integers(0, 3), min_size=30, max_size=30))
-def test_jobs_that_are_added_while_we_read_hide_none_of_the_others(amount: int, size: int, added: list[int]) -> None:
+def test_jobs_added_while_reading_hide_no_others(amount: int, size: int, added: list[int]) -> None:
     newest_first = ids(amount)
     listing, got = JobListing(JobsQuery(page_size=size, sort="start_time_desc")), []
     for number in range(1000):
@@ -147,7 +147,7 @@ def test_jobs_that_are_added_while_we_read_hide_none_of_the_others(amount: int, 
 
 
 @given(st.integers(1, 30), st.integers(1, 5), st.data())
-def test_jobs_that_leave_while_we_read_hide_none_silently(amount: int, size: int, data: st.DataObject) -> None:
+def test_jobs_removed_while_reading_hide_no_others_silently(amount: int, size: int, data: st.DataObject) -> None:
     jobs = ids(amount)
     staying = set(jobs)
     listing, got = JobListing(JobsQuery(page_size=size)), []

@@ -1,4 +1,4 @@
-"""Plugin jobs: any key goes out, and what is known about a key is checked first."""
+"""Plugin jobs: any key is accepted, and the parameters of known keys are checked."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_one_of_several_parameters_is_needed(key: str) -> None:
         plugin(key, "other")
 
 
-def test_google_news_takes_just_one_of_its_ways_to_ask() -> None:
+def test_google_news_takes_exactly_one_query_parameter() -> None:
     with pytest.raises(ValidationError, match=r"exactly one of .*got q, kgmid"):
         plugin("google/news", "q", "kgmid")
 
@@ -86,18 +86,18 @@ def test_question_to_chatgpt_has_1024_characters_at_most() -> None:
 
 
 @pytest.mark.parametrize("amount", [0, 21])
-def test_reviews_come_1_to_20_at_a_time(amount: int) -> None:
+def test_reviews_are_limited_to_20_per_request(amount: int) -> None:
     assert plugin("google/maps/reviews", "place_id", num=20)
     with pytest.raises(ValidationError, match=f"num={amount}; 1 to 20"):
         plugin("google/maps/reviews", "place_id", num=amount)
 
 
-def test_second_entry_that_breaks_a_rule_is_told_by_its_position() -> None:
+def test_invalid_entry_is_named_by_its_position() -> None:
     with pytest.raises(ValidationError, match=r"params\[1\] of plugin 'google/search' lacks q"):
         PluginRequest(key="google/search", params=[{"q": "a"}, {"hl": "de"}])
 
 
-def test_key_nobody_knows_yet_goes_out_with_any_parameters() -> None:
+def test_unknown_key_is_sent_with_any_parameters() -> None:
     request = JobRequest(plugin=PluginRequest(key="bing/search", params=[{"deep": {"a": [1, None]}}, {}]))
     assert request.to_wire() == {
         "Plugin": {"Key": "bing/search", "Params": [{"deep": {"a": [1, None]}}, {}]},

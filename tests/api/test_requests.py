@@ -1,4 +1,4 @@
-"""What can be sent: every rule is checked before anything leaves, and what leaves has the service's own names."""
+"""Requests: every rule is checked before sending, and the body has the names of the service."""
 
 from __future__ import annotations
 
@@ -224,24 +224,24 @@ def test_limits_themselves_are_allowed(options: dict[str, Any]) -> None:
 
 
 @given(st.sampled_from(["method", "body", "geo_code", "render", "timeout", "super", "plugin", "session_id"]))
-def test_option_that_is_left_out_is_not_sent(name: str) -> None:
+def test_unset_option_is_not_sent(name: str) -> None:
     wire = {"Targets": [TARGET]}
     assert job().to_wire() == wire
     assert job(**{name: None}).to_wire() == wire
 
 
-def test_country_goes_out_in_lower_case() -> None:
+def test_country_is_sent_in_lower_case() -> None:
     assert job(geo_code="US").to_wire()["GeoCode"] == "us"
 
 
 @given(st.integers(0, 1_000_000))
-def test_session_id_is_a_number_that_goes_out_as_text(number: int) -> None:
+def test_session_id_is_sent_as_text(number: int) -> None:
     request = job(session_id=number)
     assert request.session_id == number
     assert request.to_wire()["SessionID"] == str(number)
 
 
-def test_targets_go_out_letter_by_letter_in_order_with_duplicates() -> None:
+def test_targets_are_sent_unchanged_in_order_with_duplicates() -> None:
     targets = [
         "HTTPS://Example.com",
         "https://example.com/%7Ea?b=%20",
@@ -275,20 +275,20 @@ EVERY_ACTION = [
 
 
 @pytest.mark.parametrize(("action", "wire"), EVERY_ACTION, ids=[str(wire) for _, wire in EVERY_ACTION])
-def test_action_goes_out_as_documented_and_is_read_back_from_it(action: Any, wire: dict[str, Any]) -> None:
+def test_action_is_sent_as_documented_and_can_be_read_back(action: Any, wire: dict[str, Any]) -> None:
     assert RenderOptions(play_with_browser=[action]).to_wire()["PlayWithBrowser"] == [wire]
     assert ACTIONS.validate_python(wire) == action
     assert ACTIONS.validate_python(action.model_dump()) == action
 
 
-def test_action_newer_than_this_release_goes_out_through_the_escape_hatch() -> None:
+def test_custom_action_is_sent_unchecked() -> None:
     action = CustomAction(name="Hover", arguments={"Selector": "#menu", "Timeout": None, "Deep": {"a": [1]}})
     assert RenderOptions(play_with_browser=[action]).to_wire() == {
         "PlayWithBrowser": [{"Action": "Hover", "Selector": "#menu", "Timeout": None, "Deep": {"a": [1]}}]
     }
 
 
-def test_request_survives_being_stored_under_its_python_names() -> None:
+def test_request_can_be_stored_under_its_python_names() -> None:
     request = job(
         session_id=5, render=RenderOptions(play_with_browser=[CustomAction(name="Hover"), ClickAction(selector="#a")])
     )
@@ -356,7 +356,7 @@ WIRE = {
 }
 
 
-def test_whole_request_goes_out_under_the_names_of_the_service() -> None:
+def test_request_is_sent_with_the_names_of_the_service() -> None:
     assert JobRequest(**EVERYTHING).to_wire() == WIRE
 
 
@@ -413,7 +413,7 @@ def test_request_cannot_be_changed_afterwards() -> None:
         job().timeout = 1  # type: ignore[misc]
 
 
-def test_query_goes_out_in_lower_snake_case_with_times_in_utc() -> None:
+def test_query_is_sent_in_lower_snake_case_with_times_in_utc() -> None:
     query = JobsQuery(
         page=2,
         status="error",
@@ -436,7 +436,7 @@ def test_query_goes_out_in_lower_snake_case_with_times_in_utc() -> None:
     st.datetimes(datetime(1990, 1, 1), datetime(2100, 1, 1), timezones=st.timezones()),
     st.timedeltas(timedelta(0), timedelta(days=3)),
 )
-def test_no_time_between_the_limits_is_left_out_by_the_rounding_to_seconds(start: datetime, length: timedelta) -> None:
+def test_rounding_to_seconds_excludes_no_time_within_the_limits(start: datetime, length: timedelta) -> None:
     end = start.astimezone(timezone.utc) + length
     params = JobsQuery(start_from=start, start_to=end).to_params()
     low, high = (

@@ -1,4 +1,4 @@
-"""The public SDK's own models as an independent witness of what the service expects on the wire."""
+"""The models of the public SDK as an independent reference for request bodies."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def both(options: dict[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any]
 
 
 @pytest.mark.parametrize("options", single_options())
-def test_each_option_alone_goes_out_or_is_refused_as_by_the_sdk(options: dict[str, Any]) -> None:
+def test_each_option_is_sent_or_refused_as_by_the_sdk(options: dict[str, Any]) -> None:
     ours, theirs = both(options)
     assert ours == theirs
 
@@ -96,7 +96,7 @@ def some(options: dict[str, list[Any]]) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @given(some(OPTIONS), st.none() | some(RENDER))
-def test_any_options_together_go_out_or_are_refused_as_by_the_sdk(
+def test_combined_options_are_sent_or_refused_as_by_the_sdk(
     options: dict[str, Any], render: dict[str, Any] | None
 ) -> None:
     # The SDK lets block_resources and play_with_browser pass, which the documentation forbids.
@@ -116,7 +116,7 @@ def test_any_options_together_go_out_or_are_refused_as_by_the_sdk(
         ("walmart/store", {"url": "https://www.walmart.com/x"}),
     ],
 )
-def test_plugin_goes_out_as_by_the_sdk(key: str, entry: dict[str, Any]) -> None:
+def test_plugin_is_sent_as_by_the_sdk(key: str, entry: dict[str, Any]) -> None:
     plugin = {"key": key, "params": [entry]}
     ours, theirs = as_we_send_it(plugin=plugin), as_the_sdk_sends_it(plugin=plugin)
     assert set(ours["Plugin"]) == set(theirs["Plugin"])
@@ -125,7 +125,7 @@ def test_plugin_goes_out_as_by_the_sdk(key: str, entry: dict[str, Any]) -> None:
     assert ours["Plugin"]["Params"][0].items() <= theirs["Plugin"]["Params"][0].items()
 
 
-def test_query_of_a_listing_goes_out_as_by_the_sdk() -> None:
+def test_listing_query_is_sent_as_by_the_sdk() -> None:
     options: dict[str, Any] = {
         "page_size": 50,
         "page": 3,

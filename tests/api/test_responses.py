@@ -1,4 +1,4 @@
-"""What the service may answer is read, whatever it leaves out, sets to null or adds."""
+"""Responses are read even if fields are absent, null or unknown."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ TIME = TIMES | NOT_A_TIME
 
 
 def answer(required: dict[str, Any], optional: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """An answer with any of its optional fields, and with fields that nobody knows."""
+    """A response with any of its optional fields, and with unknown fields."""
     known = st.fixed_dictionaries(required, optional=optional)
     extra = st.dictionaries(st.text("abcXYZ", min_size=3, max_size=6), JUNK, max_size=2)
     return st.builds(lambda more, body: {**more, **body}, extra, known)
@@ -109,7 +109,7 @@ def read(model: Any, body: dict[str, Any]) -> Any:
 
 
 @given(answer({"JobID": IDS}, {"TaskIDs": st.none() | st.lists(IDS), "Message": TEXT}))
-def test_any_answer_to_a_submission_is_read(body: dict[str, Any]) -> None:
+def test_any_response_to_a_submission_is_read(body: dict[str, Any]) -> None:
     created = read(JobCreationResponse, body)
     assert created.job_id == str(body["JobID"])
     assert created.task_ids == tuple(map(str, body.get("TaskIDs") or ()))
@@ -203,7 +203,7 @@ def test_unknown_credits_are_not_no_credits() -> None:
     ],
 )
 @pytest.mark.parametrize("value", [None, "", "absent"])
-def test_only_a_missing_id_makes_an_answer_unreadable(model: Any, ids: list[str], value: str | None) -> None:
+def test_only_a_missing_id_makes_a_response_unreadable(model: Any, ids: list[str], value: str | None) -> None:
     body = dict.fromkeys(ids, "x")
     assert read(model, body)
     for name in ids:
@@ -214,7 +214,7 @@ def test_only_a_missing_id_makes_an_answer_unreadable(model: Any, ids: list[str]
             read(model, broken)
 
 
-def test_empty_answers_without_an_id_are_read() -> None:
+def test_empty_responses_without_an_id_are_read() -> None:
     assert read(JobsListResponse, {}).jobs == ()
     assert read(UserInformation, {}).active_jobs == 0
 
@@ -302,7 +302,7 @@ def test_base64_broken_into_lines_is_decoded() -> None:
 
 
 @pytest.mark.parametrize("content", ["%%%", "YWJ", "YW=J", "ü", "-_-_"])
-def test_content_that_is_not_the_base64_it_claims_is_an_error_that_names_the_task(content: str) -> None:
+def test_invalid_base64_content_is_an_error_that_names_the_task(content: str) -> None:
     body = {"JobID": "j1", "TaskID": "t1", "URL": "https://a.b/c", "Base64EncodedContent": True, "Content": content}
     with pytest.raises(ValueError, match=r"Task t1 of job j1 .https://a.b/c.*base64"):
         read(TaskDetails, body).decoded_content()
@@ -314,7 +314,7 @@ def test_no_content_is_none_and_an_empty_page_is_empty() -> None:
     assert read(TaskDetails, {"JobID": "j1", "TaskID": "t1", "Content": ""}).decoded_content() == b""
 
 
-def test_metadata_of_the_service_sits_under_its_own_key() -> None:
+def test_metadata_of_the_service_has_its_own_key() -> None:
     metadata = {"Credits-Used": "5", "Remaining-Credits": 995, "Region": ["eu", "west"]}
     task = read(TaskDetails, {"JobID": "j1", "TaskID": "t1", "Scrape.do": metadata})
     assert task.scrape_do_metadata == {"Credits-Used": "5", "Remaining-Credits": "995", "Region": "eu, west"}
@@ -353,14 +353,14 @@ def made(model: Any, status: str) -> Any:
         (TaskDetails, "canceled", TaskCanceledError),
     ],
 )
-def test_bad_end_is_raised_when_asked_for(model: Any, status: str, error: type[Exception]) -> None:
+def test_raise_for_status_raises_failed_and_canceled_ends(model: Any, status: str, error: type[Exception]) -> None:
     with pytest.raises(error, match="j1"):
         made(model, status).raise_for_status()
     for harmless in ("success", "pending", "finalizing"):
         made(model, harmless).raise_for_status()
 
 
-def test_result_raises_the_first_thing_that_went_wrong() -> None:
+def test_result_raises_its_first_error() -> None:
     job, task = made(JobDetails, "success"), made(TaskDetails, "success")
     gone = UnavailableTask("t2", "https://a.b/d", NotFoundError("gone", status_code=404, detail="gone", job_id="j1"))
     good = JobResult(job, (task,))
@@ -379,7 +379,7 @@ def test_result_raises_the_first_thing_that_went_wrong() -> None:
 
 
 @pytest.mark.parametrize("odd", [10**13, -(10**13), "1e300", float("inf"), "many"])
-def test_numbers_that_cannot_be_true_are_not_told(odd: object) -> None:
+def test_implausible_numbers_are_none(odd: object) -> None:
     task = TaskDetails.model_validate(
         {"TaskID": "t", "JobID": "j", "StatusCode": odd, "Scrape.do": {"Credits-Used": odd}}
     )
@@ -387,5 +387,5 @@ def test_numbers_that_cannot_be_true_are_not_told(odd: object) -> None:
 
 
 @pytest.mark.parametrize(("given", "status"), [(200, 200), ("404", 404), (0, None), (1000, None), (2**31, None)])
-def test_a_status_that_is_none_of_http_is_not_told(given: object, status: int | None) -> None:
+def test_invalid_http_status_is_none(given: object, status: int | None) -> None:
     assert TaskDetails.model_validate({"TaskID": "t", "JobID": "j", "StatusCode": given}).status_code == status

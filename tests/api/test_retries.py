@@ -1,4 +1,4 @@
-"""GET and DELETE are repeated; how long to wait is decided by pure functions."""
+"""GET and DELETE are retried; pure functions decide how long to wait."""
 
 from __future__ import annotations
 
@@ -53,12 +53,12 @@ ENDINGS = {
 
 @pytest.fixture
 def patient(connect: Any, server: Any, trouble: str) -> Any:
-    """A client that gives a server little time if it hangs."""
+    """A client with a short timeout for hanging responses."""
     return connect(timeout=0.4 if trouble == "hanging" else 5.0)
 
 
 @pytest.mark.parametrize("trouble", PASSING)
-def test_reading_is_repeated_until_it_succeeds(patient: Any, server: Any, reply: Any, job: Any, trouble: str) -> None:
+def test_get_is_retried_until_it_succeeds(patient: Any, server: Any, reply: Any, job: Any, trouble: str) -> None:
     passing = PASSING[trouble](reply)
     server.on("GET", "/jobs/j1", passing, passing, reply.json(job("j1")))
     assert patient.get_job("j1").is_success
@@ -66,7 +66,7 @@ def test_reading_is_repeated_until_it_succeeds(patient: Any, server: Any, reply:
 
 
 @pytest.mark.parametrize("trouble", ["lost", "500", "429", "html-200"])
-def test_canceling_is_repeated_until_it_succeeds(client: Any, server: Any, reply: Any, job: Any, trouble: str) -> None:
+def test_delete_is_retried_until_it_succeeds(client: Any, server: Any, reply: Any, job: Any, trouble: str) -> None:
     passing = PASSING[trouble](reply)
     server.on("DELETE", "/jobs/j1", passing, passing, reply.json(job("j1", "pending", Canceled=True)))
     assert client.cancel_job("j1").canceled
@@ -74,9 +74,7 @@ def test_canceling_is_repeated_until_it_succeeds(client: Any, server: Any, reply
 
 
 @pytest.mark.parametrize("trouble", PASSING)
-def test_trouble_that_does_not_pass_is_raised_after_the_last_attempt(
-    patient: Any, server: Any, reply: Any, trouble: str
-) -> None:
+def test_error_is_raised_after_the_last_attempt(patient: Any, server: Any, reply: Any, trouble: str) -> None:
     server.on("GET", "/jobs/j1", PASSING[trouble](reply))
     with pytest.raises(ENDINGS.get(trouble, ServerError), match="after 3 attempts") as caught:
         patient.get_job("j1")
@@ -85,7 +83,7 @@ def test_trouble_that_does_not_pass_is_raised_after_the_last_attempt(
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, AuthenticationError), (404, NotFoundError), (410, GoneError)])
-def test_answer_that_repeating_would_not_change_is_not_asked_for_again(
+def test_permanent_error_is_not_retried(
     client: Any, server: Any, reply: Any, status: int, error: type[Exception]
 ) -> None:
     server.on("GET", "/jobs/j1/t1", reply.error(status))
@@ -94,14 +92,14 @@ def test_answer_that_repeating_would_not_change_is_not_asked_for_again(
     assert server.count("GET") == 1
 
 
-def test_pause_that_the_service_asks_for_is_kept(connect: Any, server: Any, reply: Any) -> None:
+def test_retry_after_is_respected(connect: Any, server: Any, reply: Any) -> None:
     server.on("GET", "/me", reply.error(429, Retry_After="0.3"), reply.json({"ActiveJobs": 3}))
     assert connect().get_user_info().active_jobs == 3
     first, second = server.received("GET")
     assert second.at - first.at >= 0.3
 
 
-def test_pause_that_is_too_long_is_not_waited_for(connect: Any, server: Any, reply: Any) -> None:
+def test_retry_after_that_is_too_long_raises(connect: Any, server: Any, reply: Any) -> None:
     server.on("GET", "/me", reply.error(429, Retry_After="3600"))
     started = time.monotonic()
     with pytest.raises(RateLimitError) as caught:
@@ -134,21 +132,21 @@ def test_pause_is_half_to_all_of_the_growing_interval_and_never_above_the_maximu
 
 
 @given(BACKOFFS, st.integers(0, 200))
-def test_pauses_do_not_shrink_but_for_their_random_part(backoff: Backoff, attempt: int) -> None:
+def test_pauses_grow_except_for_jitter(backoff: Backoff, attempt: int) -> None:
     assert backoff.pause(attempt + 1) * 2 >= backoff.pause(attempt) * (1 - 1e-9)
 
 
-def test_pauses_are_not_in_step() -> None:
+def test_pauses_have_jitter() -> None:
     assert len({Backoff().pause(3) for _ in range(20)}) > 15
 
 
 @pytest.mark.parametrize("settings", [{"initial": -1}, {"maximum": -0.1}, {"multiplier": 0.5}])
-def test_impossible_backoff_is_refused(settings: dict[str, float]) -> None:
+def test_invalid_backoff_is_refused(settings: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(settings))):
         Backoff(**settings)
 
 
-def test_policy_sends_at_least_once() -> None:
+def test_policy_requires_one_attempt() -> None:
     with pytest.raises(ValueError, match="attempts=0"):
         RetryPolicy(attempts=0)
 
@@ -164,9 +162,7 @@ OUTCOMES = RESPONSES | (LOST | REFUSED).map(lambda kind: kind("no answer"))
 
 
 @given(OUTCOMES, st.booleans(), st.integers(0, 8), st.integers(1, 6))
-def test_policy_pauses_within_its_bounds_or_gives_up(
-    outcome: Any, idempotent: bool, attempt: int, attempts: int
-) -> None:
+def test_policy_pauses_stay_within_bounds(outcome: Any, idempotent: bool, attempt: int, attempts: int) -> None:
     policy = RetryPolicy(attempts=attempts, max_retry_after=100)
     pause = policy.pause_before_retry(outcome, idempotent=idempotent, attempt=attempt)
     assert pause is None or 0 <= pause <= 100
@@ -175,7 +171,7 @@ def test_policy_pauses_within_its_bounds_or_gives_up(
 
 
 @given(OUTCOMES, st.integers(0, 2))
-def test_policy_repeats_a_submission_only_after_a_throttle_or_no_connection(outcome: Any, attempt: int) -> None:
+def test_policy_retries_a_submission_only_after_429_or_no_connection(outcome: Any, attempt: int) -> None:
     policy = RetryPolicy(max_retry_after=float("inf"))
     repeated = policy.pause_before_retry(outcome, idempotent=False, attempt=attempt) is not None
     if isinstance(outcome, httpx.Response):
@@ -185,7 +181,7 @@ def test_policy_repeats_a_submission_only_after_a_throttle_or_no_connection(outc
 
 
 @given(OUTCOMES)
-def test_whatever_is_repeated_without_harm_is_also_known_not_to_have_arrived(outcome: Any) -> None:
+def test_retried_submissions_were_never_processed(outcome: Any) -> None:
     if RetryPolicy(max_retry_after=float("inf")).pause_before_retry(outcome, idempotent=False, attempt=0) is not None:
         assert never_processed(outcome)
 
@@ -206,7 +202,7 @@ def test_retry_after_is_read_as_an_http_date(seconds: int) -> None:
 @pytest.mark.parametrize(
     ("value", "seconds"), [("-5", 0.0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0.0), ("", None), ("soon", None)]
 )
-def test_retry_after_in_the_past_is_now_and_a_useless_one_is_none(value: str, seconds: float | None) -> None:
+def test_retry_after_in_the_past_is_zero_and_an_invalid_one_is_none(value: str, seconds: float | None) -> None:
     assert retry_after(httpx.Response(429, headers={"Retry-After": value})) == seconds
 
 

@@ -1,4 +1,4 @@
-"""Headers, cookies, bodies and typed-in values may be secrets, and show up nowhere."""
+"""Headers, cookies, bodies and typed values may be secrets, and are never shown."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def assert_hidden(build: Callable[[], Any]) -> None:
 
 
 @given(SECRETS, OTHER_TROUBLE, st.none() | FILLS)
-def test_secret_is_never_shown_whatever_else_is_wrong(
+def test_secret_is_never_shown_in_validation_errors(
     secrets: dict[str, Any], trouble: dict[str, Any], fill: dict[str, Any] | None
 ) -> None:
     render = {} if fill is None else {"render": {"play_with_browser": [fill], "screenshot": True}}
@@ -92,13 +92,13 @@ def test_secret_in_json_that_cannot_be_read_is_not_shown() -> None:
     assert CANARY not in f"{caught.value} {caught.value!r}"
 
 
-def test_rule_about_secrets_is_told_without_them() -> None:
+def test_broken_rule_about_secrets_does_not_show_them() -> None:
     with pytest.raises(ValidationError, match="headers cannot be combined with set_cookies") as caught:
         JobRequest(targets=[TARGET], headers={"Cookie": CANARY}, set_cookies=f"a={CANARY}")
     assert all(CANARY not in text for text in everything_shown_of(caught.value))
 
 
-def test_secret_is_sent_all_the_same() -> None:
+def test_secret_is_sent() -> None:
     request = JobRequest(
         targets=[TARGET],
         headers={"Authorization": CANARY},

@@ -1,4 +1,4 @@
-"""A job from its submission to its results, whatever became of each task."""
+"""A job from its submission to its results, for any outcome of its tasks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def targets(amount: int) -> list[str]:
 
 @pytest.fixture
 def finished(server: Any, reply: Any, job: Any, task: Any) -> Any:
-    """Scripts a job that has ended, with a task for each URL."""
+    """Scripts an ended job with a task for each URL."""
 
     def script(urls: Sequence[str], status: str = "success", **more: Any) -> None:
         body = job("j1", status, tuple(urls), **more)
@@ -50,7 +50,7 @@ def finished(server: Any, reply: Any, job: Any, task: Any) -> Any:
     return script
 
 
-def test_job_is_submitted_once_waited_for_and_its_tasks_are_given(
+def test_job_is_submitted_once_awaited_and_its_tasks_returned(
     client: Any, server: Any, reply: Any, job: Any, task: Any, quick: Any
 ) -> None:
     urls = targets(3)
@@ -73,9 +73,7 @@ def test_job_is_submitted_once_waited_for_and_its_tasks_are_given(
 
 
 @pytest.mark.parametrize("status", ["error", "canceled"])
-def test_job_that_ended_badly_gives_its_tasks_and_leaves_raising_to_the_caller(
-    client: Any, finished: Any, status: str
-) -> None:
+def test_failed_job_returns_its_tasks_and_does_not_raise(client: Any, finished: Any, status: str) -> None:
     finished(targets(2), status)
     result = client.submit_and_wait(JobRequest(targets=targets(2)))
     assert [task.is_success for task in result.tasks] == [True, True]
@@ -84,7 +82,7 @@ def test_job_that_ended_badly_gives_its_tasks_and_leaves_raising_to_the_caller(
         result.raise_for_status()
 
 
-def test_job_that_no_longer_tells_its_tasks_gives_those_of_its_submission(
+def test_job_that_lists_no_tasks_returns_those_of_its_submission(
     client: Any, server: Any, reply: Any, job: Any, task: Any
 ) -> None:
     server.on("POST", "/jobs", reply.json({"JobID": "j1", "TaskIDs": ["t1", "t0"]}))
@@ -98,7 +96,7 @@ def test_job_that_no_longer_tells_its_tasks_gives_those_of_its_submission(
 
 
 @pytest.mark.parametrize(("status", "error"), [(404, NotFoundError), (410, GoneError), (500, ServerError)])
-def test_task_that_cannot_be_fetched_takes_no_other_with_it(
+def test_task_that_cannot_be_fetched_does_not_affect_others(
     client: Any, server: Any, reply: Any, finished: Any, status: int, error: type[Exception]
 ) -> None:
     server.on("GET", "/jobs/j1/t1", *[reply.error(status)] * 10)
@@ -114,7 +112,7 @@ def test_task_that_cannot_be_fetched_takes_no_other_with_it(
         result.raise_for_status()
 
 
-def test_task_that_failed_is_given_with_its_reason(
+def test_failed_task_is_returned_with_its_reason(
     client: Any, server: Any, reply: Any, finished: Any, task: Any
 ) -> None:
     bad = task("t1", targets(2)[1], status="error", StatusCode=0, Content=None, ErrorMessage="no route")
@@ -126,7 +124,7 @@ def test_task_that_failed_is_given_with_its_reason(
         result.raise_for_status()
 
 
-def test_passing_trouble_with_a_task_is_repeated(client: Any, server: Any, reply: Any, finished: Any) -> None:
+def test_transient_error_of_a_task_is_retried(client: Any, server: Any, reply: Any, finished: Any) -> None:
     server.on("GET", "/jobs/j1/t0", reply.lost, reply.error(502))
     finished(targets(1))
     assert client.submit_and_wait(JobRequest(targets=targets(1))).is_success
@@ -134,7 +132,7 @@ def test_passing_trouble_with_a_task_is_repeated(client: Any, server: Any, reply
 
 
 def test_tasks_are_fetched_at_the_same_time(connect: Any, server: Any, reply: Any, finished: Any, task: Any) -> None:
-    """The server answers only once six requests for tasks wait for their answers."""
+    """The server responds only once six requests for tasks are waiting."""
     urls = targets(12)
     meeting = reply.once_in_flight(
         6, lambda request: reply.json(task(name := request.path.rpartition("/")[2], urls[int(name[1:])]))
@@ -203,22 +201,20 @@ def test_results_are_in_the_order_of_the_targets_whatever_the_order_of_the_tasks
     assert len({task.task_id for task in result.tasks}) == 5
 
 
-def test_results_of_a_plugin_job_are_all_given(client: Any, server: Any, finished: Any) -> None:
+def test_results_of_a_plugin_job_are_complete(client: Any, server: Any, finished: Any) -> None:
     finished(["google/search", "google/search"])
     request = JobRequest(plugin=PluginRequest(key="google/search", params=[{"q": "a"}, {"q": "b"}]))
     assert [task.task_id for task in client.submit_and_wait(request).tasks] == ["t0", "t1"]
 
 
-def test_uncertain_submission_is_not_waited_for(client: Any, server: Any, reply: Any) -> None:
+def test_uncertain_submission_raises_at_once(client: Any, server: Any, reply: Any) -> None:
     server.on("POST", "/jobs", reply.lost)
     with pytest.raises(SubmissionUncertainError):
         client.submit_and_wait(JobRequest(targets=targets(1)))
     assert [request.method for request in server.requests] == ["POST"]
 
 
-def test_wait_that_is_given_up_keeps_the_id_of_the_paid_job(
-    client: Any, server: Any, reply: Any, job: Any, quick: Any
-) -> None:
+def test_timeout_error_has_the_id_of_the_paid_job(client: Any, server: Any, reply: Any, job: Any, quick: Any) -> None:
     server.on("POST", "/jobs", reply.json({"JobID": "j1", "TaskIDs": ["t0"]}))
     server.on("GET", "/jobs/j1", reply.json(job("j1", "pending")))
     with pytest.raises(JobTimeoutError) as caught:
@@ -227,14 +223,14 @@ def test_wait_that_is_given_up_keeps_the_id_of_the_paid_job(
     assert server.count("DELETE") == 0
 
 
-def test_refusal_while_waiting_carries_the_id_of_the_paid_job(client: Any, server: Any, reply: Any) -> None:
+def test_error_while_waiting_has_the_id_of_the_paid_job(client: Any, server: Any, reply: Any) -> None:
     server.on("POST", "/jobs", reply.json({"JobID": "j1"})).on("GET", "/jobs/j1", reply.error(401))
     with pytest.raises(AuthenticationError) as caught:
         client.submit_and_wait(JobRequest(targets=targets(1)))
     assert caught.value.job_id == "j1"
 
 
-async def test_canceled_asyncio_wait_leaves_the_job_alone(
+async def test_canceled_asyncio_wait_does_not_cancel_the_job(
     server: Any, reply: Any, job: Any, token: str, quick: Any
 ) -> None:
     server.on("GET", "/jobs/j1", reply.json(job("j1", "pending")))
@@ -258,7 +254,7 @@ def test_hundreds_of_tasks_are_fetched_over_as_many_connections_as_are_used_at_o
 
 
 def fetched(job: JobDetails, wanted: Sequence[str], tasks: dict[str, Any], known: Sequence[str] = ()) -> JobResult:
-    """The result of fetching these tasks, without a socket."""
+    """Fetch these tasks without a socket, and return the result."""
     operations = Operations(base_url="https://q.scrape.do", token="x", retry=RetryPolicy())
     fetching = operations.fetch_tasks(job, wanted, task_ids=known)
     step = next(fetching)
@@ -278,16 +274,16 @@ def fetched(job: JobDetails, wanted: Sequence[str], tasks: dict[str, Any], known
     st.booleans(),
 )
 def test_every_task_is_in_the_result_once_and_in_order(
-    wanted: list[str], shuffle: random.Random, lost: set[int], told: bool, submitted: bool
+    wanted: list[str], shuffle: random.Random, lost: set[int], listed: bool, submitted: bool
 ) -> None:
     order = list(range(len(wanted)))
     shuffle.shuffle(order)
     urls = {f"t{number}": wanted[number] for number in order}
     summaries = [{"TaskID": task_id, "URL": url, "Status": "success"} for task_id, url in urls.items()]
-    job = JobDetails.model_validate({"JobID": "j1", "TaskIDs": list(urls), "Tasks": summaries if told else None})
+    job = JobDetails.model_validate({"JobID": "j1", "TaskIDs": list(urls), "Tasks": summaries if listed else None})
     tasks: dict[str, Any] = {
         task_id: NotFoundError("gone", status_code=404, detail="gone", job_id="j1")
-        if told and int(task_id[1:]) in lost
+        if listed and int(task_id[1:]) in lost
         else TaskDetails.model_validate({"JobID": "j1", "TaskID": task_id, "URL": url, "Status": "success"})
         for task_id, url in urls.items()
     }

@@ -1,4 +1,4 @@
-"""A submission that may have arrived is never sent again: it would be paid for twice.
+"""A submission that may have arrived is never resent: it would be charged twice.
 
 All of this against a real server on a loopback socket, for the blocking and for the asyncio client, and at the end
 against the public SDK for comparison.
@@ -49,7 +49,7 @@ UNCERTAIN = {
 
 
 @pytest.mark.parametrize("answer", UNCERTAIN)
-def test_submission_whose_answer_is_no_answer_is_sent_exactly_once(
+def test_submission_without_a_valid_response_is_sent_exactly_once(
     connect: Any, server: Any, reply: Any, answer: str
 ) -> None:
     server.on("POST", "/jobs", UNCERTAIN[answer](reply), reply.json(CREATED))
@@ -62,9 +62,7 @@ def test_submission_whose_answer_is_no_answer_is_sent_exactly_once(
         assert words in str(caught.value)
 
 
-def test_answer_lost_on_a_connection_that_was_used_before_is_not_sent_again(
-    client: Any, server: Any, reply: Any
-) -> None:
+def test_submission_lost_on_a_reused_connection_is_not_resent(client: Any, server: Any, reply: Any) -> None:
     server.on("GET", "/me", reply.json({})).on("POST", "/jobs", reply.lost, reply.json(CREATED))
     client.get_user_info()
     with pytest.raises(SubmissionUncertainError):
@@ -189,7 +187,7 @@ def test_policy_without_retries_sends_once(connect: Any, server: Any, reply: Any
 @pytest.mark.parametrize("sdk", [SDKClient, AsyncSDKClient])
 @pytest.mark.parametrize("answer", ["502", "lost", "503", "504", pytest.param("hanging", marks=pytest.mark.slow)])
 def test_for_comparison_the_public_sdk_submits_four_times(server: Any, reply: Any, sdk: Any, answer: str) -> None:
-    """Its own defaults, but for pauses that are shorter; with an answer at last, four jobs would exist."""
+    """With its default settings except for shorter pauses; four jobs would exist."""
     server.on("POST", "/jobs", *[UNCERTAIN[answer](reply)] * 3, reply.json(CREATED))
     local = type("Local", (sdk,), {"BASE_URL": server.url})
 

@@ -1,4 +1,4 @@
-"""Which task belongs to which target, for any lists of URLs."""
+"""Matching tasks to targets, for any lists of URLs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_normalizing_any_text_twice_is_normalizing_it_once(text: str) -> None:
         "https://example.com/#part",
     ],
 )
-def test_what_servers_like_to_change_is_made_equal(variant: str) -> None:
+def test_equivalent_urls_are_equal_in_normal_form(variant: str) -> None:
     assert normalize_url(variant) == "https://example.com/"
 
 
@@ -91,7 +91,7 @@ def test_shuffled_tasks_are_all_matched_to_equal_urls(data: st.DataObject) -> No
 
 
 @given(st.data())
-def test_shuffled_tasks_with_normalised_urls_are_all_matched(data: st.DataObject) -> None:
+def test_shuffled_tasks_with_normalized_urls_are_all_matched(data: st.DataObject) -> None:
     targets = data.draw(st.lists(URLS, max_size=8))
     tasks = data.draw(st.permutations([normalize_url(url) for url in targets]))
     matched = match_tasks(targets, tasks)
@@ -100,7 +100,7 @@ def test_shuffled_tasks_with_normalised_urls_are_all_matched(data: st.DataObject
 
 
 @given(st.data())
-def test_tasks_that_are_missing_leave_no_target_with_a_task_of_another(data: st.DataObject) -> None:
+def test_missing_tasks_leave_targets_unmatched(data: st.DataObject) -> None:
     targets = data.draw(st.lists(URLS, min_size=1, max_size=8))
     kept = data.draw(st.lists(st.sampled_from(range(len(targets))), unique=True))
     tasks = [targets[index] for index in kept]
@@ -108,24 +108,24 @@ def test_tasks_that_are_missing_leave_no_target_with_a_task_of_another(data: st.
         assert index is None or normalize_url(tasks[index]) == normalize_url(target)
 
 
-def test_equal_url_goes_before_one_that_is_equal_once_normalised() -> None:
+def test_equal_url_is_preferred_to_one_equal_in_normal_form() -> None:
     assert match_tasks(["https://a.example", "https://a.example/"], ["https://a.example/", "https://a.example"]) == [
         1,
         0,
     ]
 
 
-def test_urls_in_a_form_nobody_knows_are_matched_in_order_when_the_numbers_fit() -> None:
+def test_urls_in_unknown_form_are_matched_in_order_if_counts_are_equal() -> None:
     assert match_tasks(["https://a.example/", "https://b.example/"], ["", ""]) == [0, 1]
     assert match_tasks(["https://a.example/", "https://b.example/"], ["x", "https://a.example/"]) == [1, 0]
 
 
-def test_urls_in_a_form_nobody_knows_are_not_guessed_when_the_numbers_do_not_fit() -> None:
+def test_urls_in_unknown_form_are_unmatched_if_counts_differ() -> None:
     assert match_tasks(["https://a.example/", "https://b.example/"], ["", "", ""]) == [None, None]
     assert match_tasks(["https://a.example/", "https://b.example/"], ["x"]) == [None, None]
 
 
-def test_thousand_equal_targets_have_a_thousand_tasks() -> None:
+def test_thousand_equal_targets_match_a_thousand_tasks() -> None:
     targets = ["https://a.example/"] * 1000
     assert match_tasks(targets, targets) == list(range(1000))
 

@@ -1,4 +1,4 @@
-"""Answers that a strict reader would throw away, and a page that was paid for with them."""
+"""Responses that a strict reader would reject, with pages that were paid for."""
 
 import httpx
 import pytest
@@ -21,7 +21,7 @@ def test_a_page_with_broken_characters_is_read_with_replacements(content: bytes,
         assert client.get_task("j1", "t1").content == read
 
 
-def test_what_is_no_json_at_all_stays_unreadable() -> None:
+def test_invalid_json_is_unreadable() -> None:
     unreadable = pytest.raises(UnparsableResponseError, match="could not be read")
     with client_answering(b'{"TaskID": "t1"') as client, unreadable:
         client.get_task("j1", "t1")
@@ -34,7 +34,7 @@ def test_null_entries_of_a_job_are_left_out() -> None:
     assert job.task_urls == {"a": "https://a.example"}
 
 
-def test_a_listing_that_ignores_the_page_ends() -> None:
+def test_listing_that_ignores_the_page_parameter_ends() -> None:
     page = b'{"Jobs": [%b]}' % b",".join(b'{"JobID": "%d"}' % number for number in range(100))
     with client_answering(page) as client:
         assert len(list(client.iter_jobs())) == 100

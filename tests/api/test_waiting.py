@@ -1,4 +1,4 @@
-"""A wait ends with the job's own end or at its deadline, and with nothing that passes."""
+"""A wait ends with the job or at its deadline, and not because of transient errors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from scrapedo_dagster.api.retry import RetryPolicy
 
 
 @pytest.mark.parametrize("end", ["success", "error", "canceled"])
-def test_wait_ends_with_the_job_and_gives_it_whichever_end_it_was(
+def test_wait_returns_the_job_in_any_terminal_status(
     client: Any, server: Any, reply: Any, job: Any, quick: Any, end: str
 ) -> None:
     states = ["queuing", "queued", "pending", "rotating", end]
@@ -32,16 +32,14 @@ def test_wait_ends_with_the_job_and_gives_it_whichever_end_it_was(
     assert server.count("GET") == 5
 
 
-def test_status_that_nobody_knows_does_not_end_the_wait(
-    client: Any, server: Any, reply: Any, job: Any, quick: Any
-) -> None:
+def test_unknown_status_does_not_end_the_wait(client: Any, server: Any, reply: Any, job: Any, quick: Any) -> None:
     states = ["finalizing", "", "done", "success"]
     server.on("GET", "/jobs/j1", *(reply.json(job("j1", status)) for status in states))
     assert client.wait_for_job("j1", backoff=quick).is_success
     assert server.count("GET") == 4
 
 
-def test_trouble_that_passes_does_not_end_the_wait(connect: Any, server: Any, reply: Any, job: Any, quick: Any) -> None:
+def test_transient_errors_do_not_end_the_wait(connect: Any, server: Any, reply: Any, job: Any, quick: Any) -> None:
     server.on(
         "GET",
         "/jobs/j1",
@@ -62,7 +60,7 @@ def test_trouble_that_passes_does_not_end_the_wait(connect: Any, server: Any, re
 
 
 @pytest.mark.parametrize(("status", "error"), [(401, AuthenticationError), (404, NotFoundError)])
-def test_trouble_that_waiting_would_not_change_ends_the_wait(
+def test_permanent_errors_end_the_wait(
     client: Any, server: Any, reply: Any, job: Any, quick: Any, status: int, error: type[Exception]
 ) -> None:
     server.on("GET", "/jobs/j1", reply.json(job("j1", "pending")), reply.error(status))
@@ -73,7 +71,7 @@ def test_trouble_that_waiting_would_not_change_ends_the_wait(
 
 
 @pytest.mark.parametrize("timeout", [0.2, timedelta(seconds=0.2)])
-def test_wait_ends_at_its_deadline_with_the_id_of_the_job_that_goes_on(
+def test_wait_ends_at_its_deadline_with_the_id_of_the_running_job(
     client: Any, server: Any, reply: Any, job: Any, timeout: Any
 ) -> None:
     server.on("GET", "/jobs/j1", reply.json(job("j1", "rotating")))
@@ -87,7 +85,7 @@ def test_wait_ends_at_its_deadline_with_the_id_of_the_job_that_goes_on(
     assert server.count("DELETE") == 0
 
 
-def test_deadline_is_not_overslept(client: Any, server: Any, reply: Any, job: Any) -> None:
+def test_wait_does_not_sleep_past_its_deadline(client: Any, server: Any, reply: Any, job: Any) -> None:
     server.on("GET", "/jobs/j1", reply.json(job("j1", "pending")))
     started = time.monotonic()
     with pytest.raises(JobTimeoutError):
@@ -96,7 +94,7 @@ def test_deadline_is_not_overslept(client: Any, server: Any, reply: Any, job: An
     assert server.count("GET") == 2  # once more at the deadline
 
 
-def test_throttle_does_not_stretch_the_deadline(client: Any, server: Any, reply: Any, quick: Any) -> None:
+def test_retry_after_does_not_extend_the_deadline(client: Any, server: Any, reply: Any, quick: Any) -> None:
     server.on("GET", "/jobs/j1", reply.error(429, Retry_After="3600"))
     started = time.monotonic()
     with pytest.raises(JobTimeoutError, match="unknown"):
@@ -104,7 +102,9 @@ def test_throttle_does_not_stretch_the_deadline(client: Any, server: Any, reply:
     assert time.monotonic() - started < 5
 
 
-def test_deadline_without_a_good_poll_tells_the_last_trouble(client: Any, server: Any, reply: Any, quick: Any) -> None:
+def test_deadline_without_a_successful_poll_reports_the_last_error(
+    client: Any, server: Any, reply: Any, quick: Any
+) -> None:
     server.on("GET", "/jobs/j1", reply.error(503, "under repair"))
     with pytest.raises(JobTimeoutError) as caught:
         client.wait_for_job("j1", timeout=0, backoff=quick)
@@ -113,7 +113,7 @@ def test_deadline_without_a_good_poll_tells_the_last_trouble(client: Any, server
     assert "under repair" in str(caught.value.__cause__)
 
 
-def test_job_that_has_ended_is_found_also_without_time_to_wait(client: Any, server: Any, reply: Any, job: Any) -> None:
+def test_ended_job_is_returned_with_a_timeout_of_zero(client: Any, server: Any, reply: Any, job: Any) -> None:
     server.on("GET", "/jobs/j1", reply.json(job("j1")))
     assert client.wait_for_job("j1", timeout=0).is_success
 
@@ -127,7 +127,7 @@ def test_each_poll_that_succeeds_is_reported(client: Any, server: Any, reply: An
     assert [job.status for job in seen] == ["queued", "pending", "success"]
 
 
-def test_error_in_the_callers_report_ends_the_wait(client: Any, server: Any, reply: Any, job: Any, quick: Any) -> None:
+def test_error_in_on_poll_ends_the_wait(client: Any, server: Any, reply: Any, job: Any, quick: Any) -> None:
     server.on("GET", "/jobs/j1", reply.json(job("j1", "pending")))
 
     def stop(job: JobDetails) -> None:
@@ -138,7 +138,7 @@ def test_error_in_the_callers_report_ends_the_wait(client: Any, server: Any, rep
 
 
 def pauses_of_a_wait(backoff: Backoff, answers: list[httpx.Response], timeout: float = 1e9) -> list[float]:
-    """What a wait sleeps between these answers, without sleeping it."""
+    """Return the pauses of a wait between these responses, without sleeping."""
     operations = Operations(base_url="https://q.scrape.do", token="x", retry=RetryPolicy())
     wait = operations.wait_for_job("j1", timeout=timeout, backoff=backoff, on_poll=None)
     pauses: list[float] = []
@@ -166,7 +166,7 @@ def test_pauses_between_polls_grow_within_their_bounds_and_differ() -> None:
     assert pauses_of_a_wait(backoff, answers) != pauses_of_a_wait(backoff, answers)
 
 
-def test_throttled_poll_waits_as_long_as_the_service_asks() -> None:
+def test_throttled_poll_waits_for_retry_after() -> None:
     answers = [
         httpx.Response(429, headers={"Retry-After": "77"}),
         httpx.Response(429, headers={"Retry-After": "0"}),

@@ -1,4 +1,4 @@
-"""A command line, and a ledger with submissions in every state."""
+"""Fixtures of the command line: an emulator, a ledger, and a runner of commands."""
 
 from collections.abc import Iterator
 from pathlib import Path

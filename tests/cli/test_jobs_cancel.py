@@ -27,7 +27,7 @@ def test_cancel_of_a_partition_leaves_the_others(run: Run, plan: Planner) -> Non
     assert [job.canceled for job in plan.emulator.jobs()] == [False, True]
 
 
-def test_cancel_of_what_has_ended_keeps_its_results(run: Run, plan: Planner, token: str) -> None:
+def test_cancel_of_an_ended_job_keeps_its_results(run: Run, plan: Planner, token: str) -> None:
     submission = plan.submitted(plan.planned()[0])
     with ScrapeDoAsyncAPIClient(token, base_url=plan.emulator.base_url) as client:
         client.cancel_job(str(submission.job_id))  # ended, in whatever status
@@ -38,7 +38,7 @@ def test_cancel_of_what_has_ended_keeps_its_results(run: Run, plan: Planner, tok
     assert plan.ledger.submissions.get(submission.id).state == State.FINISHED
 
 
-def test_cancel_in_part_warns_of_the_rest(run: Run, plan: Planner) -> None:
+def test_cancel_in_part_warns_of_other_open_submissions(run: Run, plan: Planner) -> None:
     one, two = (plan.submitted(each) for each in plan.planned(batches=2))
     result = run("cancel", str(one.id))
     assert result.exit_code == 0
@@ -46,7 +46,7 @@ def test_cancel_in_part_warns_of_the_rest(run: Run, plan: Planner) -> None:
     assert "Warning" not in run("cancel", str(two.id)).output
 
 
-def test_cancel_that_fails_says_so_and_leaves_the_job_open(run: Run, plan: Planner) -> None:
+def test_failed_cancel_exits_with_1_and_leaves_the_job_open(run: Run, plan: Planner) -> None:
     submission = plan.submitted(plan.planned()[0])
     plan.emulator.set_faults({"calls": [{"endpoint": "cancel_job", "kind": "status", "status": 400}]})
     result = run("cancel", str(submission.id))
@@ -69,5 +69,5 @@ def test_cancel_with_the_token_of_another_account_is_refused(run: Run, plan: Pla
 
 
 @pytest.mark.parametrize("arguments", [[], ["1", "--dataset", "shop"], ["--partition", "a"]])
-def test_cancel_needs_to_know_exactly_what(run: Run, plan: Planner, arguments: list[str]) -> None:
+def test_cancel_requires_ids_or_a_dataset(run: Run, plan: Planner, arguments: list[str]) -> None:
     assert run("cancel", *arguments).exit_code == 2

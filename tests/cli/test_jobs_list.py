@@ -3,7 +3,7 @@
 from tests.support.cli import Planner, Run, objects
 
 
-def test_list_shows_what_is_open_and_with_filters_all_else(run: Run, plan: Planner) -> None:
+def test_list_shows_open_submissions_and_filters_select_others(run: Run, plan: Planner) -> None:
     done = plan.collected(plan.planned("shop", "2026-01-01")[0])
     waiting = plan.submitted(plan.planned("shop", "2026-01-02")[0])
     other = plan.planned("news")[0]

@@ -7,7 +7,7 @@ from scrapedo_dagster.engine.ledger.states import State
 from tests.support.cli import Planner, Run, objects
 
 
-def test_reconcile_adopts_a_job_whose_answer_was_lost(run: Run, plan: Planner) -> None:
+def test_reconcile_adopts_the_job_of_a_lost_answer(run: Run, plan: Planner) -> None:
     lost = plan.uncertain(plan.planned()[0])
     job_id = plan.sent(lost)
     result = run("reconcile")
@@ -20,7 +20,7 @@ def test_reconcile_adopts_a_job_whose_answer_was_lost(run: Run, plan: Planner) -
 
 
 @pytest.mark.parametrize("state", ["uncertain", "claimed"])
-def test_reconcile_plans_again_what_certainly_did_not_arrive(run: Run, plan: Planner, state: str) -> None:
+def test_reconcile_plans_a_submission_that_did_not_arrive_again(run: Run, plan: Planner, state: str) -> None:
     lost = getattr(plan, state)(plan.planned()[0], ago=200)
     result = run("reconcile", "--json")
     assert result.exit_code == 0
@@ -28,7 +28,9 @@ def test_reconcile_plans_again_what_certainly_did_not_arrive(run: Run, plan: Pla
 
 
 @pytest.mark.parametrize(("state", "ago"), [("uncertain", 10), ("uncertain", 55), ("claimed", 10), ("claimed", 140)])
-def test_reconcile_concludes_no_absence_too_early(run: Run, plan: Planner, state: str, ago: float) -> None:
+def test_reconcile_waits_before_it_concludes_that_nothing_arrived(
+    run: Run, plan: Planner, state: str, ago: float
+) -> None:
     lost = getattr(plan, state)(plan.planned()[0], ago=ago)
     result = run("reconcile")
     assert result.exit_code == 1
@@ -36,7 +38,7 @@ def test_reconcile_concludes_no_absence_too_early(run: Run, plan: Planner, state
     assert plan.ledger.submissions.get(lost.id).state == lost.state
 
 
-def test_reconcile_concludes_nothing_from_a_service_that_cannot_be_reached(run: Run, plan: Planner) -> None:
+def test_reconcile_changes_nothing_if_jobs_cannot_be_listed(run: Run, plan: Planner) -> None:
     lost = plan.uncertain(plan.planned()[0], ago=200)
     plan.emulator.set_faults({"calls": [{"endpoint": "list_jobs", "kind": "status", "status": 400}]})
     result = run("reconcile")
@@ -45,7 +47,7 @@ def test_reconcile_concludes_nothing_from_a_service_that_cannot_be_reached(run: 
     assert plan.ledger.submissions.get(lost.id).state == State.UNCERTAIN
 
 
-def test_reconcile_says_that_what_it_found_is_of_a_canceled_generation(run: Run, plan: Planner) -> None:
+def test_reconcile_warns_of_a_canceled_generation(run: Run, plan: Planner) -> None:
     first, second = plan.planned(batches=2)
     plan.ledger.submissions.mark_canceled(first, "terminated")
     lost = plan.uncertain(second)

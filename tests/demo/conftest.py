@@ -1,4 +1,4 @@
-"""The repository as a new user has it, and its programs run in it."""
+"""A checkout of the repository, and programs that run in it."""
 
 import os
 import shutil
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """A checkout to run in: whatever is written there disturbs no other."""
+    """A checkout of its own for the files that programs write."""
     (tmp_path / "dagster_home").mkdir()
     for name in ("pyproject.toml", "workspace.yaml", "dagster_home/dagster.yaml"):
         shutil.copy(ROOT / name, tmp_path / name)
@@ -26,7 +26,7 @@ def checkout(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def start(checkout: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
-    """Start a program of this virtual environment in the checkout, as a terminal would: in its own process group."""
+    """Start a program of this virtual environment in the checkout, in its own process group as a terminal does."""
     started = []
 
     def start(*arguments: str, **environment: str) -> subprocess.Popen[str]:
@@ -58,7 +58,7 @@ def group_of() -> Callable[[int], list[psutil.Process]]:
 
 
 def processes_of(session: int) -> list[psutil.Process]:
-    """Every living process of the session that a program was started in."""
+    """Return all running processes of the session of a program."""
     found = []
     for process in psutil.process_iter():
         try:

@@ -1,4 +1,4 @@
-"""`make demo` and `make dev`, as the first thing that a new user sees."""
+"""`make demo` and `make dev`."""
 
 import os
 import re
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.slow
 
 
 def wait_for_output(process: "subprocess.Popen[str]", pattern: str) -> "re.Match[str]":
-    """Read the program's output until a line matches. It ends at the latest when the program does."""
+    """Read the output of the program until a line matches."""
     assert process.stdout is not None
     read = []
     for line in process.stdout:
@@ -54,7 +54,7 @@ def wait_until(condition: Callable[[], Any], seconds: float = 60) -> Any:
     return result
 
 
-def test_the_demo_scrapes_two_days_and_shows_what_came_of_it(checkout: Path, start: Start, group_of: GroupOf) -> None:
+def test_the_demo_scrapes_two_days_and_shows_the_results(checkout: Path, start: Start, group_of: GroupOf) -> None:
     process = start(*DEMO)
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
@@ -67,7 +67,7 @@ def test_the_demo_scrapes_two_days_and_shows_what_came_of_it(checkout: Path, sta
     assert group_of(process.pid) == []
 
 
-def test_the_demo_scrapes_ones_own_urls_once_with_ones_own_token(checkout: Path, start: Start) -> None:
+def test_the_demo_scrapes_urls_of_a_file_once_with_the_token_of_the_user(checkout: Path, start: Start) -> None:
     urls = [f"http://127.0.0.1:1/{number}" for number in range(5)]
     (checkout / "urls.txt").write_text("# my pages\n" + "\n".join([*urls, urls[0]]) + "\n\n")
     with Emulator(token="my-own-token-91", speed=50) as service:
@@ -105,7 +105,7 @@ def test_a_real_token_alone_is_neither_used_nor_shown(start: Start) -> None:
     ("environment", "advice"),
     [({"TARGETS": "nowhere.txt"}, "is not a file"), ({"TARGETS": "pyproject.toml"}, "set SCRAPE_DO_API_KEY")],
 )
-def test_half_a_configuration_is_named(start: Start, environment: dict[str, str], advice: str) -> None:
+def test_an_incomplete_configuration_is_an_error(start: Start, environment: dict[str, str], advice: str) -> None:
     process = start(*DEMO, **environment)
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 1
@@ -131,7 +131,7 @@ def test_ctrl_c_stops_everything_the_demo_started(
     assert group_of(process.pid) == []
 
 
-def test_an_asset_can_be_materialised_in_the_ui_and_ctrl_c_stops_everything(start: Start, group_of: GroupOf) -> None:
+def test_an_asset_can_be_materialized_in_the_ui_and_ctrl_c_stops_everything(start: Start, group_of: GroupOf) -> None:
     process = start(*DEV)
     address = wait_for_output(process, r"Dagster UI\s+(http://127\.0\.0\.1:\d+)").group(1)
     # What the button `Materialize` sends.
@@ -188,7 +188,7 @@ def test_dg_and_workspace_yaml_load_the_same_definitions(checkout: Path, start: 
         assert process.returncode == 0, output
 
 
-def test_a_port_that_is_taken_is_named(start: Start) -> None:
+def test_a_port_in_use_is_an_error(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = start(*DEV, PORT=str(port))

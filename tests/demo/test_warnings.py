@@ -1,4 +1,4 @@
-"""Nothing that Dagster warns about (deprecated, superseded, beta, preview) is used, in a process of its own."""
+"""Definitions use nothing that Dagster warns about: deprecated, superseded, beta or preview."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""A little site to scrape, emulators to scrape it with, and a raw client that knows nothing but HTTP."""
+"""A site to scrape, emulators to scrape it with, and a raw HTTP client."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOKEN = "a-secret-token"
 
 
 class Site:
-    """Serves pages by path, and remembers what it was asked."""
+    """Serves pages by path, and records the requests."""
 
     def __init__(self) -> None:
         self.hits: Counter[str] = Counter()
@@ -146,7 +146,7 @@ class Site:
 
 
 class RawApi:
-    """The Async API by hand."""
+    """The Async API over plain HTTP."""
 
     def __init__(self, emulator: Emulator, token: str = TOKEN) -> None:
         self.emulator = emulator
@@ -185,7 +185,7 @@ class RawApi:
         return self.http.delete(f"/jobs/{job_id}")
 
     def finished(self, job_id: str) -> dict[str, Any]:
-        """The job, once no task of it can change."""
+        """Return the job once all its tasks have ended."""
         terminal = {"success", "error", "canceled"}
 
         def ended() -> dict[str, Any] | None:
@@ -195,7 +195,7 @@ class RawApi:
         return eventually_of(ended)
 
     def scrape(self, *targets: str, **body: Any) -> list[dict[str, Any]]:
-        """The finished tasks of a new job, in the order of its targets."""
+        """Return the finished tasks of a new job, in the order of its targets."""
         job_id = self.create(*targets, **body)
         return [self.task(job_id, task_id) for task_id in self.finished(job_id)["TaskIDs"]]
 
@@ -219,7 +219,7 @@ def eventually_of(probe: Callable[[], Any], seconds: float = 20.0) -> Any:
 
 @pytest.fixture
 def eventually() -> Callable[..., Any]:
-    """`eventually(probe)`: what `probe()` returns once it is true; fails when that takes too long."""
+    """`eventually(probe)` returns the first true value of `probe()`, and fails after a deadline."""
     return eventually_of
 
 
@@ -232,7 +232,7 @@ def site() -> Iterator[Site]:
 
 @pytest.fixture
 def start() -> Iterator[Callable[..., RawApi]]:
-    """Starts quick emulators: `start(plan="pro", faults={...})` or with any field of EmulatorSettings."""
+    """Starts fast emulators: `start(plan="pro", faults={...})` or with any field of EmulatorSettings."""
     with ExitStack() as stack:
 
         def starter(**options: Any) -> RawApi:
@@ -248,13 +248,13 @@ def start() -> Iterator[Callable[..., RawApi]]:
 
 @pytest.fixture
 def api(start: Callable[..., RawApi]) -> RawApi:
-    """A quick emulator of its own."""
+    """A fast emulator for one test."""
     return start()
 
 
 @pytest.fixture(scope="module")
 def shared_api() -> Iterator[RawApi]:
-    """An emulator for tests that leave nothing behind that another would see."""
+    """An emulator shared by tests that do not affect each other."""
     with Emulator(token=TOKEN, speed=1000.0) as emulator:
         api = RawApi(emulator)
         yield api

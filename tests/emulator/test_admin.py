@@ -1,4 +1,4 @@
-"""The admin endpoints: counts, the clock and the faults; and who may use them."""
+"""Admin endpoints: counts, clock, faults, and access to them."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ def test_the_clock_is_advanced(api: Any, site: Any) -> None:
         b'{"advance_seconds": 1e12}',
     ],
 )
-def test_a_wrong_step_is_refused(shared_api: Any, body: bytes) -> None:
+def test_an_invalid_clock_step_is_refused(shared_api: Any, body: bytes) -> None:
     response = shared_api.admin.post("/clock", content=body)
     assert response.status_code == 400
     assert "advance_seconds" in response.json()["error"]
 
 
-def test_faults_are_read_replaced_and_ended(api: Any) -> None:
+def test_faults_are_read_replaced_and_removed(api: Any) -> None:
     assert api.admin.get("/faults").json() == {}
     faults = {"seed": 3, "calls": [{"endpoint": "me", "kind": "status", "status": 503}]}
     assert api.admin.put("/faults", json=faults).json() == faults
@@ -82,7 +82,7 @@ def test_faults_are_read_replaced_and_ended(api: Any) -> None:
 
 
 @pytest.mark.parametrize("body", [b"nonsense", b'{"calls": [{"kind": "explode"}]}', b'{"colour": 1}', b"[]"])
-def test_faults_that_are_not_understood_change_nothing(api: Any, body: bytes) -> None:
+def test_invalid_faults_change_nothing(api: Any, body: bytes) -> None:
     api.emulator.set_faults({"seed": 5})
     response = api.admin.put("/faults", content=body)
     assert response.status_code == 400
@@ -90,7 +90,7 @@ def test_faults_that_are_not_understood_change_nothing(api: Any, body: bytes) ->
     assert api.emulator.faults.seed == 5
 
 
-def test_an_emulator_that_others_can_reach_has_no_admin_endpoints() -> None:
+def test_an_emulator_beyond_loopback_has_no_admin_endpoints() -> None:
     with Emulator(settings=EmulatorSettings(host="0.0.0.0", token="my-own")) as emulator:
         url = emulator.base_url.replace("0.0.0.0", "127.0.0.1")
         assert emulator.admin_url is None

@@ -8,7 +8,7 @@ from scrapedo_dagster.emulator.state import Job, Task, TaskOutcome
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
-async def test_a_task_that_has_ended_holds_no_slot_while_its_runner_winds_up() -> None:
+async def test_an_ended_task_occupies_no_slot_while_its_runner_ends() -> None:
     winding_up, done = asyncio.Event(), asyncio.Event()
 
     async def run(task: Task) -> None:

@@ -1,4 +1,4 @@
-"""The demo web site, as a scraper meets it."""
+"""The demo site, as a scraper sees it."""
 
 import socket
 import threading
@@ -30,7 +30,7 @@ def http():
 
 @pytest.fixture(scope="module")
 def answers(site, http) -> dict[str, httpx.Response]:
-    """What every target of a day answers, by its path, but the one that never does."""
+    """Responses of all targets of a day by path, except the one that never responds."""
     urls = [url for url in targets(site.base_url, DAY) if not url.endswith("never-responds")]
     with ThreadPoolExecutor(8) as pool:
         return {
@@ -103,7 +103,7 @@ def test_redirect_leads_to_a_page(site, http):
     assert title_of(answer) == "Kitchen: 30 products"
 
 
-def test_links_and_images_of_pages_lead_somewhere(site, http, answers):
+def test_links_and_images_of_pages_exist(site, http, answers):
     for path in ("products/5", "categories/caf%C3%A9"):
         page = BeautifulSoup(answers[path].text, "html.parser")
         links = [tag.get("href") or tag.get("src") for tag in page.find_all(["a", "img"])]
@@ -133,7 +133,7 @@ def test_requests_are_counted_by_path():
         assert site.requests == {"/a/b": 2, f"/{DAY}/categories/café": 1}
 
 
-def test_page_that_never_answers_outlasts_its_client_and_ends_with_the_site():
+def test_page_that_never_responds_ends_with_the_site():
     with DemoSite() as site:
         [url] = [url for url in targets(site.base_url, DAY) if url.endswith("never-responds")]
         with pytest.raises(httpx.ReadTimeout):
@@ -161,6 +161,6 @@ def test_port_can_be_given_and_is_free_again_afterwards():
             assert httpx.get(f"{site.base_url}/{DAY}/products/1", trust_env=False).status_code == 200
 
 
-def test_taken_port_is_an_error(site):
+def test_port_in_use_is_an_error(site):
     with pytest.raises(OSError, match="in use"), DemoSite(int(site.base_url.rpartition(":")[2])):
         pass

@@ -38,7 +38,7 @@ def job(api: Any, site: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_each_operation_can_be_made_to_fail_alone(api: Any, site: Any, job: dict[str, Any], endpoint: str) -> None:
+def test_each_operation_can_fail_alone(api: Any, site: Any, job: dict[str, Any], endpoint: str) -> None:
     api.emulator.set_faults({"calls": [{"endpoint": endpoint, "kind": "status", "status": 503}]})
     for other in ENDPOINTS:
         response = call(api, site, other, job)
@@ -74,7 +74,7 @@ def test_bodies_of_errors_can_be_html_or_empty(api: Any) -> None:
 
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("endpoint", ENDPOINTS)
-def test_a_connection_is_dropped_before_or_after_the_work(
+def test_a_connection_is_dropped_before_or_after_processing(
     api: Any, site: Any, job: dict[str, Any], endpoint: str, when: str
 ) -> None:
     api.emulator.set_faults({"calls": [{"endpoint": endpoint, "kind": "drop", "when": when, "times": 1}]})
@@ -85,7 +85,7 @@ def test_a_connection_is_dropped_before_or_after_the_work(
     assert call(api, site, endpoint, job).status_code in (200, 406), "the next call is well again"
 
 
-def test_a_job_can_be_created_though_the_answer_is_an_error(api: Any, site: Any) -> None:
+def test_a_job_can_be_created_although_the_response_is_an_error(api: Any, site: Any) -> None:
     fault = {"endpoint": "create_job", "kind": "status", "status": 502, "when": "after", "times": 1}
     api.emulator.set_faults({"calls": [fault]})
     assert api.post(Targets=[f"{site.url}/page"]).status_code == 502
@@ -95,7 +95,7 @@ def test_a_job_can_be_created_though_the_answer_is_an_error(api: Any, site: Any)
     assert len(api.emulator.jobs()) == 1
 
 
-def test_a_truncated_answer_announces_more_than_it_sends(api: Any, site: Any) -> None:
+def test_a_truncated_response_announces_more_than_it_sends(api: Any, site: Any) -> None:
     api.emulator.set_faults({"calls": [{"kind": "truncate", "times": 1}]})
     with pytest.raises(httpx.RemoteProtocolError, match=r"received \d+ bytes, expected \d+"):
         api.post(Targets=[f"{site.url}/page"])
@@ -104,14 +104,14 @@ def test_a_truncated_answer_announces_more_than_it_sends(api: Any, site: Any) ->
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-def test_an_answer_that_never_comes(api: Any, site: Any, when: str) -> None:
+def test_a_hanging_call_gets_no_response(api: Any, site: Any, when: str) -> None:
     api.emulator.set_faults({"calls": [{"kind": "hang", "when": when}]})
     with pytest.raises(httpx.ReadTimeout):
         api.http.post("/jobs", json={"Targets": [f"{site.url}/page"]}, timeout=0.2)
     assert len(api.emulator.jobs()) == (when == "after")
 
 
-def test_latency_is_added_before_or_after_the_work(api: Any, site: Any) -> None:
+def test_latency_is_added_before_or_after_processing(api: Any, site: Any) -> None:
     latency = {"endpoint": "create_job", "kind": "latency", "seconds": 0.15}
     api.emulator.set_faults({"calls": [latency, latency]})
     began = time.monotonic()
@@ -123,7 +123,7 @@ def test_latency_is_added_before_or_after_the_work(api: Any, site: Any) -> None:
     assert api.emulator.jobs()[-1].targets == (f"{site.url}/late",)
 
 
-def test_a_slow_call_does_its_work_though_the_client_has_left(api: Any, site: Any, eventually: Any) -> None:
+def test_a_slow_call_is_processed_although_the_client_disconnected(api: Any, site: Any, eventually: Any) -> None:
     api.emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "latency", "seconds": 0.4}]})
     with pytest.raises(httpx.ReadTimeout):
         api.http.post("/jobs", json={"Targets": [f"{site.url}/page"]}, timeout=0.1)
@@ -132,7 +132,7 @@ def test_a_slow_call_does_its_work_though_the_client_has_left(api: Any, site: An
 
 
 @pytest.mark.parametrize("fault", [{"kind": "hang"}, {"kind": "latency", "seconds": 600}])
-def test_calls_that_wait_do_not_hold_up_the_end(fault: dict[str, Any], eventually: Any) -> None:
+def test_waiting_calls_do_not_delay_stopping(fault: dict[str, Any], eventually: Any) -> None:
     with Emulator(token="t", faults={"calls": [fault]}) as emulator:
         outcome: list[object] = []
 
@@ -151,7 +151,7 @@ def test_calls_that_wait_do_not_hold_up_the_end(fault: dict[str, Any], eventuall
     assert outcome
 
 
-def test_a_fault_hits_the_next_calls_only(api: Any) -> None:
+def test_times_limits_a_fault_to_the_next_calls(api: Any) -> None:
     api.emulator.set_faults({"calls": [{"endpoint": "me", "kind": "status", "status": 500, "times": 3}]})
     assert [api.http.get("/me").status_code for _ in range(5)] == [500, 500, 500, 200, 200]
 
@@ -168,7 +168,7 @@ def test_probability_is_drawn_from_the_seed(api: Any) -> None:
     assert set(first) == {200, 500}
 
 
-def test_other_faults_do_not_change_the_draws_of_one() -> None:
+def test_faults_have_independent_random_numbers() -> None:
     from scrapedo_dagster.emulator.fault_injector import FaultInjector
 
     drop = CallFault(endpoint="me", kind="drop", probability=0.5)
@@ -220,7 +220,7 @@ def test_tasks_can_be_missing_or_gone(api: Any, site: Any) -> None:
     assert api.job(job["JobID"])["Status"] == "success"
 
 
-def test_whether_a_task_is_gone_is_decided_once(api: Any, site: Any) -> None:
+def test_a_fault_of_a_task_is_decided_once(api: Any, site: Any) -> None:
     job = api.finished(api.create(*[f"{site.url}/{i}" for i in range(30)]))
     api.emulator.set_faults({"targets": [{"kind": "gone", "probability": 0.5}]})
 
@@ -234,7 +234,7 @@ def test_whether_a_task_is_gone_is_decided_once(api: Any, site: Any) -> None:
     assert Counter(look()) == Counter(look()) == {410: 2, 200: 28}
 
 
-def test_a_task_can_linger_in_a_status_that_nobody_knows(start: Any, site: Any, eventually: Any) -> None:
+def test_a_task_can_linger_in_an_unknown_status(start: Any, site: Any, eventually: Any) -> None:
     faults = [
         {"kind": "linger", "match": "*/a", "status": "verifying", "seconds": 200.0},
         {"kind": "linger", "match": "*/b", "status": "archiving"},
@@ -251,7 +251,7 @@ def test_a_task_can_linger_in_a_status_that_nobody_knows(start: Any, site: Any, 
 
 
 @pytest.mark.parametrize("status", ["error", "archived"])
-def test_a_job_can_end_otherwise_than_its_tasks(start: Any, site: Any, status: str) -> None:
+def test_a_job_can_end_differently_from_its_tasks(start: Any, site: Any, status: str) -> None:
     api = start(faults={"jobs": [{"end_status": status, "match": "*/bad/*"}]})
     bad = api.finished(api.create(f"{site.url}/good/1", f"{site.url}/bad/1"))
     good = api.finished(api.create(f"{site.url}/good/2"))
@@ -260,7 +260,7 @@ def test_a_job_can_end_otherwise_than_its_tasks(start: Any, site: Any, status: s
     assert api.task(bad["JobID"], bad["TaskIDs"][0])["Content"] == "<h1>Hello</h1>"
 
 
-def test_task_ids_can_come_in_another_order(start: Any, site: Any) -> None:
+def test_task_ids_can_be_shuffled(start: Any, site: Any) -> None:
     urls = [f"{site.url}/{i}" for i in range(20)]
     api = start(faults={"wire": {"shuffle_task_ids": True}})
     created = api.post(Targets=urls).json()
@@ -271,7 +271,7 @@ def test_task_ids_can_come_in_another_order(start: Any, site: Any) -> None:
     assert sorted(shown) == sorted(urls)
 
 
-def test_urls_can_be_echoed_normalised(start: Any) -> None:
+def test_urls_can_be_reported_normalized(start: Any) -> None:
     api = start(faults={"wire": {"normalize_urls": True}})
     sent = {
         "HTTP://127.0.0.1:9": "http://127.0.0.1:9/",
@@ -285,7 +285,7 @@ def test_urls_can_be_echoed_normalised(start: Any) -> None:
     assert set(api.emulator.targets()) == set(sent), "counts are by the URL that was submitted"
 
 
-def test_absent_values_as_a_go_server_writes_them(start: Any, site: Any) -> None:
+def test_absent_values_can_be_zero_values_of_go(start: Any, site: Any) -> None:
     api = start(faults={"wire": {"absent": "go", "fraction_digits": 9}})
     site.gate.clear()
     job_id = api.create(f"{site.url}/page")
@@ -300,7 +300,7 @@ def test_absent_values_as_a_go_server_writes_them(start: Any, site: Any) -> None
     assert (len(whole), len(fraction)) == (19, len("123456789Z"))
 
 
-def test_absent_values_as_null(start: Any, site: Any) -> None:
+def test_absent_values_can_be_null(start: Any, site: Any) -> None:
     api = start(faults={"wire": {"absent": "null", "fraction_digits": 0}})
     site.gate.clear()
     job_id = api.create(f"{site.url}/page")
@@ -415,6 +415,6 @@ def test_a_mistake_in_the_file_is_named(tmp_path: Path, toml: str, named: str) -
     assert named in str(caught.value)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(FaultsError, match=r"nowhere\.toml: cannot be read"):
         Faults.load(tmp_path / "nowhere.toml")

@@ -1,4 +1,4 @@
-"""Targets are fetched for real: how the job's options reach them, and what becomes of their answers."""
+"""Fetching of targets: how options of the job are applied, and how responses become results."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def api(shared_api: Any) -> Any:
-    """One emulator for the whole module: each test has a site of its own."""
+    """One emulator for the module; each test has its own site."""
     return shared_api
 
 
@@ -93,7 +93,7 @@ def test_text_is_text_and_other_bytes_are_base64(api: Any, site: Any) -> None:
     assert latin["Base64EncodedContent"] is True
 
 
-def test_compressed_answers_are_unpacked(api: Any, site: Any) -> None:
+def test_compressed_responses_are_decompressed(api: Any, site: Any) -> None:
     task = api.scrape_one(f"{site.url}/gzip")
     assert task["Content"] == "unpacked"
     assert "Content-Encoding" not in task["ResponseHeaders"]
@@ -108,7 +108,7 @@ def test_markdown_is_made_of_html_alone(api: Any, site: Any) -> None:
 
 
 @pytest.mark.parametrize(("bytes_", "options"), [(4 * 1024 * 1024, {}), (2 * 1024 * 1024, {"Super": True})])
-def test_bodies_are_capped(api: Any, site: Any, bytes_: int, options: dict[str, Any]) -> None:
+def test_bodies_are_limited(api: Any, site: Any, bytes_: int, options: dict[str, Any]) -> None:
     fits, too_large = api.scrape(f"{site.url}/sized?bytes={bytes_}", f"{site.url}/sized?bytes={bytes_ + 1}", **options)
     assert len(fits["Content"]) == bytes_
     assert (too_large["Status"], too_large["StatusCode"]) == ("error", 502)
@@ -116,7 +116,7 @@ def test_bodies_are_capped(api: Any, site: Any, bytes_: int, options: dict[str, 
     assert too_large["Scrape.do"]["Credits-Used"] == "0"
 
 
-def test_rendering_is_marked_as_not_done(api: Any, site: Any) -> None:
+def test_results_are_marked_as_not_rendered(api: Any, site: Any) -> None:
     task = api.scrape_one(f"{site.url}/page", Render={"WaitUntil": "load"})
     assert task["Scrape.do"]["Emulator-Rendered"] == "false"
     assert task["Content"] == "<h1>Hello</h1>"
@@ -145,7 +145,7 @@ def test_return_json_wraps_the_content(api: Any, site: Any) -> None:
 
 
 @pytest.mark.parametrize("path", ["/broken", "/half"])
-def test_an_answer_that_breaks_off_is_an_unbilled_error(api: Any, site: Any, path: str) -> None:
+def test_an_incomplete_response_is_an_unbilled_error(api: Any, site: Any, path: str) -> None:
     task = api.scrape_one(f"{site.url}{path}")
     assert (task["Status"], task["StatusCode"]) == ("error", 502)
     assert task["ErrorMessage"]
@@ -170,7 +170,7 @@ def test_the_targets_own_error_is_a_success(api: Any, site: Any, status: int) ->
     assert site.hits[f"/status/{status}"] == 1
 
 
-def test_a_failing_target_is_tried_again_over_other_proxies(api: Any, site: Any) -> None:
+def test_a_failing_target_is_retried(api: Any, site: Any) -> None:
     site.answers["/flaky"] = [503, 429]
     task = api.scrape_one(f"{site.url}/flaky")
     assert (task["Status"], task["StatusCode"]) == ("success", 200)
@@ -186,7 +186,7 @@ def test_a_failing_target_is_tried_again_over_other_proxies(api: Any, site: Any)
         ({"TransparentResponse": True}, 1, ("success", 503)),
     ],
 )
-def test_how_a_failing_target_is_shown(
+def test_failing_targets_have_the_documented_fields(
     api: Any, site: Any, options: dict[str, Any], attempts: int, result: tuple[str, int]
 ) -> None:
     task = api.scrape_one(f"{site.url}/status/503", **options)
@@ -196,7 +196,7 @@ def test_how_a_failing_target_is_shown(
 
 
 @pytest.mark.slow
-def test_a_target_that_hangs_is_given_up_after_its_timeout(api: Any, site: Any) -> None:
+def test_a_hanging_target_ends_after_its_timeout(api: Any, site: Any) -> None:
     site.gate.clear()
     jobs = [
         api.create(f"{site.url}/a", RetryTimeout=5000, DisableRetry=True),

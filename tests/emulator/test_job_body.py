@@ -1,4 +1,4 @@
-"""Every rule of `POST /jobs`, from the documentation: what breaks it is refused with 400 and named."""
+"""Every documented rule of `POST /jobs`: a body that breaks it is refused with 400, which names the rule."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def test_a_broken_rule_is_named(shared_api: Any, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ACCEPTED)
-def test_what_keeps_the_rules_is_accepted(shared_api: Any, name: str) -> None:
+def test_a_valid_body_is_accepted(shared_api: Any, name: str) -> None:
     response = shared_api.http.post("/jobs", json=ACCEPTED[name])
     assert response.status_code == 200, response.text
     shared_api.cancel(response.json()["JobID"])
@@ -230,13 +230,13 @@ def test_a_thousand_targets_are_accepted(shared_api: Any) -> None:
         b"[" * 100_000,
     ],
 )
-def test_what_is_no_json_object_is_refused(shared_api: Any, content: bytes) -> None:
+def test_a_body_that_is_not_a_json_object_is_refused(shared_api: Any, content: bytes) -> None:
     response = shared_api.http.post("/jobs", content=content)
     assert response.status_code == 400
     assert response.json()["Code"] == 400
 
 
-def test_values_are_not_repeated_in_the_error(shared_api: Any) -> None:
+def test_the_error_contains_no_values(shared_api: Any) -> None:
     response = shared_api.post(Targets=["my-password"], SetCookies=5)
     assert "my-password" not in response.text
 
@@ -265,7 +265,7 @@ def test_the_first_problems_are_named_and_the_rest_counted(shared_api: Any) -> N
         ({"start_to": "2026-02-31T00:00:00Z"}, "start_to"),
     ],
 )
-def test_a_wrong_query_is_named(shared_api: Any, params: dict[str, str], named: str) -> None:
+def test_an_invalid_query_is_named(shared_api: Any, params: dict[str, str], named: str) -> None:
     response = shared_api.http.get("/jobs", params=params)
     assert response.status_code == 400
     assert named in response.json()["Error"]

@@ -1,4 +1,4 @@
-"""Jobs and tasks through their life: statuses, the pool, credits, cancelling, listing, expiry."""
+"""Jobs and tasks: statuses, concurrency, credits, canceling, listing, expiry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scrapedo_dagster.emulator import EmulatorSettings
 from scrapedo_dagster.emulator.clock import Clock
 
 
-def test_a_finished_task_has_everything_that_is_documented(api: Any, site: Any) -> None:
+def test_a_finished_task_has_all_documented_fields(api: Any, site: Any) -> None:
     task = api.scrape_one(f"{site.url}/page")
     assert task["Status"] == "success"
     assert task["StatusCode"] == 200
@@ -73,7 +73,7 @@ def test_an_unfinished_task_answers_200_without_content(start: Any, site: Any) -
     assert not {"Content", "StatusCode", "EndTime", "Scrape.do", "ResponseHeaders"} & set(task)
 
 
-def test_a_job_is_success_though_all_its_tasks_failed(api: Any) -> None:
+def test_a_job_is_success_although_all_its_tasks_failed(api: Any) -> None:
     job = api.finished(api.create("http://127.0.0.1:9/", DisableRetry=True))
     assert job["Status"] == "success"
     assert [task["Status"] for task in job["Tasks"]] == ["error"]
@@ -146,7 +146,7 @@ def test_a_plugin_repeats_its_parameters_and_costs(start: Any, plugin: dict[str,
     ("status", "billed"),
     [(200, 1), (204, 1), (400, 1), (404, 1), (410, 1), (401, 0), (403, 0), (429, 0), (500, 0), (502, 0), (510, 0)],
 )
-def test_only_the_documented_answers_are_billed(start: Any, site: Any, status: int, billed: int) -> None:
+def test_only_the_documented_responses_are_billed(start: Any, site: Any, status: int, billed: int) -> None:
     api = start(credits=10)
     task = api.scrape_one(f"{site.url}/status/{status}", TransparentResponse=True)
     assert (task["Status"], task["StatusCode"]) == ("success", status)
@@ -163,7 +163,7 @@ def test_without_credits_a_job_is_refused_with_401(start: Any, site: Any) -> Non
     assert api.me()["AvaliableCredits"] == 0
 
 
-def test_credits_that_run_out_in_the_middle_never_go_below_zero(start: Any, site: Any) -> None:
+def test_credits_are_never_negative(start: Any, site: Any) -> None:
     api = start(credits=25)
     tasks = api.scrape(*[f"{site.url}/{i}" for i in range(5)], Super=True)
     assert sorted(task["Status"] for task in tasks) == ["error"] * 3 + ["success"] * 2
@@ -172,7 +172,7 @@ def test_credits_that_run_out_in_the_middle_never_go_below_zero(start: Any, site
     assert site.hits.total() == 2
 
 
-def test_cancelling_ends_what_is_unfinished(start: Any, site: Any, eventually: Any) -> None:
+def test_canceling_ends_unfinished_tasks(start: Any, site: Any, eventually: Any) -> None:
     api = start(plan="free", credits=10)
     site.gate.clear()
     job_id = api.create(*[f"{site.url}/slow/{i}" for i in range(4)])
@@ -202,7 +202,7 @@ def test_a_finished_task_of_a_canceled_job_keeps_its_content(start: Any, site: A
     assert api.emulator.targets()[f"{site.url}/stuck"].charged == 0
 
 
-def test_cancelling_twice_or_too_late_is_406_and_an_unknown_job_404(api: Any, site: Any) -> None:
+def test_canceling_twice_or_too_late_is_406_and_an_unknown_job_404(api: Any, site: Any) -> None:
     job_id = api.create(f"{site.url}/page")
     api.finished(job_id)
     for _ in range(2):
@@ -263,7 +263,7 @@ def test_results_live_three_days_from_the_creation_of_the_job(api: Any, site: An
     assert api.emulator.jobs()[0].credits == 1
 
 
-def test_the_clock_does_not_go_back(api: Any) -> None:
+def test_the_clock_does_not_move_back(api: Any) -> None:
     before = api.emulator.now()
     with pytest.raises(ValueError, match="cannot move back"):
         api.emulator.advance(timedelta(seconds=-1))
@@ -313,7 +313,7 @@ def test_listing_filters_by_status_and_by_start_time(api: Any, site: Any) -> Non
     assert found(start_from=exact, start_to=exact) == {finished}, "the bounds are inclusive"
 
 
-def test_jobs_are_recorded_as_they_were_received(api: Any, site: Any) -> None:
+def test_jobs_are_recorded_as_received(api: Any, site: Any) -> None:
     job_id = api.create(f"{site.url}/page", Colour="green")
     api.finished(job_id)
     (record,) = api.emulator.jobs()
@@ -339,7 +339,7 @@ def test_a_defect_of_the_emulator_ends_the_task_and_costs_nothing(
     assert api.me()["FreeConcurrency"] == 12
 
 
-def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_error(
+def test_a_disconnect_within_a_request_is_not_an_error(
     api: Any, eventually: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     host, port = api.emulator.base_url.removeprefix("http://").split(":")
@@ -351,7 +351,7 @@ def test_a_client_that_leaves_in_the_middle_of_its_request_is_no_error(
     assert caplog.records == []
 
 
-async def test_the_clock_wakes_who_sleeps_until_the_new_time_and_nobody_else() -> None:
+async def test_the_clock_wakes_only_sleepers_that_are_due() -> None:
     clock = Clock()
     start = clock.now()
     early = asyncio.ensure_future(clock.sleep_until(start + timedelta(hours=1)))
@@ -368,7 +368,7 @@ async def test_the_clock_wakes_who_sleeps_until_the_new_time_and_nobody_else() -
     await asyncio.wait_for(clock.sleep_until(clock.now() + timedelta(milliseconds=30)), 5)
 
 
-def test_answers_are_dated_by_the_clock_that_stamps_the_jobs(api: Any) -> None:
+def test_responses_have_the_date_of_the_emulator_clock(api: Any) -> None:
     api.emulator.advance(timedelta(days=2))
     dated = parsedate_to_datetime(api.http.get("/me").headers["Date"])
     assert abs(dated - api.emulator.now()) < timedelta(seconds=5)

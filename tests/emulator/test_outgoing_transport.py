@@ -1,4 +1,4 @@
-"""An emulator that others can reach is not their way into this machine's network."""
+"""An emulator that other machines can reach does not give them access to private addresses."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_private_webhook_is_refused(public: Any, site: Any, eventually: Any) -
     assert site.hits.total() == 0
 
 
-def test_a_name_that_nobody_knows_is_an_ordinary_failure(public: Any) -> None:
+def test_an_unknown_name_is_an_ordinary_failure(public: Any) -> None:
     task = public.scrape_one("http://no-such-host.invalid/")
     assert (task["Status"], task["StatusCode"]) == ("error", 502)
     assert "cannot be resolved" in task["ErrorMessage"]
@@ -93,7 +93,7 @@ def test_only_loopback_is_private(host: str, is_private: bool) -> None:
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -> list[str]:
-    """Resolve `names` so, and note who is asked for."""
+    """Resolve names as given in `names`, and record the lookups."""
     asked: list[str] = []
 
     async def getaddrinfo(self: Any, host: str, port: int, **_: Any) -> list[Any]:
@@ -105,7 +105,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[str]]) -> lis
 
 
 class Inner(httpx.AsyncBaseTransport):
-    """Notes what is sent, answers with a redirect from /moved, and cannot connect to 1.1.1.1."""
+    """Records requests, redirects /moved, and cannot connect to 1.1.1.1."""
 
     def __init__(self) -> None:
         self.sent: list[httpx.Request] = []
@@ -126,9 +126,7 @@ def guarded() -> tuple[httpx.AsyncClient, Inner]:
     return httpx.AsyncClient(transport=transport, follow_redirects=True), inner
 
 
-async def test_the_connection_is_made_to_the_address_that_was_judged(
-    monkeypatch: pytest.MonkeyPatch, guarded: Any
-) -> None:
+async def test_the_connection_uses_the_checked_address(monkeypatch: pytest.MonkeyPatch, guarded: Any) -> None:
     client, inner = guarded
     asked = pretend(monkeypatch, {"site.test": ["93.184.216.34"]})
     await client.get("https://site.test:8443/a?b=c")
@@ -139,7 +137,7 @@ async def test_the_connection_is_made_to_the_address_that_was_judged(
     assert asked == ["site.test"], "one look-up, so that a second cannot differ"
 
 
-async def test_a_name_that_leads_inside_is_refused(monkeypatch: pytest.MonkeyPatch, guarded: Any) -> None:
+async def test_a_name_with_a_private_address_is_refused(monkeypatch: pytest.MonkeyPatch, guarded: Any) -> None:
     client, inner = guarded
     pretend(monkeypatch, {"rebind.test": ["93.184.216.34", "192.168.0.1"]})
     with pytest.raises(PrivateAddressError, match=r"rebind\.test resolves to 192\.168\.0\.1"):
@@ -147,7 +145,7 @@ async def test_a_name_that_leads_inside_is_refused(monkeypatch: pytest.MonkeyPat
     assert inner.sent == []
 
 
-async def test_a_redirect_that_leads_inside_is_refused(monkeypatch: pytest.MonkeyPatch, guarded: Any) -> None:
+async def test_a_redirect_to_a_private_address_is_refused(monkeypatch: pytest.MonkeyPatch, guarded: Any) -> None:
     client, inner = guarded
     pretend(monkeypatch, {"site.test": ["93.184.216.34"], "inside.test": ["10.0.0.1"]})
     with pytest.raises(PrivateAddressError):
@@ -155,15 +153,13 @@ async def test_a_redirect_that_leads_inside_is_refused(monkeypatch: pytest.Monke
     assert [request.url.path for request in inner.sent] == ["/moved"]
 
 
-async def test_the_next_address_is_tried_when_one_does_not_answer(
-    monkeypatch: pytest.MonkeyPatch, guarded: Any
-) -> None:
+async def test_the_next_address_is_tried_if_one_does_not_connect(monkeypatch: pytest.MonkeyPatch, guarded: Any) -> None:
     client, inner = guarded
     pretend(monkeypatch, {"site.test": ["1.1.1.1", "93.184.216.34"]})
     assert (await client.get("http://site.test/")).status_code == 200
     assert [request.url.host for request in inner.sent] == ["1.1.1.1", "93.184.216.34"]
 
 
-def test_an_emulator_that_others_can_reach_needs_a_token_of_its_own() -> None:
+def test_an_emulator_beyond_loopback_needs_another_token() -> None:
     with pytest.raises(EmulatorSettingsError, match="set another token"):
         EmulatorSettings(host="0.0.0.0")

@@ -1,4 +1,4 @@
-"""The public SDK, scrape-do-python 0.3.1, works against the emulator unchanged: an independent witness.
+"""The public SDK, scrape-do-python 0.3.1, works with the emulator unchanged.
 
 Every test runs with its synchronous and with its asyncio client.
 """
@@ -25,7 +25,7 @@ GATEWAY_ERRORS = {"kind": "status", "status": 503, "body": "html"}
 
 
 class Sdk:
-    """One of the two clients; each call is awaited if it must be."""
+    """One of the two clients, with blocking methods."""
 
     def __init__(self, client_class: Any, emulator: Emulator, **options: Any) -> None:
         self.emulator = emulator
@@ -95,7 +95,7 @@ async def test_submit_and_wait(sdk: Sdk, site: Any) -> None:
     assert {count.credits for count in sdk.emulator.targets().values()} == {10}
 
 
-async def test_a_task_that_fails_raises_for_itself_alone(sdk: Sdk, site: Any) -> None:
+async def test_a_failed_task_raises_only_for_itself(sdk: Sdk, site: Any) -> None:
     urls = [f"{site.url}/page", "http://127.0.0.1:9/"]
     result = await sdk("submit_and_wait", targets=urls, disable_retry=True, strategy=QUICK)
     good, bad = result.tasks
@@ -214,7 +214,7 @@ async def test_listing(sdk: Sdk, site: Any) -> None:
     assert (await sdk("list_jobs", page=99)).jobs == []
 
 
-async def test_cancelling(sdk: Sdk, site: Any) -> None:
+async def test_canceling(sdk: Sdk, site: Any) -> None:
     site.gate.clear()
     created = await sdk("create_job", targets=[f"{site.url}/page"] * 3)
     canceled = await sdk("cancel_job", created.job_id)
@@ -294,8 +294,8 @@ async def test_expired_results(sdk: Sdk, site: Any) -> None:
         await sdk("get_task", result.job.job_id, result.job.task_ids[0])
 
 
-async def test_its_retries_pay_again_when_an_answer_is_lost(sdk: Sdk, site: Any) -> None:
-    """What our own client must not do: the reason for faults that come after the work."""
+async def test_its_retries_pay_again_after_a_lost_response(sdk: Sdk, site: Any) -> None:
+    """What our client must not do, and why faults can follow processing."""
     fault = {"endpoint": "create_job", "kind": "drop", "when": "after", "times": 3}
     sdk.emulator.set_faults({"calls": [fault]})
     created = await sdk("create_job", targets=[f"{site.url}/page"])

@@ -31,7 +31,7 @@ from scrapedo_dagster.emulator import (
 RUN = [sys.executable, "-c", "from scrapedo_dagster.cli.emulator import emulator; emulator()"]
 
 
-def test_nothing_is_left_when_it_stops(site: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_stopping_frees_port_and_thread(site: Any, caplog: pytest.LogCaptureFixture) -> None:
     def open_sockets() -> int:
         targets = [str(fd.readlink()) for fd in Path("/proc/self/fd").iterdir() if fd.is_symlink()]
         return sum(target.startswith("socket:") for target in targets)
@@ -58,7 +58,7 @@ def test_nothing_is_left_when_it_stops(site: Any, caplog: pytest.LogCaptureFixtu
         httpx.get(emulator.base_url)
 
 
-def test_it_can_be_asked_after_it_stopped_and_not_started_again() -> None:
+def test_it_can_be_queried_after_stopping_but_not_restarted() -> None:
     with Emulator() as emulator:
         pass
     assert emulator.jobs() == []
@@ -69,7 +69,7 @@ def test_it_can_be_asked_after_it_stopped_and_not_started_again() -> None:
         Emulator().jobs()
 
 
-def test_a_start_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_start_raises_its_cause(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> None:
         raise RuntimeError("a defect")
 
@@ -78,7 +78,7 @@ def test_a_start_that_fails_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
         pass
 
 
-def test_a_defect_of_an_operation_is_500_in_the_envelope(
+def test_a_defect_of_an_operation_is_a_500_error_response(
     api: Any, eventually: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(*_: Any) -> None:
@@ -90,7 +90,7 @@ def test_a_defect_of_an_operation_is_500_in_the_envelope(
     eventually(lambda: "a defect" in caplog.text)
 
 
-def test_two_emulators_do_not_know_each_other(start: Any, site: Any) -> None:
+def test_two_emulators_are_independent(start: Any, site: Any) -> None:
     one, two = start(), start()
     job_id = one.create(f"{site.url}/page")
     assert two.http.get(f"/jobs/{job_id}").status_code == 404
@@ -121,7 +121,7 @@ def test_it_listens_on_ipv6(site: Any) -> None:
         pytest.skip("this machine has no IPv6 loopback")
 
 
-def test_the_token_is_nowhere(site: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_token_is_not_shown(site: Any, caplog: pytest.LogCaptureFixture) -> None:
     secret = "sssecret-0123456789"
     with caplog.at_level(logging.DEBUG, logger="scrapedo_dagster"), Emulator(token=secret, speed=1000) as emulator:
         emulator.set_faults({"calls": [{"endpoint": "me", "kind": "drop", "times": 1}]})
@@ -157,7 +157,7 @@ def test_the_token_is_nowhere(site: Any, caplog: pytest.LogCaptureFixture) -> No
         ({"webhook_retry_seconds": (1.0, -1.0)}, "webhook_retry_seconds"),
     ],
 )
-def test_a_wrong_setting_is_named(wrong: dict[str, Any], named: str) -> None:
+def test_an_invalid_setting_is_named(wrong: dict[str, Any], named: str) -> None:
     with pytest.raises(EmulatorSettingsError, match=named):
         EmulatorSettings(**wrong)
 
@@ -169,7 +169,7 @@ def test_faults_can_be_given_from_the_start_as_a_mapping_or_a_model() -> None:
 
 
 class Process:
-    """The command, as a user runs it."""
+    """The command in a separate process."""
 
     def __init__(self, *arguments: str, **environment: str) -> None:
         self.process = subprocess.Popen(
@@ -184,7 +184,7 @@ class Process:
         self.base_url = self.lines[0].split()[-1]
 
     def stop(self, number: int) -> tuple[int, str]:
-        """The exit status, and everything it wrote."""
+        """Return the exit status and the output."""
         self.process.send_signal(number)
         out, err = self.process.communicate(timeout=20)
         return self.process.returncode, "".join(self.lines) + out + err
@@ -239,14 +239,14 @@ def test_a_token_given_as_an_option_is_used_and_not_printed(monkeypatch: pytest.
         (["--faults", "nowhere.toml"], "nowhere.toml: cannot be read"),
     ],
 )
-def test_the_command_names_what_is_wrong(arguments: list[str], named: str) -> None:
+def test_the_command_names_invalid_options(arguments: list[str], named: str) -> None:
     result = CliRunner().invoke(command, arguments)
     assert result.exit_code in (1, 2)
     assert named in result.output
     assert "Traceback" not in result.output
 
 
-def test_without_the_extra_the_command_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_command_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "scrapedo_dagster.emulator.server")
     monkeypatch.setitem(sys.modules, "uvicorn", None)
     result = CliRunner().invoke(command, ["--port", "0"])

@@ -1,4 +1,4 @@
-"""Webhooks: one POST a task, the rule for 404 and 410, and the ladder for everything else."""
+"""Webhooks: one POST for each task, the rule for 404 and 410, and retries of other failures."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_canceled_tasks_are_posted_too(api: Any, site: Any, eventually: Any) -> 
     assert json.loads(posts(site)[0]["body"])["Status"] == "canceled"
 
 
-def test_a_given_header_replaces_the_default(api: Any, site: Any, eventually: Any) -> None:
+def test_a_job_header_replaces_the_default(api: Any, site: Any, eventually: Any) -> None:
     headers = {"content-type": "application/x-mine", "X-Name": "é"}
     api.create(f"{site.url}/page", WebhookURL=f"{site.url}/hook", WebhookHeaders=headers)
     eventually(lambda: posts(site))
@@ -78,7 +78,7 @@ def test_a_given_header_replaces_the_default(api: Any, site: Any, eventually: An
         (None, {"X-Name": "a\nb"}),
     ],
 )
-def test_what_cannot_even_be_sent_is_a_failed_attempt(
+def test_a_delivery_that_cannot_be_sent_is_a_failed_attempt(
     api: Any, site: Any, eventually: Any, url: str | None, headers: dict[str, str]
 ) -> None:
     body = {"Targets": [f"{site.url}/page"], "WebhookURL": url or f"{site.url}/hook", "WebhookHeaders": headers}
@@ -111,7 +111,7 @@ def test_a_gone_receiver_gets_one_more_attempt_an_hour_later(api: Any, site: Any
     assert second > first
 
 
-def test_a_receiver_that_comes_back_within_the_hour_gets_it(api: Any, site: Any, eventually: Any) -> None:
+def test_a_receiver_that_recovers_within_the_hour_gets_the_delivery(api: Any, site: Any, eventually: Any) -> None:
     site.answers["/hook"] = [404, 200]
     job = submit(api, site)
     eventually(lambda: len(posts(site)) == 1)
@@ -120,7 +120,7 @@ def test_a_receiver_that_comes_back_within_the_hour_gets_it(api: Any, site: Any,
     assert len(posts(site)) == 2
 
 
-def test_other_failures_climb_the_ladder(start: Any, site: Any, eventually: Any) -> None:
+def test_other_failures_are_retried_after_the_configured_waits(start: Any, site: Any, eventually: Any) -> None:
     api = start(webhook_retry_seconds=(10.0, 100.0))
     site.answers["/hook"] = [500, 403, 200]
     job = submit(api, site)
@@ -135,7 +135,7 @@ def test_other_failures_climb_the_ladder(start: Any, site: Any, eventually: Any)
     assert len(posts(site)) == 3
 
 
-def test_the_ladder_ends(start: Any, site: Any, eventually: Any) -> None:
+def test_retries_end_after_the_last_wait(start: Any, site: Any, eventually: Any) -> None:
     api = start(webhook_retry_seconds=(0.0, 0.0))
     site.answers["/hook"] = [500] * 9
     job = submit(api, site)
@@ -143,7 +143,7 @@ def test_the_ladder_ends(start: Any, site: Any, eventually: Any) -> None:
     assert len(posts(site)) == 3
 
 
-def test_a_receiver_that_is_not_there_climbs_the_ladder(start: Any, site: Any, eventually: Any) -> None:
+def test_connection_errors_are_retried_after_the_configured_waits(start: Any, site: Any, eventually: Any) -> None:
     api = start(webhook_retry_seconds=(0.0,))
     job_id = api.create(f"{site.url}/page", WebhookURL="http://127.0.0.1:9/")
     job = api.finished(job_id)
@@ -160,21 +160,21 @@ def test_a_duplicate_is_the_same_post_twice(api: Any, site: Any, eventually: Any
     assert delivered == ["page", "page", "umlaut"]
 
 
-def test_a_delayed_delivery_is_overtaken(start: Any, site: Any, eventually: Any) -> None:
+def test_a_delayed_delivery_arrives_after_others(start: Any, site: Any, eventually: Any) -> None:
     api = start(speed=10.0, faults={"webhooks": [{"kind": "delay", "seconds": 5, "match": "*/page"}]})
     submit(api, site, "/page", "/umlaut")
     eventually(lambda: len(posts(site)) == 2)
     assert [json.loads(post["body"])["URL"].rsplit("/", 1)[1] for post in posts(site)] == ["umlaut", "page"]
 
 
-def test_a_lost_delivery_is_told_as_a_success(api: Any, site: Any, eventually: Any) -> None:
+def test_a_lost_delivery_is_reported_as_success(api: Any, site: Any, eventually: Any) -> None:
     api.emulator.set_faults({"webhooks": [{"kind": "lose", "match": "*/page"}]})
     job = submit(api, site, "/page", "/umlaut")
     eventually(lambda: all(api.task(job["JobID"], each)["WebhookStatus"] == "success" for each in job["TaskIDs"]))
     assert [json.loads(post["body"])["URL"].rsplit("/", 1)[1] for post in posts(site)] == ["umlaut"]
 
 
-def test_a_truncated_delivery_is_repeated_if_it_is_refused(start: Any, site: Any, eventually: Any) -> None:
+def test_a_truncated_delivery_is_retried_if_it_is_refused(start: Any, site: Any, eventually: Any) -> None:
     api = start(webhook_retry_seconds=(0.0,), faults={"webhooks": [{"kind": "truncate", "times": 1}]})
     site.answers["/hook"] = [400]
     job = submit(api, site)
@@ -185,7 +185,7 @@ def test_a_truncated_delivery_is_repeated_if_it_is_refused(start: Any, site: Any
     assert json.loads(whole)["TaskID"] == job["TaskIDs"][0]
 
 
-def test_deliveries_that_wait_do_not_hold_up_the_end(site: Any, eventually: Any) -> None:
+def test_waiting_deliveries_do_not_delay_stopping(site: Any, eventually: Any) -> None:
     site.answers["/hook"] = [500]
     with Emulator(speed=1000) as emulator:
         body = {"Targets": [f"{site.url}/page"], "WebhookURL": f"{site.url}/hook"}
