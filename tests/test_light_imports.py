@@ -9,17 +9,17 @@ from tests.test_architecture import ROOT
 
 HEAVY = ["aiohttp", "alembic", "httpx", "numpy", "pandas", "pyarrow", "sqlalchemy"]
 
-# Tells of each import of a heavy library which lines led to it, the outermost first.
+# Prints for each import of a heavy library the lines that led to it, the outermost first.
 WATCH = """
 import sys, traceback
 
-class JobPoller:
+class ImportLogger:
     def find_spec(self, name, path, target=None):
         if name in HEAVY:
             frames = [(f.filename, f.lineno) for f in traceback.extract_stack()[:-1] if "importlib" not in f.filename]
             print(name, "is loaded:", " -> ".join(f"{file}:{line}" for file, line in frames))
 
-sys.meta_path.insert(0, JobPoller())
+sys.meta_path.insert(0, ImportLogger())
 """
 
 DATASET = """
@@ -60,7 +60,7 @@ for name in scrapedo_dagster.__all__:
 
 
 def loaded_by(program: str, before: str = "") -> str:
-    """What is told of heavy libraries that the program loads, after Dagster and what stands in `before`."""
+    """Return the logged imports of heavy libraries by the program, after Dagster and `before`."""
     source = f"import dagster as dg\n{before}\nHEAVY = {HEAVY}\n{WATCH}\n{program}\nprint('done')"
     done = subprocess.run(
         [sys.executable, "-c", source], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
@@ -82,6 +82,6 @@ def test_the_demo_loads_no_heavy_library_but_its_own() -> None:
 
 
 def test_what_loads_a_heavy_library_is_named() -> None:
-    told = loaded_by(DATASET + "account.client()")
-    assert "httpx is loaded: " in told
-    assert f"{ROOT}/scrapedo_dagster/resource.py:" in told
+    logged = loaded_by(DATASET + "account.client()")
+    assert "httpx is loaded: " in logged
+    assert f"{ROOT}/scrapedo_dagster/resource.py:" in logged

@@ -8,42 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any
 
-from pydantic import BeforeValidator, JsonValue
+from pydantic import AfterValidator, JsonValue
 
 from scrapedo_dagster.api.request_model import RequestModel
-
-KnownPluginKey: TypeAlias = Literal[
-    "amazon/offer-listing",
-    "amazon/pdp",
-    "amazon/search",
-    "chatgpt/chat",
-    "google/flights",
-    "google/hotels",
-    "google/hotels/detail",
-    "google/maps/place",
-    "google/maps/reviews",
-    "google/maps/search",
-    "google/news",
-    "google/play-store",
-    "google/play-store/product",
-    "google/play-store/reviews",
-    "google/search",
-    "google/search/ai-mode",
-    "google/search/ai-overview",
-    "google/shopping",
-    "google/shopping/product",
-    "google/shopping/product/stores",
-    "google/trending",
-    "google/trends",
-    "google/youtube",
-    "lowes/store",
-    "shein",
-    "trip/detail",
-    "trip/search",
-    "walmart/store",
-]
 
 
 @dataclass(frozen=True)
@@ -69,7 +38,7 @@ _QUERY = _Parameters(required=("q",))
 _PRODUCT_ID = _Parameters(required=("product_id",))
 _URL = _Parameters(required=("url",))
 
-_PARAMETERS: dict[str, _Parameters] = {
+KNOWN_PLUGINS: dict[str, _Parameters] = {
     "amazon/offer-listing": _AMAZON_PRODUCT,
     "amazon/pdp": _AMAZON_PRODUCT,
     "amazon/search": _Parameters(required=("keyword", "geocode", "zipcode")),
@@ -107,11 +76,10 @@ MAX_PARAMS = 1000
 """Maximum number of `params` entries of a plugin job, as documented by Scrape.do."""
 
 
-def _check_key(value: object) -> object:
-    # Checked before the union type, whose error would list every known key.
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError(f"{value!r} is not a plugin key, such as 'google/search'")
-    return value
+def _check_key(key: str) -> str:
+    if not key.strip():
+        raise ValueError(f"{key!r} is not a plugin key, such as 'google/search'")
+    return key
 
 
 class PluginRequest(RequestModel):
@@ -120,7 +88,7 @@ class PluginRequest(RequestModel):
     `PluginRequest(key="google/search", params=[{"q": "dagster"}])`
     """
 
-    key: Annotated[KnownPluginKey | str, BeforeValidator(_check_key)]
+    key: Annotated[str, AfterValidator(_check_key)]
     params: tuple[dict[str, JsonValue], ...]
 
     def broken_rules(self) -> Iterator[str]:
@@ -131,7 +99,7 @@ class PluginRequest(RequestModel):
                 yield f"params[{position}] of plugin {self.key!r} {problem}"
 
     def _problems(self, entry: dict[str, JsonValue]) -> Iterator[str]:
-        yield from _PARAMETERS.get(self.key, _Parameters()).problems(entry)
+        yield from KNOWN_PLUGINS.get(self.key, _Parameters()).problems(entry)
         question = entry.get("q")
         if self.key == "chatgpt/chat" and isinstance(question, str) and len(question) > 1024:
             yield f"has a q of {len(question)} characters; at most 1024 are allowed"

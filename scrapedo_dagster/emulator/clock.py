@@ -1,4 +1,4 @@
-"""Clock of the emulator: real UTC time plus the time that tests have advanced it by."""
+"""EmulatorClock of the emulator: real UTC time plus the time that tests have advanced it by."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import contextlib
 from datetime import datetime, timedelta, timezone
 
 
-class Clock:
+class EmulatorClock:
     """A clock that only moves forward. Call its methods only on the event loop of the emulator."""
 
     def __init__(self) -> None:

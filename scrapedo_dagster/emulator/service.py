@@ -8,7 +8,7 @@ import random
 from collections.abc import Mapping
 from typing import Any
 
-from scrapedo_dagster.emulator.clock import Clock
+from scrapedo_dagster.emulator.clock import EmulatorClock
 from scrapedo_dagster.emulator.concurrency_pool import ConcurrencyPool
 from scrapedo_dagster.emulator.errors import ApiError
 from scrapedo_dagster.emulator.fault_injector import FaultInjector
@@ -32,7 +32,7 @@ class Service:
 
     def __init__(self, settings: EmulatorSettings) -> None:
         self.settings = settings
-        self.clock = Clock()
+        self.clock = EmulatorClock()
         self.injector = FaultInjector(settings.faults)
         self.store = Store()
         self.account = Account(settings.starting_credits)

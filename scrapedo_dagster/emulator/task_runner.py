@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from scrapedo_dagster.emulator.clock import Clock
+from scrapedo_dagster.emulator.clock import EmulatorClock
 from scrapedo_dagster.emulator.content import content_of
 from scrapedo_dagster.emulator.fault_injector import FaultInjector
 from scrapedo_dagster.emulator.fetcher import Fetcher, FetchError, TargetResponse
@@ -29,7 +29,7 @@ class TaskRunner:
         self,
         *,
         settings: EmulatorSettings,
-        clock: Clock,
+        clock: EmulatorClock,
         injector: FaultInjector,
         store: Store,
         account: Account,

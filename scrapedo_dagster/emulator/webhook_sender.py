@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import httpx
 
-from scrapedo_dagster.emulator.clock import Clock
+from scrapedo_dagster.emulator.clock import EmulatorClock
 from scrapedo_dagster.emulator.fault_injector import FaultInjector
 from scrapedo_dagster.emulator.state import Task
 
@@ -34,7 +34,7 @@ class WebhookSender:
     def __init__(
         self,
         *,
-        clock: Clock,
+        clock: EmulatorClock,
         injector: FaultInjector,
         transport: httpx.AsyncBaseTransport,
         retry_seconds: tuple[float, ...],

@@ -16,7 +16,6 @@ import pytest
 from scrapedo_dagster.api import (
     APIConnectionError,
     APIStatusError,
-    AsyncScrapeDoAsyncAPIClient,
     AuthenticationError,
     BadRequestError,
     GoneError,
@@ -42,6 +41,7 @@ from scrapedo_dagster.api import (
     responses,
 )
 from scrapedo_dagster.api.commands import Call
+from scrapedo_dagster.api.transport import async_transport, connection_limits
 
 REQUEST = JobRequest(targets=["https://example.com/a"])
 JOB = JobDetails.model_validate({"JobID": "j1", "Status": "error", "TaskIDs": ["t1"]})
@@ -174,7 +174,7 @@ def raised_by(call: Any) -> ScrapeDoError:
 @pytest.mark.parametrize(
     ("answer", "says"),
     [
-        (lambda reply: reply.html(404), "an HTML page of 33 bytes instead of JSON"),
+        (lambda reply: reply.html(404), "an HTML page of 39 bytes instead of JSON"),
         (lambda reply: reply.raw(404, b""), "an empty body"),
         (lambda reply: reply.raw(404, b"plain words"), "plain words"),
         (lambda reply: reply.raw(404, b"\xff\xfe"), "\ufffd"),
@@ -201,7 +201,7 @@ def test_unreadable_success_is_described(client: Any, server: Any, reply: Any) -
     server.on("GET", "/jobs/j1", reply.html()).on("GET", "/jobs/j2", reply.json({"Status": "success"}))
     first, second = raised_by(lambda: client.get_job("j1")), raised_by(lambda: client.get_job("j2"))
     assert isinstance(first, UnparsableResponseError)
-    assert "HTTP 200 with a body that could not be read (text/html; charset=utf-8, 33 bytes)" in str(first)
+    assert "HTTP 200 with a body that could not be read (text/html; charset=utf-8, 39 bytes)" in str(first)
     assert "JobID: Field required" in str(second)
     assert (first.job_id, second.job_id) == ("j1", "j2")
 
@@ -350,8 +350,11 @@ async def test_error_returned_by_a_transport_shows_no_token(
         return False
 
     server.on("GET", "/me", no_http)
-    async with AsyncScrapeDoAsyncAPIClient(token, base_url=server.url) as client:
-        outcome = await client._transport.send(Call("GET", "/api/v1/me", "the account"))
+    transport = async_transport(
+        base_url=server.url, token=token, timeout=5, limits=connection_limits(1), transport=None, user_agent="test"
+    )
+    outcome = await transport.send(Call("GET", "/api/v1/me", "the account"))
+    await transport.aclose()
     assert isinstance(outcome, httpx.ReadError)
     assert token not in everything_an_error_shows(outcome)
 

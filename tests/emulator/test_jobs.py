@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from scrapedo_dagster.emulator import EmulatorSettings
-from scrapedo_dagster.emulator.clock import Clock
+from scrapedo_dagster.emulator.clock import EmulatorClock
 
 
 def test_a_finished_task_has_all_documented_fields(api: Any, site: Any) -> None:
@@ -352,7 +352,7 @@ def test_a_disconnect_within_a_request_is_not_an_error(
 
 
 async def test_the_clock_wakes_only_sleepers_that_are_due() -> None:
-    clock = Clock()
+    clock = EmulatorClock()
     start = clock.now()
     early = asyncio.ensure_future(clock.sleep_until(start + timedelta(hours=1)))
     late = asyncio.ensure_future(clock.sleep_until(start + timedelta(hours=3)))
