@@ -1,4 +1,4 @@
-"""The completion sensor: it sees jobs end, and launches the runs that bring their results home."""
+"""The completion sensor, which polls open jobs and launches the runs that collect their results."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 
 from scrapedo_dagster.dataset import Dataset
+from scrapedo_dagster.engine.clock import SYSTEM_CLOCK, Clock
+from scrapedo_dagster.execution.tick_session import TickLimits
 
 if TYPE_CHECKING:
     from scrapedo_dagster.dataset import ScrapeDoDataset
 
 _INTERVAL = 10  # seconds between two ticks
+_LIMITS = TickLimits()
 
 
 def build_scrape_do_sensor(
@@ -21,42 +24,47 @@ def build_scrape_do_sensor(
     minimum_interval_seconds: int = _INTERVAL,
     default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
 ) -> dg.SensorDefinition:
-    """A sensor that brings the results of datasets home, so that no run waits for Scrape.do.
+    """Build a sensor that has the results of datasets collected, so that no run waits for Scrape.do.
 
-    At each tick it looks at open jobs, near expiry first, and launches runs of `{name}_collect` for partitions whose
-    jobs have ended: one run for all neighbours. A collecting run that failed is launched again after 1, 2, 4, ... 60
-    minutes, 12 times at most. It also tidies up: submissions whose run died are looked for at Scrape.do and adopted;
-    jobs whose run a person terminated are canceled.
+    Each tick polls open jobs, those near expiry first, and launches runs of `{name}_collect` for partitions whose jobs
+    have ended: one run for all neighbors. A collecting run that failed is launched again after 1, 2, 4, ... 60 minutes,
+    at most 12 times. Each tick also cleans up: it reconciles the submissions of runs that died with Scrape.do's list of
+    jobs, and cancels the jobs of runs that a person terminated.
 
-    It runs by default: results that nobody collects expire after three days. All it knows is in the ledger, so that it
+    It is running by default: results that are not collected expire after three days. Its state is in the ledger, so it
     may be stopped, reset or replaced at any time.
 
     Args:
-        datasets: what it is for. Each dataset needs one such sensor: its own (`dataset.sensors`) or a common one.
+        datasets: the datasets to collect. Each needs one such sensor: its own (`dataset.sensors`) or a shared one.
         name: of the sensor.
         minimum_interval_seconds: between two ticks.
-        default_status: whether it runs before anybody has started it.
+        default_status: the status until a person starts or stops it.
     """
     if not datasets:
         raise dg.DagsterInvalidDefinitionError("build_scrape_do_sensor() needs at least one dataset.")
-    return _completion_sensor(
+    return completion_sensor(
         name,
         [(each.dataset, job) for each in datasets for job in each.jobs if job.name == each.dataset.collect_job_name],
-        minimum_interval_seconds,
-        default_status,
+        minimum_interval_seconds=minimum_interval_seconds,
+        default_status=default_status,
     )
 
 
 def dataset_sensor(dataset: Dataset, collect_job: Any) -> dg.SensorDefinition:
-    """The completion sensor of one dataset."""
-    return _completion_sensor(
-        f"{dataset.name}_completion", [(dataset, collect_job)], _INTERVAL, dg.DefaultSensorStatus.RUNNING
-    )
+    """Build the completion sensor of one dataset."""
+    return completion_sensor(f"{dataset.name}_completion", [(dataset, collect_job)])
 
 
-def _completion_sensor(
-    name: str, collect_jobs: Sequence[tuple[Dataset, Any]], interval: int, default_status: dg.DefaultSensorStatus
+def completion_sensor(
+    name: str,
+    collect_jobs: Sequence[tuple[Dataset, Any]],
+    *,
+    minimum_interval_seconds: int = _INTERVAL,
+    default_status: dg.DefaultSensorStatus = dg.DefaultSensorStatus.RUNNING,
+    limits: TickLimits = _LIMITS,
+    clock: Clock = SYSTEM_CLOCK,
 ) -> dg.SensorDefinition:
+    """Build a completion sensor of datasets, each with its collecting job. See `build_scrape_do_sensor`."""
     by_key = {dataset.resource_key: dataset.name for dataset, _ in collect_jobs}
     if len(by_key) > 1:
         raise dg.DagsterInvalidDefinitionError(
@@ -69,14 +77,14 @@ def _completion_sensor(
         name=name,
         required_resource_keys={resource_key},
         jobs=[job for _, job in collect_jobs],
-        minimum_interval_seconds=interval,
+        minimum_interval_seconds=minimum_interval_seconds,
         default_status=default_status,
         description="Polls Scrape.do jobs, and launches the runs that collect their results.",
     )
     def completion(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        from scrapedo_dagster.execution.sensor_tick import CompletionTick  # not before the tick: it loads the engine
+        from scrapedo_dagster.execution.sensor_tick import run_tick  # not before the tick: it loads the engine
 
-        scrape_do = getattr(context.resources, resource_key)
-        return CompletionTick(context, scrape_do, {dataset.ledger_name: dataset for dataset, _ in collect_jobs}).run()
+        datasets = {dataset.ledger_name: dataset for dataset, _ in collect_jobs}
+        return run_tick(context, getattr(context.resources, resource_key), datasets, limits, clock)
 
     return completion

@@ -35,7 +35,7 @@ from tests.support.dagster import (  # noqa: F401 - fixtures of all tests; some 
     shop,
     site,
     tick,
-    told,
+    tick_log,
 )
 from tests.support.postgres import postgres  # noqa: F401 - a fixture
 

@@ -1,4 +1,4 @@
-"""The completion sensor, tick by tick: what it sees, what it launches, and what it tidies up after dead runs."""
+"""The completion sensor, tick by tick: what it launches, and what it cleans up after dead runs."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -15,13 +15,20 @@ import dagster as dg
 import pyarrow.parquet as pq
 import pytest
 
-from scrapedo_dagster import ScrapeDoDataset
+from scrapedo_dagster import ScrapeDoDataset, ScrapeDoResource
 from scrapedo_dagster.api import JobRequest, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
+from scrapedo_dagster.engine.collection.retry_schedule import delay_after
 from scrapedo_dagster.engine.ledger.generations import GenerationStore
 from scrapedo_dagster.engine.ledger.ledger import Ledger
-from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
+from scrapedo_dagster.engine.ledger.records import (
+    GenerationRecord,
+    PartitionRef,
+    SubmissionWithTargets,
+    account_fingerprint,
+)
 from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.ledger.url import default_url
 from scrapedo_dagster.engine.targets.validation import validated_entries
 from scrapedo_dagster.execution.steps import collect_step
 from tests.support.dagster import with_step
@@ -31,28 +38,67 @@ Tick = Callable[..., Any]
 Events = Callable[[str], "Counter[str | None]"]
 Run = Callable[..., dg.ExecuteInProcessResult]
 Ended = Callable[[], None]
+Later = Callable[..., None]
 LeftBehind = Callable[..., SubmissionWithTargets]
 Status = dg.DagsterRunStatus
 
 
 class Killed(BaseException):
-    """What ends a tick as its process would end: nothing of ours catches it."""
+    """Ends a tick as the end of its process would: nothing of ours catches it."""
 
 
-class Later:
-    """Moves the time of all ledgers."""
+class MovableLedger(Ledger):
+    """A ledger whose clock can be moved."""
 
     ahead = timedelta()
 
-    def __call__(self, **by: float) -> None:
+    def now(self) -> datetime:
+        return super().now() + self.ahead
+
+    def move_clock(self, **by: float) -> None:
         self.ahead += timedelta(**by)
 
 
+class HookedGenerations(GenerationStore):
+    """Calls a hook before a collecting run is recorded, and another one after it."""
+
+    before: Callable[[list[GenerationRecord]], object] = staticmethod(lambda _records: None)
+    after: Callable[[list[GenerationRecord]], object] = staticmethod(lambda _records: None)
+
+    def mark_collection_requested(
+        self, records: Iterable[GenerationRecord], key: str, *, again_after: Callable[[int], timedelta]
+    ) -> list[GenerationRecord]:
+        listed = list(records)
+        self.before(listed)
+        recorded = super().mark_collection_requested(listed, key, again_after=again_after)
+        self.after(recorded)
+        return recorded
+
+
 @pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Later:
-    later = Later()
-    monkeypatch.setattr(Ledger, "now", lambda _self: datetime.now(timezone.utc) + later.ahead)
-    return later
+def ledger(instance: dg.DagsterInstance) -> Iterator[MovableLedger]:
+    ledger = MovableLedger(default_url(instance.root_directory))
+    yield ledger
+    ledger.close()
+
+
+@pytest.fixture
+def later(ledger: MovableLedger) -> Later:
+    """Moves the clock of the ledger."""
+    return ledger.move_clock
+
+
+@pytest.fixture
+def resources(resources: dict[str, Any], service_url: str, token: str, ledger: MovableLedger) -> dict[str, Any]:
+    """Resources whose account has the ledger with the movable clock."""
+
+    class ResourceWithLedger(ScrapeDoResource):
+        @property
+        def ledger(self) -> Ledger:
+            return ledger
+
+    resource = ResourceWithLedger(api_token=token, base_url=service_url, request_timeout=10, max_attempts=3)
+    return {**resources, "scrape_do": resource}
 
 
 @pytest.fixture
@@ -89,21 +135,21 @@ def submitted(shop: Shop, materialize: Run, ended: Ended) -> Callable[..., Scrap
 # --- what it launches
 
 
-def test_jobs_that_have_ended_are_brought_home_by_one_run_for_all_neighbours(
-    submitted: Shop, tick: Tick, collect: Run, events: Events, told: list[str]
+def test_ended_jobs_are_collected_by_one_run_for_all_neighbors(
+    submitted: Shop, tick: Tick, collect: Run, events: Events, tick_log: list[str]
 ) -> None:
     dataset = submitted()
     found = tick(dataset)
     [request] = found.run_requests
     assert request.job_name == "shop_collect"
     assert partitions_of(request) == ("a", "c")
-    assert "shop: collecting 3 partitions, 'a' to 'c' (attempt 1)." in told
+    assert "shop: collecting 3 partitions, 'a' to 'c' (attempt 1)." in tick_log
     assert collect(request, dataset).success
     assert events("shop/tasks") == events("shop/contents") == {"a": 1, "b": 1, "c": 1}
     assert [tick(dataset, cursor=found.cursor).run_requests for _ in range(2)] == [[], []]
 
 
-def test_jobs_that_go_on_are_waited_for_without_a_run(
+def test_open_jobs_are_waited_for_without_a_run(
     shop: Shop, materialize: Run, tick: Tick, emulator: Emulator, ended: Ended
 ) -> None:
     emulator.set_faults({"targets": [{"kind": "linger", "match": "*of=b"}]})
@@ -116,7 +162,7 @@ def test_jobs_that_go_on_are_waited_for_without_a_run(
     assert "1 jobs are open" in tick(dataset).skip_message
 
 
-def test_an_unpartitioned_dataset_is_brought_home(
+def test_an_unpartitioned_dataset_is_collected(
     shop: Shop, materialize: Run, tick: Tick, collect: Run, ended: Ended, events: Events
 ) -> None:
     dataset = shop(partitions_def=None)
@@ -129,7 +175,7 @@ def test_an_unpartitioned_dataset_is_brought_home(
     assert tick(dataset).run_requests == []
 
 
-def test_multi_partitions_are_brought_home_by_a_run_for_all_combinations(
+def test_multi_partitions_are_collected_by_a_run_for_all_combinations(
     shop: Shop, materialize: Run, tick: Tick, collect: Run, ended: Ended, events: Events
 ) -> None:
     day = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-01-05")
@@ -144,7 +190,7 @@ def test_multi_partitions_are_brought_home_by_a_run_for_all_combinations(
     assert tick(dataset).run_requests == []
 
 
-def test_one_key_of_a_dimension_is_brought_home_without_the_others(
+def test_one_key_of_a_dimension_is_collected_without_the_others(
     shop: Shop, materialize: Run, tick: Tick, collect: Run, ended: Ended, events: Events
 ) -> None:
     day = dg.DailyPartitionsDefinition(start_date="2026-01-01", end_date="2026-01-05")
@@ -157,7 +203,7 @@ def test_one_key_of_a_dimension_is_brought_home_without_the_others(
     assert events("shop/tasks") == {f"2026-01-0{day}|y": 1 for day in (1, 2, 3)}
 
 
-def test_dynamic_partitions_are_brought_home_and_one_that_is_gone_is_named(
+def test_dynamic_partitions_are_collected_and_a_deleted_one_is_logged(
     shop: Shop,
     materialize: Run,
     tick: Tick,
@@ -165,7 +211,7 @@ def test_dynamic_partitions_are_brought_home_and_one_that_is_gone_is_named(
     ended: Ended,
     events: Events,
     instance: dg.DagsterInstance,
-    told: list[str],
+    tick_log: list[str],
 ) -> None:
     dataset = shop(partitions_def=dg.DynamicPartitionsDefinition(name="sites"))
     instance.add_dynamic_partitions("sites", ["x", "gone", "y"])
@@ -177,12 +223,12 @@ def test_dynamic_partitions_are_brought_home_and_one_that_is_gone_is_named(
     assert asked_for(found) == [("x", "y")]
     assert collect(found.run_requests[0], dataset).success
     assert events("shop/tasks") == {"x": 1, "y": 1}
-    assert any("submitted for partition 'gone' cannot be collected" in line for line in told)
+    assert any("submitted for partition 'gone' cannot be collected" in line for line in tick_log)
 
 
 @pytest.mark.parametrize("now_partitioned", [True, False])
-def test_results_are_named_that_do_not_fit_the_partitions_of_now(
-    shop: Shop, materialize: Run, tick: Tick, ended: Ended, told: list[str], now_partitioned: bool
+def test_results_for_a_former_partitions_definition_are_logged(
+    shop: Shop, materialize: Run, tick: Tick, ended: Ended, tick_log: list[str], now_partitioned: bool
 ) -> None:
     partitioned, plain = shop(), shop(partitions_def=None)
     if now_partitioned:
@@ -192,10 +238,10 @@ def test_results_are_named_that_do_not_fit_the_partitions_of_now(
     ended()
     assert tick(partitioned if now_partitioned else plain).run_requests == []
     label = "unpartitioned data" if now_partitioned else "partition 'a'"
-    assert any(f"submitted for {label} cannot be collected" in line for line in told)
+    assert any(f"submitted for {label} cannot be collected" in line for line in tick_log)
 
 
-def test_one_sensor_brings_two_datasets_home(
+def test_one_sensor_collects_two_datasets(
     shop: Shop, materialize: Run, tick: Tick, collect: Run, ended: Ended, events: Events
 ) -> None:
     one, two = shop("one"), shop("two", partitions_def=None)
@@ -254,7 +300,7 @@ def test_rows_of_another_account_or_dataset_are_left_alone(
     assert sum(emulator.requests().values()) == 0
 
 
-def test_any_cursor_is_understood_or_built_anew(tick: Tick, shop: Shop) -> None:
+def test_a_cursor_that_cannot_be_read_starts_from_the_beginning(tick: Tick, shop: Shop) -> None:
     dataset = shop()
     for cursor in (
         *[None, "", "garbage", "[]", "7", '"x"', "null", '{"version": 99}', '{"version": 1}', '{"polled_through": 3}'],
@@ -266,14 +312,14 @@ def test_any_cursor_is_understood_or_built_anew(tick: Tick, shop: Shop) -> None:
         assert json.loads(tick(dataset, cursor=cursor).cursor)["version"] == 1
 
 
-# --- what others do meanwhile
+# --- what other runs do meanwhile
 
 
 @pytest.fixture
 def recorded(
     instance: dg.DagsterInstance, resources: dict[str, Any]
 ) -> Callable[[ScrapeDoDataset, str, Status], dg.DagsterRun]:
-    """A run of partition b that Dagster knows of, in some status, without ever having been at work."""
+    """A run of partition b in some status, recorded without being executed."""
 
     def recorded(
         dataset: ScrapeDoDataset, job: str, status: Status, tags: Any = None, **arguments: Any
@@ -297,7 +343,7 @@ def recorded(
         *[("mine", Status.CANCELING), ("mine", Status.NOT_STARTED)],
     ],
 )
-def test_a_partition_that_a_run_is_at_is_left_to_it(
+def test_a_partition_that_an_active_run_collects_is_left_to_it(
     submitted: Shop, tick: Tick, recorded: Callable[..., object], status: Status, job: str
 ) -> None:
     dataset = submitted()
@@ -353,8 +399,8 @@ def test_a_manual_run_is_not_disturbed(
 # --- what goes wrong
 
 
-def test_failed_runs_are_launched_again_ever_later_and_then_a_person_is_called(
-    submitted: Shop, tick: Tick, later: Later, told: list[str]
+def test_failed_runs_are_launched_again_at_growing_intervals_and_then_an_error_is_logged(
+    submitted: Shop, tick: Tick, later: Later, tick_log: list[str]
 ) -> None:
     dataset = submitted(last="b")
     assert len(tick(dataset).run_requests) == 1
@@ -364,34 +410,26 @@ def test_failed_runs_are_launched_again_ever_later_and_then_a_person_is_called(
         later(seconds=5)
         assert len(tick(dataset).run_requests) == 1
     later(days=1)
-    told.clear()
+    tick_log.clear()
     assert tick(dataset).run_requests == []
-    assert [line for line in told if "12 runs" in line and "'shop/tasks'" in line]
-    assert len(told) == 1
+    assert [line for line in tick_log if "12 runs" in line and "'shop/tasks'" in line]
+    assert len(tick_log) == 1
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
 def test_a_tick_that_dies_at_its_launch_launches_nothing_twice_and_loses_nothing(
-    submitted: Shop,
-    tick: Tick,
-    collect: Run,
-    later: Later,
-    events: Events,
-    monkeypatch: pytest.MonkeyPatch,
-    moment: str,
+    submitted: Shop, tick: Tick, collect: Run, later: Later, events: Events, ledger: MovableLedger, moment: str
 ) -> None:
-    dataset = submitted()
-    real = GenerationStore.mark_collection_requested
-
-    def die(*arguments: Any, **named: Any) -> bool:
-        if moment == "after":
-            assert real(*arguments, **named)
+    def die(_records: Any) -> NoReturn:
         raise Killed
 
-    with monkeypatch.context() as patch:
-        patch.setattr(GenerationStore, "mark_collection_requested", die)
-        with pytest.raises(Killed):
-            tick(dataset)
+    dataset = submitted()
+    hooked = HookedGenerations(ledger)
+    setattr(hooked, moment, die)
+    ledger.generations = hooked
+    with pytest.raises(Killed):
+        tick(dataset)
+    ledger.generations = GenerationStore(ledger)
     launched = []
     for _ in range(3):
         for request in tick(dataset).run_requests:
@@ -402,35 +440,33 @@ def test_a_tick_that_dies_at_its_launch_launches_nothing_twice_and_loses_nothing
     assert events("shop/tasks") == {"a": 1, "b": 1, "c": 1}
 
 
-def test_two_sensors_launch_one_run_for_each_partition(
-    submitted: Shop, tick: Tick, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_two_sensors_launch_one_run_for_each_partition(submitted: Shop, tick: Tick, ledger: MovableLedger) -> None:
     dataset = submitted(last="d")
-    real, others = GenerationStore.mark_collection_requested, list[Any]()
+    others: list[Any] = []
 
-    def slowly(*arguments: Any, **named: Any) -> Any:
+    def tick_of_another_sensor(_records: Any) -> None:
         if not others:
             others.append(None)
             others[0] = tick(dataset)
-        return real(*arguments, **named)
 
-    monkeypatch.setattr(GenerationStore, "mark_collection_requested", slowly)
+    hooked = HookedGenerations(ledger)
+    hooked.before = tick_of_another_sensor
+    ledger.generations = hooked
     mine = tick(dataset)
     assert (asked_for(mine), asked_for(others[0])) == ([], [("a", "d")])
 
 
-def test_what_another_sensor_was_faster_with_is_left_out_of_the_run(
-    submitted: Shop, tick: Tick, monkeypatch: pytest.MonkeyPatch
+def test_partitions_that_another_sensor_has_just_launched_are_left_out(
+    submitted: Shop, tick: Tick, ledger: MovableLedger
 ) -> None:
+    def launch_b(records: list[GenerationRecord]) -> None:
+        [of_b] = [each for each in records if each.ref.partition == "b"]
+        assert GenerationStore(ledger).mark_collection_requested([of_b], "other", again_after=delay_after) == [of_b]
+
     dataset = submitted(last="d")
-    real = GenerationStore.mark_collection_requested
-
-    def slowly(self: GenerationStore, records: Any, *arguments: Any, **named: Any) -> Any:
-        [faster] = [each for each in records if each.ref.partition == "b"]
-        assert real(self, [faster], *arguments, **named) == [faster]
-        return real(self, records, *arguments, **named)
-
-    monkeypatch.setattr(GenerationStore, "mark_collection_requested", slowly)
+    hooked = HookedGenerations(ledger)
+    hooked.before = launch_b
+    ledger.generations = hooked
     assert asked_for(tick(dataset)) == [("a", "a"), ("c", "d")]
 
 
@@ -483,14 +519,14 @@ def test_a_run_that_died_between_the_events_of_two_assets_is_repeated(
     assert events("shop/contents") == {"a": 1}
 
 
-# --- what it tidies up
+# --- what it cleans up
 
 
 @pytest.fixture
 def left_behind(
     ledger: Ledger, emulator: Emulator, token: str, ref: Callable[..., PartitionRef], pages: Callable[[str], list[str]]
 ) -> LeftBehind:
-    """A batch as a run left it that died: claimed, sent or not, its answer lost or not."""
+    """A batch as a run that died left it: claimed, sent or not, its answer lost or not."""
 
     def left_behind(partition: str | None, state: State, run_id: str, *, sent: bool) -> SubmissionWithTargets:
         urls = pages(partition or "")
@@ -514,7 +550,7 @@ def left_behind(
 
 @pytest.mark.parametrize("state", [State.SUBMITTING, State.UNCERTAIN])
 def test_a_submission_whose_run_is_gone_is_adopted(
-    shop: Shop, tick: Tick, collect: Run, left_behind: LeftBehind, told: list[str], ended: Ended,
+    shop: Shop, tick: Tick, collect: Run, left_behind: LeftBehind, tick_log: list[str], ended: Ended,
     emulator: Emulator, state: State,
 ) -> None:  # fmt: skip
     dataset = shop()
@@ -523,26 +559,26 @@ def test_a_submission_whose_run_is_gone_is_adopted(
     assert tick(dataset).run_requests == []
     [request] = tick(dataset).run_requests
     [job] = emulator.jobs()
-    assert any(f"it is job {job.job_id}" in line for line in told)
+    assert any(f"it is job {job.job_id}" in line for line in tick_log)
     assert collect(request, dataset).success
     assert {count.submitted for count in emulator.targets().values()} == {1}
 
 
 def test_a_submission_that_never_arrived_is_sent_by_the_run_that_collects(
     shop: Shop, tick: Tick, collect: Run, left_behind: LeftBehind, later: Later, emulator: Emulator,
-    told: list[str],
+    tick_log: list[str],
 ) -> None:  # fmt: skip
     dataset = shop()
     left_behind("a", State.SUBMITTING, "gone", sent=False)
     assert tick(dataset).run_requests == []
     later(minutes=4)
     [request] = tick(dataset).run_requests
-    assert any("it never arrived" in line for line in told)
+    assert any("it never arrived" in line for line in tick_log)
     assert collect(request, dataset).success
     assert {count.submitted for count in emulator.targets().values()} == {1}
 
 
-def test_a_claim_of_a_run_that_never_ends_is_settled_once_its_worker_must_be_dead(
+def test_a_claim_of_a_run_that_never_ends_is_reconciled_once_its_lease_is_over(
     shop: Shop, tick: Tick, left_behind: LeftBehind, recorded: Callable[..., dg.DagsterRun],
     later: Later, ledger: Ledger,
 ) -> None:  # fmt: skip
@@ -562,7 +598,7 @@ def test_a_claim_of_a_run_that_never_ends_is_settled_once_its_worker_must_be_dea
 )
 def test_live_jobs_are_canceled_only_if_their_run_was_terminated(
     shop: Shop, tick: Tick, left_behind: LeftBehind, recorded: Callable[..., dg.DagsterRun],
-    emulator: Emulator, ledger: Ledger, told: list[str], status: Status, canceled: bool,
+    emulator: Emulator, ledger: Ledger, tick_log: list[str], status: Status, canceled: bool,
 ) -> None:  # fmt: skip
     emulator.set_faults({"targets": [{"kind": "linger"}]})
     dataset = shop()
@@ -571,7 +607,7 @@ def test_live_jobs_are_canceled_only_if_their_run_was_terminated(
     assert tick(dataset).run_requests == []
     assert [job.canceled for job in emulator.jobs()] == [canceled]
     assert (ledger.submissions.get(submission.id).state == State.CANCELED) is canceled
-    assert any("its run was terminated; 1 of its open jobs" in line for line in told) is canceled
+    assert any("its run was terminated; 1 of its open jobs" in line for line in tick_log) is canceled
     assert tick(dataset).run_requests == []
 
 
@@ -589,7 +625,7 @@ def test_jobs_of_a_run_that_was_started_again_are_not_canceled(
     assert [job.canceled for job in emulator.jobs()] == [False]
 
 
-def test_a_run_without_an_id_is_not_taken_for_one_that_is_active(
+def test_a_submission_without_a_run_is_not_owned_by_an_active_run(
     shop: Shop, tick: Tick, left_behind: LeftBehind, recorded: Callable[..., dg.DagsterRun]
 ) -> None:
     dataset = shop()

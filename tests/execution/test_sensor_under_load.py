@@ -11,7 +11,6 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import SimpleNamespace
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -20,12 +19,13 @@ import pytest
 import sqlalchemy as sa
 
 from scrapedo_dagster import ScrapeDoDataset
-from scrapedo_dagster.engine.clock import SYSTEM_CLOCK
+from scrapedo_dagster.engine.clock import Clock
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
 from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.ledger.url import default_url
 from scrapedo_dagster.engine.targets.validation import validated_entries
-from scrapedo_dagster.execution import sensor_tick as completion
+from scrapedo_dagster.execution.tick_session import TickLimits
 
 pytestmark = pytest.mark.slow
 
@@ -137,13 +137,13 @@ class Planted(Ledger):
 
 
 @pytest.fixture
-def plant(ledger: Ledger, service: Service, token: str) -> Plant:
+def plant(instance: dg.DagsterInstance, service: Service, token: str) -> Plant:
     """Submitted batches in the ledger and their jobs at the service. Returns the ids of the jobs."""
 
     def plant(
         partition: str | None, amount: int, *, age: timedelta = timedelta(), status: str = "pending", run: str = "run"
     ) -> list[str]:
-        planted = Planted(ledger._url)
+        planted = Planted(default_url(instance.root_directory))
         planted.age = age
         ref = PartitionRef(account_fingerprint(token), "shop", partition)
         batches = [
@@ -163,29 +163,19 @@ def plant(ledger: Ledger, service: Service, token: str) -> Plant:
     return plant
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """The time by which a tick keeps to its budget: it passes by what the service takes, on any machine."""
-    now = [0.0]
-    monkeypatch.setattr(completion, "time", SimpleNamespace(monotonic=lambda: now[0]))
-    monkeypatch.setattr(SYSTEM_CLOCK, "monotonic", lambda: now[0])
+class ServiceClock(Clock):
+    """Time passes only by what the service takes, so that a tick has the same budget on any machine."""
 
-    def take(seconds: float) -> None:
-        now[0] += seconds
+    now = 0.0
 
-    return take
+    def monotonic(self) -> float:
+        return self.now
+
+    def take(self, seconds: float) -> None:
+        self.now += seconds
 
 
-@pytest.fixture
-def budget(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Give ticks so many seconds, and requests a tenth of it."""
-
-    def budget(seconds: float) -> None:
-        monkeypatch.setattr(completion, "_BUDGET", seconds)
-        monkeypatch.setattr(completion, "_REQUEST_TIMEOUT", seconds / 10)
-        monkeypatch.setattr(completion, "_CANCEL_SECONDS", seconds / 4)
-
-    return budget
+SHORT = TickLimits(seconds=1.0, request_timeout=0.1, cancel_seconds=0.25)
 
 
 @pytest.fixture
@@ -207,7 +197,7 @@ def states(ledger: Ledger) -> Counter[State]:
 
 
 @pytest.mark.slow
-def test_a_thousand_open_jobs_are_looked_at_in_one_tick_with_few_requests_and_transactions(
+def test_a_thousand_open_jobs_are_polled_in_one_tick_with_few_requests_and_transactions(
     shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger, changes: list[str],
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
@@ -232,7 +222,7 @@ def test_a_thousand_open_jobs_are_looked_at_in_one_tick_with_few_requests_and_tr
     assert len(changes) == 3, "two for 500 jobs each, and one for the run"
 
 
-def test_many_partitions_that_dagster_was_told_of_cost_one_query_and_one_transaction(
+def test_many_reported_partitions_cost_one_query_and_one_transaction(
     shop: Shop, tick: Tick, ledger: Ledger, token: str, instance: dg.DagsterInstance, changes: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
@@ -245,17 +235,17 @@ def test_many_partitions_that_dagster_was_told_of_cost_one_query_and_one_transac
         ledger.generations.mark_completed(ref, 2)
     dataset = shop(partitions_def=dg.StaticPartitionsDefinition(keys))
 
-    def tell(key: str, generation: int) -> None:
-        told = {"scrapedo/generation": generation}
-        event = dg.AssetMaterialization(dataset.dataset.contents_key, partition=key, metadata=told)
+    def report(key: str, generation: int) -> None:
+        metadata = {"scrapedo/generation": generation}
+        event = dg.AssetMaterialization(dataset.dataset.contents_key, partition=key, metadata=metadata)
         instance.report_runless_asset_event(event)
 
     for key in keys:
-        tell(key, 1)
-    assert len(tick(dataset).run_requests) == 1, "it was told of an older generation only"
+        report(key, 1)
+    assert len(tick(dataset).run_requests) == 1, "only an older generation is reported"
     for key in keys[:-1]:
-        tell(key, 2)
-    tell(keys[0], 2)  # twice, which leaves no room for the event of another in the answer to one query
+        report(key, 2)
+    report(keys[0], 2)  # twice, which leaves no room for the event of another in the answer to one query
     asked: list[int] = []
     real = instance.fetch_materializations
 
@@ -271,33 +261,31 @@ def test_many_partitions_that_dagster_was_told_of_cost_one_query_and_one_transac
     assert left.ref.partition == keys[-1]
 
 
-def test_jobs_that_no_listing_tells_of_each_get_their_turn_within_the_budget(
-    shop: Shop, tick: Tick, plant: Plant, service: Service, clock: Callable[[float], None], told: list[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
-    dataset, cursor, ticks = shop(), None, 0
+def test_jobs_that_no_listing_has_are_all_polled_within_a_few_ticks(
+    shop: Shop, tick: Tick, plant: Plant, service: Service, tick_log: list[str]
+) -> None:
+    dataset, cursor, ticks, clock = shop(), None, 0, ServiceClock()
     tick(dataset)  # the first one in a process loads the engine
     young, old = plant("a", 120), plant("b", 5, age=timedelta(days=2, hours=2))
     service.lists_running = False
-    service.trouble = lambda _method, _job_id: clock(0.01)
-    monkeypatch.setattr(completion, "_BUDGET", 0.6)
+    service.trouble = lambda _method, _job_id: clock.take(0.01)
     while not set(young) <= set(service.asked):
         service.asked.clear() if not ticks else None
         ticks += 1
         before = len(service.asked)
-        cursor = tick(dataset, cursor=cursor).cursor
+        cursor = tick(dataset, cursor=cursor, limits=TickLimits(seconds=0.6), clock=clock).cursor
         assert len(service.asked) - before <= 61, "0.6 seconds of it, and the request that was under way"
         asked = [each for each in service.asked[before:] if each != "list"]
         assert set(asked[:5]) == set(old)  # near expiry first
         assert ticks < 30
     assert ticks > 1
-    assert any("The others come next." in line for line in told)
+    assert any("The next tick polls the others." in line for line in tick_log)
     counts = Counter(each for each in service.asked if each in young)
     assert max(counts.values()) <= 2
 
 
-def test_one_job_that_cannot_be_read_keeps_no_other_from_being_seen(
-    shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger, told: list[str]
+def test_one_job_that_cannot_be_read_keeps_no_other_from_being_polled(
+    shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger, tick_log: list[str]
 ) -> None:
     plant("a", 4)
     service.jobs = dict.fromkeys(service.jobs, "success")
@@ -305,10 +293,10 @@ def test_one_job_that_cannot_be_read_keeps_no_other_from_being_seen(
     dataset = shop()
     tick(dataset)
     assert states(ledger) == {State.SUBMITTED: 1, State.FINISHED: 3}
-    assert any("500" in line for line in told)
+    assert any("500" in line for line in tick_log)
 
 
-def test_a_listing_that_is_never_whole_is_filled_up_by_asking_for_each(
+def test_jobs_that_a_listing_lacks_are_requested_one_by_one(
     shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger
 ) -> None:
     plant("a", 12, status="success")
@@ -319,18 +307,17 @@ def test_a_listing_that_is_never_whole_is_filled_up_by_asking_for_each(
 
 
 def test_a_listing_that_is_too_long_for_a_tick_leaves_time_to_ask_for_each(
-    shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger, clock: Callable[[float], None],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+    shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger
+) -> None:
     """An account that others use too lists tens of thousands of jobs."""
     service.jobs = {f"other-{number}": "success" for number in range(6000)}
     plant("a", 12, status="success")
-    service.trouble = lambda _method, job_id: clock(0.01 if job_id else 0.05)
-    monkeypatch.setattr(completion, "_BUDGET", 1.0)
+    clock = ServiceClock()
+    service.trouble = lambda _method, job_id: clock.take(0.01 if job_id else 0.05)
     dataset = shop()
-    cursor = tick(dataset).cursor
+    cursor = tick(dataset, limits=SHORT, clock=clock).cursor
     assert service.asked.count("list") <= 11, "half of the time"
-    tick(dataset, cursor=cursor)
+    tick(dataset, cursor=cursor, limits=SHORT, clock=clock)
     assert states(ledger) == {State.FINISHED: 12}
 
 
@@ -342,26 +329,25 @@ def test_a_listing_that_is_too_long_for_a_tick_leaves_time_to_ask_for_each(
     ],
 )
 def test_a_service_in_trouble_costs_a_tick_and_nothing_else(
-    shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger, budget: Callable[[float], None],
-    told: list[str], trouble: Any, amount: int,
+    shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger, tick_log: list[str],
+    trouble: Any, amount: int,
 ) -> None:  # fmt: skip
     plant("a", amount)
-    budget(1.0)
     service.trouble = lambda _method, _job_id: trouble
     dataset = shop()
     began = time.monotonic()
-    found = tick(dataset)
+    found = tick(dataset, limits=SHORT)
     assert time.monotonic() - began < 5
     assert (found.run_requests, states(ledger)) == ([], {State.SUBMITTED: amount})
-    assert any("Scrape.do could not be asked" in line for line in told)
+    assert any("Scrape.do could not be asked" in line for line in tick_log)
     service.trouble = lambda _method, _job_id: None
     service.jobs = dict.fromkeys(service.jobs, "success")
     assert len(tick(dataset, cursor=found.cursor).run_requests) == 1
 
 
-def test_jobs_that_cannot_be_canceled_keep_no_other_from_being_seen(
-    shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger, budget: Callable[[float], None],
-    instance: dg.DagsterInstance, resources: dict[str, Any], told: list[str],
+def test_jobs_that_cannot_be_canceled_keep_no_other_from_being_polled(
+    shop: Shop, tick: Tick, plant: Plant, service: Service, instance: dg.DagsterInstance,
+    resources: dict[str, Any], tick_log: list[str],
 ) -> None:  # fmt: skip
     dataset = shop()
     defs = dg.Definitions.merge(dataset.defs, dg.Definitions(resources=resources))
@@ -370,20 +356,19 @@ def test_jobs_that_cannot_be_canceled_keep_no_other_from_being_seen(
         run = instance.create_run_for_job(job, tags={"dagster/partition": key}, status=dg.DagsterRunStatus.CANCELED)
         plant(key, 2, run=run.run_id)
     plant("d", 2, status="success")
-    budget(1.0)
     service.trouble = lambda method, _job_id: "hang" if method == "DELETE" else None
     began = time.monotonic()
-    [request] = tick(dataset).run_requests
+    [request] = tick(dataset, limits=SHORT).run_requests
     assert time.monotonic() - began < 5
     assert request.partition_key == "d"
-    assert any("2 are left for the next tick" in line for line in told)
+    assert any("2 are left for the next tick" in line for line in tick_log)
 
 
-def test_what_could_not_be_canceled_in_one_tick_is_canceled_in_a_later_one(
+def test_jobs_that_could_not_be_canceled_are_canceled_in_a_later_tick(
     shop: Shop, tick: Tick, plant: Plant, service: Service, ledger: Ledger, instance: dg.DagsterInstance,
     resources: dict[str, Any],
 ) -> None:  # fmt: skip
-    """Also where some of its generation was: that is not brought home, and costs credits all the same."""
+    """Even if other jobs of the generation were canceled: it is not collected, and costs credits."""
     dataset = shop()
     job = dg.Definitions.merge(dataset.defs, dg.Definitions(resources=resources)).resolve_job_def("shop_submit")
     run = instance.create_run_for_job(job, tags={"dagster/partition": "a"}, status=dg.DagsterRunStatus.CANCELED)
@@ -397,9 +382,9 @@ def test_what_could_not_be_canceled_in_one_tick_is_canceled_in_a_later_one(
 
 
 @pytest.mark.parametrize("is_active", [True, False])
-def test_what_a_newer_generation_has_replaced_is_canceled_once_no_run_is_at_it(
+def test_jobs_of_a_replaced_generation_are_canceled_once_its_run_has_ended(
     shop: Shop, tick: Tick, plant: Plant, ledger: Ledger, instance: dg.DagsterInstance, resources: dict[str, Any],
-    told: list[str], is_active: bool,
+    tick_log: list[str], is_active: bool,
 ) -> None:  # fmt: skip
     dataset = shop()
     job = dg.Definitions.merge(dataset.defs, dg.Definitions(resources=resources)).resolve_job_def("shop_submit")
@@ -411,7 +396,9 @@ def test_what_a_newer_generation_has_replaced_is_canceled_once_no_run_is_at_it(
     assert ledger.generations.plan(ref, 2, [entries], fingerprint="f", run_id=run.run_id)
     tick(dataset)
     assert states(ledger)[State.CANCELED] == (0 if is_active else 2)
-    assert any("a newer generation was begun; 2 of its open jobs were ended" in line for line in told) is not is_active
+    assert (
+        any("a newer generation was begun; 2 of its open jobs were ended" in line for line in tick_log) is not is_active
+    )
 
 
 def test_many_partitions_of_as_many_runs_are_launched_together(

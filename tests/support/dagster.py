@@ -21,6 +21,7 @@ from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.io_manager import ParquetResource
+from scrapedo_dagster.sensors import completion_sensor
 
 TOKEN = "canary-7f3a9c"
 
@@ -95,7 +96,7 @@ class Run(Protocol):
 
 @pytest.fixture
 def materialize(resources: dict[str, Any], instance: dg.DagsterInstance) -> Run:
-    """Materialise assets; a failed run is returned, not raised. `between=("a", "c")` is a run of a range."""
+    """Materialize assets; a failed run is returned, not raised. `between=("a", "c")` is a run of a range."""
 
     def materialize(
         *assets: Any, between: tuple[str, str] | None = None, tags: dict[str, str] | None = None, **arguments: Any
@@ -124,18 +125,18 @@ def with_step(asset: Any, step: Callable[..., Iterable[dg.MaterializeResult[None
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What the ticks have logged."""
-    said: list[str] = []
+def tick_log() -> list[str]:
+    """The lines that the ticks have logged."""
+    return []
 
-    class Listener(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            said.append(record.getMessage())
 
-    logger = logging.Logger("tick")
-    logger.addHandler(Listener())
-    monkeypatch.setattr(dg.SensorEvaluationContext, "log", property(lambda _self: logger))
-    return said
+class _Lines(logging.Handler):
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__()
+        self.lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
 
 
 @pytest.fixture
@@ -156,16 +157,21 @@ def defs_of(resources: dict[str, Any]) -> Callable[..., dg.Definitions]:
 
 @pytest.fixture
 def tick(
-    defs_of: Callable[..., dg.Definitions], resources: dict[str, Any], instance: dg.DagsterInstance, told: list[str]
+    defs_of: Callable[..., dg.Definitions],
+    resources: dict[str, Any],
+    instance: dg.DagsterInstance,
+    tick_log: list[str],
 ) -> Callable[..., Any]:
-    """One tick of the sensor of some datasets, as the daemon has it evaluated."""
+    """One tick of the sensor of some datasets, as the daemon evaluates it; `limits` and `clock` may be given."""
 
-    def tick(*datasets: ScrapeDoDataset, cursor: str | None = None) -> Any:
-        sensor = build_scrape_do_sensor(*datasets)
+    def tick(*datasets: ScrapeDoDataset, cursor: str | None = None, **settings: Any) -> Any:
+        jobs = [(each.dataset, next(job for job in each.jobs if job.name.endswith("_collect"))) for each in datasets]
+        sensor = completion_sensor("completion", jobs, **settings) if settings else build_scrape_do_sensor(*datasets)
         repository = defs_of(*datasets).get_repository_def()
         with dg.build_sensor_context(
             instance=instance, cursor=cursor, repository_def=repository, resources=resources
         ) as context:
+            context.log.addHandler(_Lines(tick_log))
             return sensor.evaluate_tick(context)
 
     return tick
