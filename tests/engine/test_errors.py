@@ -17,5 +17,6 @@ def test_errors_that_no_retry_helps() -> None:
         "LedgerUrlError",
         "NotEnoughCreditsError",
         "NothingSubmittedError",
+        "UnknownOptionsError",
         "WebhookError",
     }
