@@ -22,8 +22,18 @@ from pathlib import Path
 from typing import Any
 
 SECRET = "a-secret-of-this-benchmark-only"  # noqa: S105 - of a server on this machine
-JOB = "00000000-0000-0000-0000-000000000000"
-PATH = "/webhooks/scrape-do/0123456789ab-1"
+ACCOUNT = "0123456789ab"
+TASKS_PER_JOB = 1000
+
+
+def task_id(number: int) -> str:
+    """The id of a task, as long as a real one."""
+    return f"00000000-0000-0000-0000-{number:012}"
+
+
+def job_id(number: int) -> str:
+    """The id of a job, as long as a real one."""
+    return f"00000000-0000-0000-0001-{number:012}"
 
 
 async def answer(scope: Any, receive: Any, send: Any) -> None:
@@ -59,8 +69,8 @@ async def load(port: int, deliveries: range, connections: int, size: int) -> Mea
         start = random.Random(number).randrange(7 * size)
         body = json.dumps(
             {
-                "TaskID": f"00000000-0000-0000-0000-{number:012}",
-                "JobID": JOB,
+                "TaskID": task_id(number),
+                "JobID": job_id(number // TASKS_PER_JOB),
                 "URL": f"https://shop.example/products/{number}",
                 "Status": "success",
                 "StatusCode": 200,
@@ -70,7 +80,7 @@ async def load(port: int, deliveries: range, connections: int, size: int) -> Mea
             }
         ).encode()
         head = (
-            f"POST {PATH} HTTP/1.1\r\nHost: benchmark\r\nX-Scrape-Do-Webhook-Secret: {SECRET}\r\n"
+            f"POST /webhooks/scrape-do/{ACCOUNT}-{1 + number // TASKS_PER_JOB} HTTP/1.1\r\nHost: benchmark\r\nX-Scrape-Do-Webhook-Secret: {SECRET}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
@@ -134,10 +144,10 @@ def main() -> None:
         ledger = f"sqlite:///{directory}/ledger.db"
         cases = {
             "answers 200 only": [sys.executable, str(Path(__file__).resolve()), "serve", str(port)],
-            "inbox of files": [*receiver, "--inbox", f"{directory}/inbox"],
+            "inbox of files": [*receiver, "--inbox", f"{directory}/inbox", "--ledger-url", ledger],
             "inbox in SQLite": [*receiver, "--ledger-url", ledger],
         }
-        _plan(ledger)
+        plan_jobs(ledger, arguments.deliveries + 100)
         print(  # noqa: T201
             f"{arguments.deliveries} deliveries of {arguments.size // 1000} KB over {arguments.connections} "
             f"connections, {os.cpu_count()} cores for server and client"
@@ -153,20 +163,22 @@ def main() -> None:
             )
 
 
-def _plan(url: str) -> None:
-    """A submission that the deliveries are of."""
+def plan_jobs(url: str, deliveries: int) -> None:
+    """Record the submissions that the deliveries belong to, each with the ids of its tasks."""
     from scrapedo_dagster.engine.ledger.ledger import Ledger
     from scrapedo_dagster.engine.ledger.records import PartitionRef
     from scrapedo_dagster.engine.targets.validation import validated_entries
 
     ledger = Ledger(url)
-    entries = validated_entries(["https://shop.example/"], "raise")
-    ref = PartitionRef("0123456789ab" + "0" * 20, "shop", None)
-    ledger.generations.plan(ref, 1, [entries], fingerprint="f", run_id=None)
-    claimed = ledger.submissions.claim(ledger.submissions.get(1), run_id=None, fingerprint="f")
-    if claimed is None:
-        sys.exit("the ledger is somebody else's")
-    ledger.submissions.mark_submitted(claimed, JOB, [])
+    ref = PartitionRef(ACCOUNT + "0" * 20, "shop", None)
+    entries = validated_entries([f"https://shop.example/{number}" for number in range(TASKS_PER_JOB)], "raise")
+    ledger.generations.plan(ref, 1, [entries] * (1 + deliveries // TASKS_PER_JOB), fingerprint="f", run_id=None)
+    for number, planned in enumerate(ledger.submissions.with_targets(ref, 1)):
+        claimed = ledger.submissions.claim(planned, run_id=None, fingerprint="f")
+        if claimed is None:
+            sys.exit("the ledger is not empty")
+        first = number * TASKS_PER_JOB
+        ledger.submissions.mark_submitted(claimed, job_id(number), [task_id(first + n) for n in range(TASKS_PER_JOB)])
     ledger.close()
 
 
