@@ -1,8 +1,8 @@
-"""How many deliveries of 50 KB the receiver stores a second, and how long the slowest of a hundred wait.
+"""How many deliveries of 50 KB the receiver stores in a second, and how long the slowest of a hundred take.
 
-Beside it the same load on an app that only reads the body and answers 200, which is what the machine, uvicorn and the
-client of this benchmark can do; the ratios say what authenticating, parsing and storing durably cost. Servers and
-client share the cores. `python benchmarks/webhooks.py`, or `make bench-webhooks`.
+The same load goes to an app that only reads the body and answers 200: that is what the machine, the server and the
+client of this benchmark can do. The ratios to it show what it costs to authenticate, parse and store durably. Server
+and client share the cores. `python benchmarks/webhooks.py`, or `make bench-webhooks`.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from typing import Any
 SECRET = "a-secret-of-this-benchmark-only"  # noqa: S105 - of a server on this machine
 ACCOUNT = "0123456789ab"
 TASKS_PER_JOB = 1000
+WARM_UP = 100
 
 
 def task_id(number: int) -> str:
@@ -37,7 +38,7 @@ def job_id(number: int) -> str:
 
 
 async def answer(scope: Any, receive: Any, send: Any) -> None:
-    """Reads the body and answers 200."""
+    """Read the body and answer 200."""
     while (await receive()).get("more_body"):
         pass
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
@@ -45,15 +46,24 @@ async def answer(scope: Any, receive: Any, send: Any) -> None:
 
 
 def serve_answer(port: int) -> None:
-    """The app that only answers, with the same server."""
-    import uvicorn
+    """Serve the app that only answers, with the server of the receiver."""
+    from granian.constants import HTTPModes, Interfaces
+    from granian.server.embed import Server
 
-    uvicorn.run(answer, port=port, lifespan="off", ws="none", log_config=None, access_log=False, server_header=False)
+    server = Server(
+        answer,
+        port=port,
+        interface=Interfaces.ASGINL,
+        http=HTTPModes.http1,
+        websockets=False,
+        log_enabled=False,
+    )
+    asyncio.run(server.serve())
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Of a load: deliveries per second, and their 99th percentile in milliseconds."""
+    """Deliveries per second, and the 99th percentile of their times in milliseconds."""
 
     per_second: float
     p99: float
@@ -79,8 +89,9 @@ async def load(port: int, deliveries: range, connections: int, size: int) -> Mea
                 "Scrape.do": {"Credits-Used": "1", "Remaining-Credits": "1000000"},
             }
         ).encode()
+        path = f"/webhooks/scrape-do/{ACCOUNT}-{1 + number // TASKS_PER_JOB}"
         head = (
-            f"POST /webhooks/scrape-do/{ACCOUNT}-{1 + number // TASKS_PER_JOB} HTTP/1.1\r\nHost: benchmark\r\nX-Scrape-Do-Webhook-Secret: {SECRET}\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: benchmark\r\nX-Scrape-Do-Webhook-Secret: {SECRET}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         return head.encode() + body
@@ -119,19 +130,22 @@ def measure(command: list[str], port: int, arguments: argparse.Namespace) -> Mea
                 if time.monotonic() > deadline or server.poll() is not None:
                     sys.exit("the server does not listen")
                 time.sleep(0.05)
-        asyncio.run(load(port, range(100), 4, arguments.size))
-        return asyncio.run(load(port, range(100, 100 + arguments.deliveries), arguments.connections, arguments.size))
+        asyncio.run(load(port, range(WARM_UP), 4, arguments.size))
+        return asyncio.run(
+            load(port, range(WARM_UP, WARM_UP + arguments.deliveries), arguments.connections, arguments.size)
+        )
     finally:
         server.terminate()
         server.wait()
 
 
 def main() -> None:
-    """Measure all three, and print the ratios."""
+    """Measure all cases and print the ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--deliveries", type=int, default=10_000)
     parser.add_argument("--connections", type=int, default=20)
     parser.add_argument("--size", type=int, default=50_000, help="bytes of content of a delivery")
+    parser.add_argument("--postgres", metavar="URL", help="an empty database, to measure that one too")
     arguments = parser.parse_args()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -141,13 +155,13 @@ def main() -> None:
             *(sys.executable, "-c", "from scrapedo_dagster.cli.main import main; main()"),
             *("webhooks", "--port", str(port)),
         ]
-        ledger = f"sqlite:///{directory}/ledger.db"
-        cases = {
-            "answers 200 only": [sys.executable, str(Path(__file__).resolve()), "serve", str(port)],
-            "inbox of files": [*receiver, "--inbox", f"{directory}/inbox", "--ledger-url", ledger],
-            "inbox in SQLite": [*receiver, "--ledger-url", ledger],
-        }
-        plan_jobs(ledger, arguments.deliveries + 100)
+        cases = {"answers 200 only": [sys.executable, str(Path(__file__).resolve()), "serve", str(port)]}
+        ledgers = {"stores in SQLite": f"sqlite:///{directory}/ledger.db"}
+        if arguments.postgres:
+            ledgers["stores in Postgres"] = arguments.postgres
+        for name, url in ledgers.items():
+            plan_jobs(url, arguments.deliveries + WARM_UP)
+            cases[name] = [*receiver, "--ledger-url", url]
         print(  # noqa: T201
             f"{arguments.deliveries} deliveries of {arguments.size // 1000} KB over {arguments.connections} "
             f"connections, {os.cpu_count()} cores for server and client"
@@ -157,7 +171,7 @@ def main() -> None:
             measured = measure(command, port, arguments)
             base = base or measured
             print(  # noqa: T201
-                f"{name:<17} {measured.per_second:>6.0f}/s (ratio {measured.per_second / base.per_second:.2f})   "
+                f"{name:<18} {measured.per_second:>6.0f}/s (ratio {measured.per_second / base.per_second:.2f})   "
                 f"99th percentile {measured.p99:>5.0f} ms (ratio {measured.p99 / base.p99:.1f})",
                 flush=True,
             )

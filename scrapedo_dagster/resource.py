@@ -21,9 +21,9 @@ from scrapedo_dagster.api.requests import check_target
 # Imported where they are used: a code location that only defines assets needs neither SQLAlchemy nor an HTTP client.
 if TYPE_CHECKING:
     from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
-    from scrapedo_dagster.engine.inbox.address import Webhook
-    from scrapedo_dagster.engine.inbox.protocol import Inbox
+    from scrapedo_dagster.engine.inbox.inbox import Inbox
     from scrapedo_dagster.engine.ledger.ledger import Ledger
+    from scrapedo_dagster.engine.webhook_address import Webhook
 
 _SECRET: dict[str, Any] = {"dagster__is_secret": True}
 _VARIABLES = (dg.EnvVar, type(dg.EnvVar.int("NAME")))
@@ -94,17 +94,7 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
         json_schema_extra=_SECRET,
         description="Secret that authenticates deliveries: 24 or more letters and digits.",
     )
-    webhook_inbox: str | None = Field(
-        default=None,
-        repr=False,
-        json_schema_extra=_SECRET,
-        description=(
-            "Where the receiver stores deliveries, as its --inbox: a path, or a URI of a filesystem that pyarrow "
-            "supports. The default is the ledger's database."
-        ),
-    )
     _ledger: Ledger | None = PrivateAttr(default=None)
-    _inbox: Inbox | None = PrivateAttr(default=None)
 
     @field_validator("*", mode="wrap")
     @classmethod
@@ -137,7 +127,7 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
             raise dg.DagsterInvariantViolationError("ScrapeDoResource needs a Dagster instance or a ledger_url.")
         if context.instance is not None and is_on_this_machine(url):
             _check_run_launcher(context.instance)
-        self._ledger, self._inbox = Ledger(url), None
+        self._ledger = Ledger(url)
 
     def teardown_after_execution(self, context: dg.InitResourceContext) -> None:
         """Close the connections of the ledger. Called by Dagster."""
@@ -164,7 +154,7 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
     @property
     def webhook(self) -> Webhook | None:
         """The receiver of deliveries, or None. Raises WebhookError if the URL or the secret is invalid."""
-        from scrapedo_dagster.engine.inbox.address import Webhook
+        from scrapedo_dagster.engine.webhook_address import Webhook
 
         if self.webhook_url is None or self.webhook_secret is None:
             return None
@@ -172,12 +162,10 @@ class ScrapeDoResource(dg.ConfigurableResource[Any]):
 
     @property
     def inbox(self) -> Inbox | None:
-        """Stored deliveries, or None without a webhook. Raises ValueError if webhook_inbox is invalid."""
-        from scrapedo_dagster.engine.inbox.opening import open_inbox
+        """Stored deliveries, or None without a webhook. Available like `ledger`."""
+        from scrapedo_dagster.engine.inbox.inbox import Inbox
 
-        if self._inbox is None and self.webhook_url is not None:
-            self._inbox = open_inbox(self.webhook_inbox, self.ledger, for_reading=True)
-        return self._inbox
+        return None if self.webhook_url is None else Inbox(self.ledger)
 
     def client(self) -> ScrapeDoAsyncAPIClient:
         """Return a blocking client; use it in a `with` statement."""

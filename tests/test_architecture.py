@@ -36,6 +36,7 @@ ROOMS = [
     ["engine.submission"],
     ["engine.polling"],
     ["engine.inbox"],
+    ["engine.webhook_address"],
     ["engine.ledger"],
     ["engine.targets"],
     ["engine.storage"],

@@ -215,7 +215,6 @@ VALUES: dict[str, tuple[Any, str, Any]] = {
     "ledger_url": (dg.EnvVar("FIELD"), "sqlite://", "sqlite://"),
     "webhook_url": (dg.EnvVar("FIELD"), "https://hooks.example", "https://hooks.example"),
     "webhook_secret": (dg.EnvVar("FIELD"), "s" * 24, "s" * 24),
-    "webhook_inbox": (dg.EnvVar("FIELD"), "inbox", "inbox"),
 }
 REQUIRED = {"api_token": "t", "ledger_url": "sqlite://"}
 OTHER_HALF = {"webhook_url": {"webhook_secret": "s" * 24}, "webhook_secret": {"webhook_url": "https://hooks.example"}}

@@ -1,4 +1,4 @@
-"""What the `jobs` commands share: options, the ledger, the client of the account, selecting submissions."""
+"""What the commands share: options, the ledger, the client of the account, selecting submissions."""
 
 from __future__ import annotations
 
@@ -41,6 +41,20 @@ base_url_option = click.option(
 )
 
 
+def resolve_ledger_url(ledger_url: str | None) -> sa.URL:
+    """Return the URL of the ledger, which is in the Dagster home by default.
+
+    Raises:
+        LedgerUrlError: `ledger_url` is not a SQLAlchemy URL.
+    """
+    from scrapedo_dagster.engine.ledger.url import default_url, parse_url
+
+    home = os.environ.get("DAGSTER_HOME")
+    if not ledger_url and not home:
+        raise click.UsageError("the ledger is unknown: pass --ledger-url, or set SCRAPE_DO_LEDGER_URL or DAGSTER_HOME.")
+    return parse_url(ledger_url) if ledger_url else default_url(home or "")
+
+
 @contextmanager
 def open_ledger(ledger_url: str | None) -> Iterator[Ledger]:
     """Open an existing ledger. Errors of its database become one-line messages."""
@@ -48,13 +62,9 @@ def open_ledger(ledger_url: str | None) -> Iterator[Ledger]:
 
     from scrapedo_dagster.engine.errors import LedgerSchemaError, LedgerUrlError
     from scrapedo_dagster.engine.ledger.ledger import Ledger
-    from scrapedo_dagster.engine.ledger.url import default_url, parse_url
 
-    home = os.environ.get("DAGSTER_HOME")
-    if not ledger_url and not home:
-        raise click.UsageError("the ledger is unknown: pass --ledger-url, or set SCRAPE_DO_LEDGER_URL or DAGSTER_HOME.")
     try:
-        url = parse_url(ledger_url) if ledger_url else default_url(home or "")
+        url = resolve_ledger_url(ledger_url)
         _require_ledger(url)
         ledger = Ledger(url)
         try:

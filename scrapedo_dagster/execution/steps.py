@@ -13,7 +13,7 @@ from scrapedo_dagster.engine.collection.coordinator import collect_generations
 from scrapedo_dagster.engine.collection.partition_collector import PartitionCollector
 from scrapedo_dagster.engine.collection.progress import REPORT_INTERVAL, Progress
 from scrapedo_dagster.engine.errors import EngineError, InvalidTargetsError
-from scrapedo_dagster.engine.inbox.reader import prune_inbox
+from scrapedo_dagster.engine.inbox.delivered_tasks import prune_inbox
 from scrapedo_dagster.engine.ledger.records import PartitionRef
 from scrapedo_dagster.engine.storage.summary import Summary
 from scrapedo_dagster.engine.submission.planner import Generation

@@ -1,1 +1,1 @@
-"""The receiver of Scrape.do's webhooks: an ASGI app that puts finished tasks into the inbox (`engine/inbox.py`)."""
+"""The receiver of Scrape.do's webhooks: an ASGI app that stores finished tasks in the inbox."""

@@ -532,7 +532,7 @@ class TestMistakes:
         with project({"datasets": dataset()["datasets"]}) as defs, pytest.raises(dg.DagsterError, match="'scrape_do'"):
             dg.Definitions.validate_loadable(defs)
 
-    @pytest.mark.parametrize("field", ["api_token", "ledger_url", "webhook_secret", "webhook_inbox"])
+    @pytest.mark.parametrize("field", ["api_token", "ledger_url", "webhook_secret"])
     @pytest.mark.parametrize(
         "given",
         [

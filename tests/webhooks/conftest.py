@@ -1,43 +1,38 @@
-"""A receiver that listens, an inbox of each kind, and what the service would post."""
+"""A receiver that listens, and a pipeline that delivers to it."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import io
 import json
-import ssl
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import httpx
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import uvicorn
-from pyarrow import fs
 
 from scrapedo_dagster.api.client import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator, EmulatorSettings
 from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.collection.batch_collector import collect_batch
 from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
-from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER, Webhook, submission_key
-from scrapedo_dagster.engine.inbox.opening import open_inbox
-from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
+from scrapedo_dagster.engine.inbox.deliveries import Delivery
+from scrapedo_dagster.engine.inbox.inbox import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.validation import validated_entries
-from scrapedo_dagster.webhooks.app import Receiver
-from scrapedo_dagster.webhooks.log import Log
+from scrapedo_dagster.engine.webhook_address import PATH, SECRET_HEADER, Webhook, submission_key
+from scrapedo_dagster.webhooks.access_log import AccessLog
+from scrapedo_dagster.webhooks.app import Receiver, ReceiverLimits
 from scrapedo_dagster.webhooks.secrets import Secrets
 from scrapedo_dagster.webhooks.server import make_server
 from tests.support.submission import make_submitter
@@ -46,7 +41,6 @@ TOKEN = "canary-7f3a9c"
 SECRET = "canary-7f3a9c-current-secret"
 PREVIOUS = "canary-7f3a9c-previous-secret"
 REF = PartitionRef(account_fingerprint(TOKEN), "shop", "mon")
-_one_tls_context = functools.cache(ssl.create_default_context)
 KEY = f"{REF.account[:12]}-1"
 
 
@@ -69,15 +63,30 @@ def task_body(job_id: str = "j1", task_id: str = "t1", **fields: Any) -> bytes:
 class Running:
     """A receiver that listens, in a thread."""
 
-    def __init__(self, receiver: Receiver, server: uvicorn.Server, output: io.StringIO) -> None:
+    def __init__(self, receiver: Receiver, output: io.StringIO) -> None:
         self.receiver = receiver
-        self._server = server
         self._output = output
-        self._thread = threading.Thread(target=server.run, daemon=True)
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port: int = free.getsockname()[1]
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
         self._thread.start()
-        eventually(lambda: server.started)
-        self.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        eventually(self._listens)
+        self.url = f"http://127.0.0.1:{self.port}"
         self.http = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._server = make_server(self.receiver, "127.0.0.1", self.port)
+        await self._server.serve()
+
+    def _listens(self) -> bool:
+        with suppress(OSError):
+            self.connect().close()
+            return True
+        return False
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
     def post(
         self, body: bytes | Iterator[bytes], *, key: str = KEY, secret: str | None = SECRET, **headers: str
@@ -96,8 +105,10 @@ class Running:
 
     def stop(self) -> None:
         self.http.close()
-        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._server.stop)
         self._thread.join(20)
+        assert not self._thread.is_alive()
 
 
 def eventually(condition: Callable[[], Any], *, within: float = 20.0) -> Any:
@@ -138,35 +149,28 @@ def submitted(ledger: Ledger) -> Callable[..., SubmissionWithTargets]:
     return submitted
 
 
-@pytest.fixture(params=["directory", "table", "mock", "memory"])
-def any_inbox(request: pytest.FixtureRequest, tmp_path: Path) -> Inbox:
-    """An inbox of each kind: on a local disk, in a database, and on two filesystems that are not local."""
-    if request.param == "table":
-        return open_inbox(None, request.getfixturevalue("ledger"))
-    if request.param == "memory":
-        uri = f"fsspec+memory:///{uuid4().hex}"
-        try:
-            fs.FileSystem.from_uri(uri)
-        except pa.ArrowInvalid:
-            pytest.skip("this release of pyarrow knows no fsspec URIs")
-        return open_inbox(uri, None)
-    return open_inbox({"directory": str(tmp_path / "in box"), "mock": "mock:///bucket/inbox"}[request.param], None)
+@pytest.fixture
+def any_task(submitted: Callable[..., SubmissionWithTargets]) -> SubmissionWithTargets:
+    """A submission whose job is not recorded yet: under KEY, up to 300 tasks of any job are stored."""
+    return submitted(None, *(f"https://shop.example/{number}" for number in range(300)))
 
 
 @pytest.fixture
-def inbox(tmp_path: Path) -> Inbox:
-    return open_inbox(str(tmp_path / "inbox"), None)
+def inbox(ledger: Ledger) -> Inbox:
+    return Inbox(ledger)
 
 
 @pytest.fixture
-def start(inbox: Inbox) -> Iterator[Callable[..., Running]]:
-    """Starts a receiver: `start(ledger=..., max_body=...)`."""
+def start(ledger: Ledger, inbox: Inbox) -> Iterator[Callable[..., Running]]:
+    """Starts a receiver: `start(inbox=..., max_body=...)`."""
     with ExitStack() as stack:
 
-        def start(**settings: Any) -> Running:
-            output, secrets = io.StringIO(), Secrets((SECRET, PREVIOUS))
-            receiver = Receiver(secrets, **{"inbox": inbox, "log": Log(output, secrets), **settings})
-            running = Running(receiver, make_server(receiver, "127.0.0.1", 0), output)
+        def start(*, output: io.StringIO | None = None, **settings: Any) -> Running:
+            output, secrets = output or io.StringIO(), Secrets((SECRET, PREVIOUS))
+            parts = {name: settings.pop(name) for name in ("ledger", "inbox") if name in settings}
+            parts = {"ledger": ledger, "inbox": inbox, **parts}
+            receiver = Receiver(secrets, log=AccessLog(output, secrets), limits=ReceiverLimits(**settings), **parts)
+            running = Running(receiver, output)
             stack.callback(running.stop)
             return running
 
@@ -175,7 +179,6 @@ def start(inbox: Inbox) -> Iterator[Callable[..., Running]]:
 
 @pytest.fixture
 def running(start: Callable[..., Running]) -> Running:
-    """A receiver with files, that knows no ledger."""
     return start()
 
 
@@ -224,8 +227,8 @@ class Pipeline:
         eventually(lambda: all(each.status in {"success", "error", "canceled"} for each in self.emulator.jobs()))
         return self.ledger.submissions.mark_finished(submission)
 
-    def told(self, submission: SubmissionWithTargets) -> None:
-        """Until the emulator has nothing more to deliver."""
+    def wait_for_deliveries(self, submission: SubmissionWithTargets) -> None:
+        """Return once the emulator has nothing more to deliver."""
         with ScrapeDoAsyncAPIClient(TOKEN, base_url=self.emulator.base_url) as client:
             for task_id in submission.task_ids:
                 eventually(
@@ -235,7 +238,7 @@ class Pipeline:
                 )
 
     def collect(self, submission: SubmissionWithTargets, inbox: Inbox | None, **settings: Any) -> int:
-        """Collects. How many tasks were fetched for it."""
+        """Collect. Returns how many tasks were fetched."""
         before = self.emulator.requests().get("get_task", 0)
 
         async def main() -> None:
@@ -266,12 +269,6 @@ class Pipeline:
         if path not in self._pages:
             self._pages[path] = httpx.get(path, trust_env=False).content
         return self._pages[path]
-
-
-@pytest.fixture(autouse=True)
-def _quick_clients(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each httpx client reads all certificates anew, which takes longer than most of these tests."""
-    monkeypatch.setattr(ssl, "create_default_context", _one_tls_context)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,11 @@
 """Forks receivers from a process that has imported everything and opened nothing: one starts in milliseconds.
 
-Reads a line of JSON for each: `{"port": ..., "inbox": ... or null, "ledger": ... or null}`. Answers with its pid.
-Buries the one before.
+Reads a line of JSON for each: `{"port": ..., "ledger": ..., "log": ...}`. Writes its pid. Reaps the one before.
 """
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import json
 import os
@@ -14,32 +14,25 @@ import threading
 from importlib import import_module
 from typing import Any
 
-import sqlalchemy.dialects.sqlite  # noqa: F401 - as all of these, what a receiver would import when it gets there
+import sqlalchemy.dialects.sqlite  # noqa: F401 - what a receiver imports later, like the names below
 
-from scrapedo_dagster.engine.inbox.opening import open_inbox
+from scrapedo_dagster.engine.inbox.inbox import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
+from scrapedo_dagster.webhooks.access_log import AccessLog
 from scrapedo_dagster.webhooks.app import Receiver
-from scrapedo_dagster.webhooks.log import Log
 from scrapedo_dagster.webhooks.secrets import Secrets
-from scrapedo_dagster.webhooks.server import make_server
+from scrapedo_dagster.webhooks.server import serve
 
-for name in (
-    "anyio._backends._asyncio",
-    "scrapedo_dagster.engine.inbox.files",
-    "scrapedo_dagster.engine.inbox.table",
-    "scrapedo_dagster.engine.ledger.migrations.names",
-    "sqlite3",
-    "uvloop",
-):
+for name in ("anyio._backends._asyncio", "scrapedo_dagster.engine.ledger.migrations.names", "sqlite3"):
     import_module(name)
 
 
-def serve(spec: dict[str, Any]) -> None:
+def run(spec: dict[str, Any]) -> None:
     os.dup2(os.open(spec["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND), 1)
     secrets = Secrets.from_environment(os.environ)
-    ledger = Ledger(spec["ledger"]) if spec["ledger"] else None
-    receiver = Receiver(secrets, open_inbox(spec["inbox"], ledger), Log(sys.stdout, secrets), ledger=ledger)
-    make_server(receiver, "127.0.0.1", spec["port"]).run()
+    ledger = Ledger(spec["ledger"])
+    receiver = Receiver(secrets, ledger, Inbox(ledger), AccessLog(sys.stdout, secrets))
+    asyncio.run(serve(receiver, "127.0.0.1", spec["port"]))
 
 
 def main() -> None:
@@ -53,7 +46,7 @@ def main() -> None:
         child = os.fork()
         if not child:
             try:
-                serve(json.loads(line))
+                run(json.loads(line))
             finally:
                 os._exit(1)
         print(child, flush=True)

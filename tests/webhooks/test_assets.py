@@ -1,8 +1,8 @@
-"""A dataset whose results come by webhook, in Dagster."""
+"""A dataset whose results are delivered by webhook, in Dagster."""
 
 from __future__ import annotations
 
-import os
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,22 +10,23 @@ import dagster as dg
 import pytest
 
 from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, ScrapeOptions, scrape_do_assets
-from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
+from scrapedo_dagster.engine.inbox.deliveries import Delivery
+from scrapedo_dagster.engine.inbox.inbox import KEEP_FOR, Inbox
+from scrapedo_dagster.engine.ledger.ledger import Ledger
 
 TOKEN, SECRET = "canary-7f3a9c", "canary-7f3a9c-current-secret"
 
 
-def inbox_path(inbox: Inbox, delivery: Delivery, directory: Path) -> Path:
-    """The file of a delivery that has waited for ages."""
-    inbox.put([delivery])
-    [path] = (directory / "inbox" / delivery.key).rglob("*.zst")
-    os.utime(path, (1, 1))
-    return path
+class LedgerAWeekAgo(Ledger):
+    """A ledger whose clock is a week slow: what it stores is old."""
+
+    def now(self) -> datetime:
+        return super().now() - KEEP_FOR - timedelta(minutes=1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("own", [False, True])
-def test_a_dataset_is_delivered_collected_and_forgotten(
+def test_a_dataset_is_delivered_collected_and_its_inbox_pruned(
     pipeline: Any, running: Any, inbox: Inbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
 ) -> None:
     monkeypatch.setenv("TOKEN", TOKEN)
@@ -36,7 +37,9 @@ def test_a_dataset_is_delivered_collected_and_forgotten(
     def shop(_context: dg.AssetExecutionContext) -> list[str]:
         return list(pipeline.urls(5))
 
-    old = inbox_path(inbox, Delivery("0123456789ab-7", "j1", "t1", b"{}"), tmp_path)
+    ledger_url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    old = Delivery("0123456789ab-7", "j1", "t1", b"{}")
+    Inbox(LedgerAWeekAgo(ledger_url)).put([old])
     (tmp_path / "home").mkdir()
     with dg.DagsterInstance.local_temp(str(tmp_path / "home")) as instance:
         result = dg.materialize(
@@ -49,7 +52,7 @@ def test_a_dataset_is_delivered_collected_and_forgotten(
                     base_url=pipeline.emulator.base_url,
                     webhook_url=running.url,
                     webhook_secret=dg.EnvVar("SECRET"),
-                    webhook_inbox=str(tmp_path / "inbox"),
+                    ledger_url=ledger_url,
                 ),
                 "scrape_do_parquet": ScrapeDoParquetIOManager(base_uri=str(tmp_path / "data")),
             },
@@ -60,7 +63,7 @@ def test_a_dataset_is_delivered_collected_and_forgotten(
         assert pipeline.emulator.jobs() == []
         return
     assert errors == []
-    assert not old.exists(), "what nobody has collected for a week"
+    assert inbox.read(old.key, old.job_id, old.task_id) is None, "nobody has collected it for a week"
     contents = ScrapeDoParquetIOManager(base_uri=str(tmp_path / "data")).store.table(["shop", "contents"])
     rows = contents.dataset(None).to_table(columns=["url", "content"]).to_pylist()
     assert {row["url"]: row["content"] for row in rows} == {url: pipeline.page(url) for url in pipeline.urls(5)}

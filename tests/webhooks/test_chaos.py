@@ -1,4 +1,4 @@
-"""Whatever the service, the internet and the system do: one right row a target, and nothing that was forged."""
+"""Whatever the service, the internet and the system do: one correct row a target, and nothing that was forged."""
 
 from __future__ import annotations
 
@@ -25,19 +25,18 @@ import psutil
 import pytest
 
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
-from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER, Webhook, submission_key
-from scrapedo_dagster.engine.inbox.opening import open_inbox
-from scrapedo_dagster.engine.inbox.protocol import Inbox
+from scrapedo_dagster.engine.inbox.inbox import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.webhook_address import PATH, SECRET_HEADER, Webhook, submission_key
 
 TOKEN, SECRET = "canary-7f3a9c", "canary-7f3a9c-current-secret"
 HERE = Path(__file__).parent
 MEGABYTE = 2**20
 
 
-def is_right(pipeline: Any, urls: list[str], generation: int = 1) -> bool:
+def is_correct(pipeline: Any, urls: list[str], generation: int = 1) -> bool:
     """One row a target, with the content of its page and paid once."""
     rows = pipeline.rows(generation)
     assert [row["url"] for row in rows] == urls
@@ -48,12 +47,9 @@ def is_right(pipeline: Any, urls: list[str], generation: int = 1) -> bool:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("kind", ["files", "table"])
 def test_deliveries_come_twice_late_never_damaged_and_forged(
-    pipeline: Any, start: Any, ledger: Ledger, tmp_path: Path, task_body: Any, kind: str, seed: int
+    pipeline: Any, running: Any, inbox: Inbox, ledger: Ledger, tmp_path: Path, task_body: Any, seed: int
 ) -> None:
-    inbox = open_inbox(str(tmp_path / "inbox") if kind == "files" else None, ledger)
-    running = start(inbox=inbox, ledger=ledger)
     pipeline.emulator.set_faults(
         {
             "seed": seed,
@@ -88,10 +84,10 @@ def test_deliveries_come_twice_late_never_damaged_and_forged(
         fetched = pipeline.collect(finished, inbox)
         assert set(attacks) == {401}
     assert 0 < fetched < len(urls), "some was lost or late, and some was there"
-    assert is_right(pipeline, urls, 2)
+    assert is_correct(pipeline, urls, 2)
     assert ledger.submissions.get(submission.id).state == State.COLLECTED
-    pipeline.told(submission)
-    assert is_right(pipeline, urls, 2), "what came after it was collected changes nothing"
+    pipeline.wait_for_deliveries(submission)
+    assert is_correct(pipeline, urls, 2), "what came after it was collected changes nothing"
     assert b"forged" not in b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*.parquet"))
     for line in running.requests():
         assert line["status"] in (200, 400, 401), line
@@ -155,21 +151,18 @@ def receivers() -> Iterator[Callable[..., Receivers]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["files", "table"])
 def test_a_receiver_that_is_killed_a_hundred_times_loses_nothing_that_it_answered_and_takes_nothing_forged(
-    pipeline: Any, receivers: Any, ledger: Ledger, tmp_path: Path, task_body: Any, kind: str
+    pipeline: Any, receivers: Any, inbox: Inbox, tmp_path: Path, task_body: Any
 ) -> None:
     kills = 100
     # So many that there is always one which was never delivered.
     urls = [f"{url}?number={number}" for number in range(16) for url in pipeline.urls(40)]
     submission = pipeline.finished(pipeline.submit(urls, None))
     bodies = dict(zip(submission.task_ids, replays(pipeline, submission), strict=True))
-    place = str(tmp_path / "inbox") if kind == "files" else None
     log = tmp_path / "receiver.log"
-    spec = {"inbox": place, "ledger": f"sqlite:///{tmp_path / 'ledger.db'}", "log": str(log)}
+    spec = {"ledger": f"sqlite:///{tmp_path / 'ledger.db'}", "log": str(log)}
     receiver = receivers(**spec)
     path = PATH + submission_key(submission)
-    inbox = open_inbox(place, ledger)
     chance, answered, broken = random.Random(3), set[str](), 0
     happened = threading.Condition()
 
@@ -228,7 +221,7 @@ def test_a_receiver_that_is_killed_a_hundred_times_loses_nothing_that_it_answere
                 each.result()
             found = {
                 arrival.task_id
-                for arrival in inbox.news([submission_key(submission)]).get(submission_key(submission), ())
+                for arrival in inbox.arrivals([submission_key(submission)]).get(submission_key(submission), ())
             }
             assert answered <= found, "what was answered 200 is there"
     forging.result()
@@ -245,18 +238,19 @@ def test_a_receiver_that_is_killed_a_hundred_times_loses_nothing_that_it_answere
             "and nothing that was forged"
         )
     assert pipeline.collect(submission, inbox) == 0
-    assert is_right(pipeline, urls)
+    assert is_correct(pipeline, urls)
 
 
 @pytest.fixture
-def command(tmp_path: Path, inbox: Inbox, eventually: Any) -> Iterator[tuple[psutil.Process, str]]:
+def command(tmp_path: Path, any_task: SubmissionWithTargets, eventually: Any) -> Iterator[tuple[psutil.Process, str]]:
     """`scrapedo-dagster webhooks`, as it is run, and its address."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     program = [sys.executable, "-c", "from scrapedo_dagster.cli.main import main; main()"]
+    ledger_url = f"sqlite:///{tmp_path / 'ledger.db'}"
     with (tmp_path / "stdout.jsonl").open("wb") as stdout, (tmp_path / "stderr.log").open("wb") as stderr:
         process = subprocess.Popen(
-            [*program, "webhooks", "--port", str(port), "--inbox", str(tmp_path / "inbox")],
+            [*program, "webhooks", "--port", str(port), "--ledger-url", ledger_url],
             stdout=stdout,
             stderr=stderr,
             env={**os.environ, "SCRAPE_DO_WEBHOOK_SECRET": SECRET},
@@ -279,18 +273,23 @@ def command(tmp_path: Path, inbox: Inbox, eventually: Any) -> Iterator[tuple[psu
 
 
 def peak(process: psutil.Process) -> int:
-    """The most memory that a process has had, in bytes."""
+    """Return the peak memory of a process in bytes."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the peak that Linux tells")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs the peak memory that Linux reports")
 def test_memory_is_bounded_whatever_is_sent(
-    command: tuple[psutil.Process, str], inbox: Inbox, task_body: Any, tmp_path: Path
+    command: tuple[psutil.Process, str],
+    any_task: SubmissionWithTargets,
+    inbox: Inbox,
+    task_body: Any,
+    tmp_path: Path,
 ) -> None:
     process, url = command
-    address, headers = f"{url}{PATH}0123456789ab-1", {SECRET_HEADER: SECRET}
+    key = submission_key(any_task)
+    address, headers = f"{url}{PATH}{key}", {SECRET_HEADER: SECRET}
     before = peak(process)
 
     def zeros(megabytes: int) -> Iterator[bytes]:
@@ -318,17 +317,17 @@ def test_memory_is_bounded_whatever_is_sent(
         assert set(threads.map(large, range(30))) == {200}
     with contextlib.ExitStack() as stack:
         host, port = url.removeprefix("http://").split(":")
-        head = f"POST {PATH}0123456789ab-1 HTTP/1.1\r\nHost: x\r\n{SECRET_HEADER}: {SECRET}\r\n"
+        head = f"POST {PATH}{key} HTTP/1.1\r\nHost: x\r\n{SECRET_HEADER}: {SECRET}\r\n"
         for _ in range(200):
             slow = stack.enter_context(socket.create_connection((host, int(port))))
             slow.sendall(f"{head}Content-Length: 10000\r\n\r\n{{".encode())
         quick = httpx.post(
             address, content=task_body(task_id="quick"), headers=headers, timeout=20, trust_env=False
         ).status_code
-        assert quick == 200, "two hundred slow ones hold up no other"
+        assert quick == 200, "two hundred slow ones block no other"
     grown = (peak(process) - before) / MEGABYTE
     assert grown < 250, f"{grown:.0f} MB more for 30 x 15 MB at once"
-    arrivals = inbox.news(["0123456789ab-1"])["0123456789ab-1"]
+    arrivals = inbox.arrivals([key])[key]
     assert len(arrivals) == 31
     lines = [json.loads(line) for line in (tmp_path / "stdout.jsonl").read_text().splitlines()]
     assert {line["status"] for line in lines if line["event"] == "request"} <= {200, 401, 413, 499}

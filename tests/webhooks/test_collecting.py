@@ -1,4 +1,4 @@
-"""From a job that asks for webhooks to its rows: what was delivered is not fetched, and nothing else is believed."""
+"""From a job with a webhook to its rows: delivered tasks are not fetched, and no others are believed."""
 
 from __future__ import annotations
 
@@ -11,22 +11,36 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from scrapedo_dagster.api.errors import ScrapeDoError
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.engine.errors import WebhookError
-from scrapedo_dagster.engine.inbox import reader as inbox_tasks
-from scrapedo_dagster.engine.inbox.address import SECRET_HEADER, Webhook, submission_key
-from scrapedo_dagster.engine.inbox.opening import open_inbox
-from scrapedo_dagster.engine.inbox.protocol import Delivery, Inbox
-from scrapedo_dagster.engine.inbox.reader import DeliveredTasks
+from scrapedo_dagster.engine.inbox.delivered_tasks import DeliveredTasks
+from scrapedo_dagster.engine.inbox.deliveries import Delivery
+from scrapedo_dagster.engine.inbox.inbox import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.ledger.submissions import SubmissionStore
 from scrapedo_dagster.engine.polling.poller import JobPoller
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
+from scrapedo_dagster.engine.webhook_address import SECRET_HEADER, Webhook, submission_key
 
 SECRET = "canary-7f3a9c-current-secret"
+
+
+class FailingInbox(Inbox):
+    """An inbox of which some methods raise an error."""
+
+    def __init__(self, ledger: Ledger, failing: tuple[str, ...], error: BaseException) -> None:
+        super().__init__(ledger)
+
+        def fail(*_: Any) -> Any:
+            raise error
+
+        for name in failing:
+            setattr(self, name, fail)
 
 
 @pytest.fixture
@@ -40,7 +54,9 @@ def delivered(pipeline: Any, inbox: Inbox, webhook: Webhook, eventually: Any) ->
 
     def delivered(amount: int) -> SubmissionWithTargets:
         submission = pipeline.finished(pipeline.submit(pipeline.urls(amount), webhook))
-        eventually(lambda: len(inbox.news([submission_key(submission)]).get(submission_key(submission), ())) == amount)
+        eventually(
+            lambda: len(inbox.arrivals([submission_key(submission)]).get(submission_key(submission), ())) == amount
+        )
         return submission
 
     return delivered
@@ -55,7 +71,7 @@ def right(pipeline: Any, amount: int) -> bool:
     return all(row["content"] == pipeline.page(row["url"]) for row in rows)
 
 
-def test_each_job_is_told_where_to_deliver(pipeline: Any, webhook: Webhook, ledger: Ledger) -> None:
+def test_each_job_has_the_webhook(pipeline: Any, webhook: Webhook, ledger: Ledger) -> None:
     submission = pipeline.submit(pipeline.urls(2), webhook)
     [job] = pipeline.emulator.jobs()
     assert job.request["WebhookURL"] == f"{webhook.url}/webhooks/scrape-do/{submission_key(submission)}"
@@ -64,21 +80,19 @@ def test_each_job_is_told_where_to_deliver(pipeline: Any, webhook: Webhook, ledg
     assert ledger.submissions.get(submission.id).fingerprint == without, "the targets are scraped alike"
 
 
-def test_a_path_before_ours_is_kept(pipeline: Any) -> None:
-    submission = pipeline.submit(pipeline.urls(1), Webhook("http://127.0.0.1:9/hooks/", SECRET))
-    [job] = pipeline.emulator.jobs()
-    assert job.request["WebhookURL"] == f"http://127.0.0.1:9/hooks/webhooks/scrape-do/{submission_key(submission)}"
-
-
 @pytest.mark.parametrize("own", [{"webhook_url": "https://mine.example"}, {"webhook_headers": {"X-Mine": "1"}}])
-def test_a_webhook_of_the_options_beside_ours_is_refused(pipeline: Any, webhook: Webhook, own: Any) -> None:
+def test_a_webhook_of_the_options_beside_that_of_the_resource_is_refused(
+    pipeline: Any, webhook: Webhook, own: Any
+) -> None:
     with pytest.raises(WebhookError, match="Remove one of the two"):
         pipeline.submit(pipeline.urls(1), webhook, options=ScrapeOptions(**own))
     assert pipeline.emulator.jobs() == []
     pipeline.submit(pipeline.urls(1), None, options=ScrapeOptions(**own))
 
 
-def test_a_submission_that_is_refused_does_not_tell_the_secret(pipeline: Any, webhook: Webhook, ledger: Ledger) -> None:
+def test_the_error_of_a_refused_submission_does_not_show_the_secret(
+    pipeline: Any, webhook: Webhook, ledger: Ledger
+) -> None:
     pipeline.emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "status", "status": 400}]})
     with pytest.raises(ScrapeDoError) as e:
         pipeline.submit(pipeline.urls(1), webhook)
@@ -88,7 +102,7 @@ def test_a_submission_that_is_refused_does_not_tell_the_secret(pipeline: Any, we
     assert "canary" not in repr(submission)
 
 
-def test_a_lost_answer_is_settled_as_without_webhooks(pipeline: Any, webhook: Webhook) -> None:
+def test_a_lost_answer_is_reconciled_as_without_webhooks(pipeline: Any, webhook: Webhook) -> None:
     pipeline.emulator.set_faults({"calls": [{"endpoint": "create_job", "kind": "drop", "when": "after", "times": 1}]})
     claim_policy = ClaimPolicy(absent_after=timedelta(0), pause=0.01)
     submission = pipeline.submit(pipeline.urls(1), webhook, claim_policy=claim_policy)
@@ -97,32 +111,20 @@ def test_a_lost_answer_is_settled_as_without_webhooks(pipeline: Any, webhook: We
     assert job.request["WebhookURL"].endswith(submission_key(submission))
 
 
-def test_what_was_delivered_is_not_fetched(pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger) -> None:
+def test_delivered_tasks_are_not_fetched(pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger) -> None:
     submission = delivered(5)
     assert pipeline.collect(submission, inbox) == 0
     assert right(pipeline, 5)
     assert ledger.submissions.get(submission.id).state == State.COLLECTED
-    assert inbox.news([submission_key(submission)]) == {}, "it is emptied"
+    assert inbox.arrivals([submission_key(submission)]) == {}, "it is emptied"
 
 
 def test_only_what_is_missing_is_fetched(pipeline: Any, inbox: Inbox, webhook: Webhook, eventually: Any) -> None:
     pipeline.emulator.set_faults({"webhooks": [{"kind": "lose", "match": "*/products/2"}]})
     submission = pipeline.finished(pipeline.submit(pipeline.urls(4), webhook))
-    eventually(lambda: len(inbox.news([submission_key(submission)]).get(submission_key(submission), ())) == 3)
+    eventually(lambda: len(inbox.arrivals([submission_key(submission)]).get(submission_key(submission), ())) == 3)
     assert pipeline.collect(submission, inbox) == 1
     assert right(pipeline, 4)
-
-
-def test_an_inbox_in_the_ledgers_database_is_read_alike(
-    pipeline: Any, start: Any, ledger: Ledger, eventually: Any
-) -> None:
-    inbox = open_inbox(None, ledger)
-    webhook = Webhook(start(inbox=inbox, ledger=ledger).url, SECRET)
-    submission = pipeline.finished(pipeline.submit(pipeline.urls(5), webhook))
-    eventually(lambda: len(inbox.news([submission_key(submission)]).get(submission_key(submission), ())) == 5)
-    assert pipeline.collect(submission, inbox) == 0
-    assert right(pipeline, 5)
-    assert inbox.news([submission_key(submission)]) == {}
 
 
 def test_other_jobs_and_tasks_under_its_key_are_ignored(pipeline: Any, inbox: Inbox, task_body: Any) -> None:
@@ -164,22 +166,21 @@ def test_a_delivery_that_cannot_be_read_is_as_if_it_were_not_there(
     assert right(pipeline, 1)
 
 
-@pytest.mark.parametrize("failing", [("news",), ("read",), ("remove",), ("news", "read", "remove")])
-def test_an_inbox_out_of_reach_only_costs_the_fetching(
-    pipeline: Any, inbox: Inbox, delivered: Any, monkeypatch: pytest.MonkeyPatch, failing: tuple[str, ...]
+@pytest.mark.parametrize(
+    "failing", [("arrivals",), ("size",), ("read",), ("remove",), ("arrivals", "size", "read", "remove")]
+)
+def test_an_inbox_out_of_reach_only_costs_the_requests(
+    pipeline: Any, ledger: Ledger, delivered: Any, failing: tuple[str, ...]
 ) -> None:
     submission = delivered(2)
-
-    def fail(*_: Any) -> None:
-        raise OSError("no route to the bucket")
-
-    for name in failing:
-        monkeypatch.setattr(inbox, name, fail)
+    inbox = FailingInbox(ledger, failing, OperationalError("SELECT", {}, Exception("no route to the database")))
     assert pipeline.collect(submission, inbox) == (0 if failing == ("remove",) else 2)
     assert right(pipeline, 2)
 
 
-def test_what_was_delivered_outlives_the_service(pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger) -> None:
+def test_delivered_tasks_are_collected_after_the_service_has_deleted_them(
+    pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger
+) -> None:
     submission = delivered(3)
     pipeline.emulator.advance(timedelta(days=4))
     ledger_knows_less = ledger.submissions.get(submission.id)
@@ -192,7 +193,7 @@ def test_of_a_job_that_is_gone_the_rest_is_expired(
 ) -> None:
     pipeline.emulator.set_faults({"webhooks": [{"kind": "lose", "match": "*/products/2"}]})
     submission = pipeline.finished(pipeline.submit(pipeline.urls(3), webhook))
-    eventually(lambda: len(inbox.news([submission_key(submission)]).get(submission_key(submission), ())) == 2)
+    eventually(lambda: len(inbox.arrivals([submission_key(submission)]).get(submission_key(submission), ())) == 2)
     pipeline.emulator.advance(timedelta(days=4))
     pipeline.collect(submission, inbox)
     assert [row["status"] for row in pipeline.rows()] == ["success", "expired", "success"]
@@ -210,42 +211,39 @@ def test_failed_targets_that_were_delivered_are_submitted_again(
     assert [row["status"] for row in pipeline.rows()] == ["success", "success"]
 
 
-def test_a_crash_before_the_inbox_is_emptied_leaves_it_for_its_age(
-    pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+def test_a_crash_before_the_inbox_is_emptied_leaves_deliveries_that_are_pruned(
+    pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger
 ) -> None:
     submission = delivered(2)
-
-    def die(_: Any) -> None:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as killed:
-        killed.setattr(DeliveredTasks, "remove", die)
-        with pytest.raises(KeyboardInterrupt):
-            pipeline.collect(submission, inbox)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.collect(submission, FailingInbox(ledger, ("remove",), KeyboardInterrupt()))
     assert ledger.submissions.get(submission.id).state == State.COLLECTED
     assert right(pipeline, 2)
     assert inbox.prune(timedelta(seconds=-5)) == 2
 
 
-def test_what_comes_for_a_crash_before_it_is_recorded_is_collected_again(
-    pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+def test_after_a_crash_before_it_is_recorded_it_is_collected_again(
+    pipeline: Any, inbox: Inbox, delivered: Any, ledger: Ledger
 ) -> None:
-    submission = delivered(2)
-    with monkeypatch.context() as killed:
-        killed.setattr(ledger.submissions, "mark_collected", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
-        with pytest.raises(KeyboardInterrupt):
-            pipeline.collect(submission, inbox)
+    class DyingStore(SubmissionStore):
+        def mark_collected(self, *_: Any, **__: Any) -> Any:
+            raise KeyboardInterrupt
+
+    submission, store = delivered(2), ledger.submissions
+    ledger.submissions = DyingStore(ledger)
+    with pytest.raises(KeyboardInterrupt):
+        pipeline.collect(submission, inbox)
+    ledger.submissions = store
     assert pipeline.collect(submission, inbox) == 0
     assert right(pipeline, 2)
 
 
-def test_nothing_is_read_for_a_job_without_deliveries(pipeline: Any, inbox: Inbox, monkeypatch: Any) -> None:
+def test_for_a_job_without_deliveries_nothing_is_read(pipeline: Any, ledger: Ledger) -> None:
     submission = pipeline.finished(pipeline.submit(pipeline.urls(1), None))
-    monkeypatch.setattr(inbox, "read", None)
-    found = DeliveredTasks.find(inbox, submission)
+    found = DeliveredTasks.find(FailingInbox(ledger, ("size", "read"), AssertionError()), submission)
     assert found.task_ids == frozenset()
     assert asyncio.run(found.task(submission.task_ids[0])) is None
-    assert inbox_tasks.DeliveredTasks.find(None, submission).task_ids == frozenset()
+    assert DeliveredTasks.find(None, submission).task_ids == frozenset()
 
 
 def test_a_job_has_not_ended_because_so_many_were_delivered_that_it_does_not_have(
@@ -255,20 +253,20 @@ def test_a_job_has_not_ended_because_so_many_were_delivered_that_it_does_not_hav
     submission = pipeline.submit(pipeline.urls(2), None)
     key, job_id = submission_key(submission), submission.job_id or ""
 
-    def look() -> list[State]:
+    def poll() -> list[State]:
         submitter = pipeline.submitter(None)
         with submitter.client:
             JobPoller(ledger, submitter.client, inbox, print).poll(ledger.submissions.of_generation(submission.ref, 1))
         return [each.state for each in ledger.submissions.of_generation(submission.ref, 1)]
 
     inbox.put([Delivery(key, job_id, f"invented {n}", task_body(job_id, f"invented {n}")) for n in range(3)])
-    assert look() == [State.SUBMITTED]
+    assert poll() == [State.SUBMITTED]
     inbox.put([Delivery(key, job_id, task_id, task_body(job_id, task_id)) for task_id in submission.task_ids])
-    assert look() == [State.FINISHED]
+    assert poll() == [State.FINISHED]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs the peak that Linux tells")
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="needs the peak memory that Linux reports")
 def test_large_deliveries_are_collected_in_the_memory_of_a_few(pipeline: Any, inbox: Inbox, task_body: Any) -> None:
     urls = [f"{pipeline.urls(1)[0]}?{number}" for number in range(40)]
     submission = pipeline.finished(pipeline.submit(urls, None))

@@ -1,4 +1,4 @@
-"""Ten thousand bodies that nobody should send: never a 5xx, never a crash, and what is taken can be collected."""
+"""Ten thousand bodies that nobody should send: never a 5xx, never a crash, and what is stored can be collected."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import json
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,12 +15,13 @@ import pytest
 
 from scrapedo_dagster.api.responses import TaskDetails
 from scrapedo_dagster.engine.collection.rows import result_of_task
-from scrapedo_dagster.engine.inbox.address import PATH, SECRET_HEADER
-from scrapedo_dagster.engine.inbox.protocol import Inbox
+from scrapedo_dagster.engine.inbox.inbox import Inbox
+from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import account_fingerprint
 from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.webhook_address import PATH, SECRET_HEADER
+from scrapedo_dagster.webhooks.access_log import AccessLog
 from scrapedo_dagster.webhooks.app import Receiver, make_app
-from scrapedo_dagster.webhooks.log import Log
 from scrapedo_dagster.webhooks.secrets import Secrets
 
 SECRET = "canary-7f3a9c-current-secret"
@@ -178,11 +178,12 @@ async def post(app: Any, body: bytes, chunks: int) -> int:
 
 
 @pytest.mark.slow
-def test_no_body_is_a_5xx_and_what_is_taken_can_be_collected(
-    inbox: Inbox, task_body: Callable[..., bytes], tmp_path: Path
+def test_no_body_is_a_5xx_and_what_is_stored_can_be_collected(
+    inbox: Inbox, ledger: Ledger, submitted: Callable[..., Any], task_body: Callable[..., bytes]
 ) -> None:
+    submitted("j1", task_ids=[f"t{number}" for number in range(1000)])
     log, secrets = io.StringIO(), Secrets((SECRET,))
-    app = make_app(Receiver(secrets, inbox, Log(log, secrets)))
+    app = make_app(Receiver(secrets, ledger, inbox, AccessLog(log, secrets)))
     statuses: Counter[int] = Counter()
 
     async def main() -> None:
@@ -197,7 +198,7 @@ def test_no_body_is_a_5xx_and_what_is_taken_can_be_collected(
     assert min(statuses.values()) > 1000, "both are tried"
     lines = log.getvalue().splitlines()
     assert len([json.loads(line) for line in lines]) == sum(statuses.values())
-    arrivals = inbox.news([KEY])[KEY]
+    arrivals = inbox.arrivals([KEY])[KEY]
     assert len(arrivals) > 500
     for arrival in arrivals:
         body = inbox.read(KEY, *arrival)

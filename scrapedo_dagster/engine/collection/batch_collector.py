@@ -19,8 +19,8 @@ from scrapedo_dagster.engine.collection.memory_budget import MemoryBudget
 from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.collection.rows import Row, result_without_task, rows_of_entries
 from scrapedo_dagster.engine.collection.task_fetcher import TaskFetcher
-from scrapedo_dagster.engine.inbox.protocol import Inbox
-from scrapedo_dagster.engine.inbox.reader import DeliveredTasks
+from scrapedo_dagster.engine.inbox.delivered_tasks import DeliveredTasks
+from scrapedo_dagster.engine.inbox.inbox import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State

@@ -16,7 +16,7 @@ from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.collection.rows import Row, add_digest, rows_of_entries
 from scrapedo_dagster.engine.collection.task_fetcher import FetchedTask
 from scrapedo_dagster.engine.errors import AlreadyCollectedError
-from scrapedo_dagster.engine.inbox.reader import DeliveredTasks
+from scrapedo_dagster.engine.inbox.delivered_tasks import DeliveredTasks
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State

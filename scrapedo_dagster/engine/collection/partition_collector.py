@@ -15,7 +15,7 @@ from scrapedo_dagster.engine.collection.memory_budget import MemoryBudget
 from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.collection.progress import ProgressReporter
 from scrapedo_dagster.engine.errors import AlreadyCollectedError, LostClaimError, NothingSubmittedError
-from scrapedo_dagster.engine.inbox.protocol import Inbox
+from scrapedo_dagster.engine.inbox.inbox import Inbox
 from scrapedo_dagster.engine.ledger.records import PartitionRef, Submission
 from scrapedo_dagster.engine.ledger.states import UNSENT, State
 from scrapedo_dagster.engine.polling.poller import JobPoller

@@ -16,7 +16,7 @@ from scrapedo_dagster.engine.collection.limits import CollectLimits
 from scrapedo_dagster.engine.collection.memory_budget import MemoryBudget, Reservation
 from scrapedo_dagster.engine.collection.rows import Result, result_of_task, result_without_task
 from scrapedo_dagster.engine.errors import JobNotEndedError
-from scrapedo_dagster.engine.inbox.reader import DeliveredTasks
+from scrapedo_dagster.engine.inbox.delivered_tasks import DeliveredTasks
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 
 

@@ -1,1 +1,1 @@
-"""Tasks that were delivered by webhook and are not collected yet."""
+"""Deliveries: tasks that Scrape.do has delivered by webhook and that are not collected yet."""

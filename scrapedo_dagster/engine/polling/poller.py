@@ -16,10 +16,10 @@ from scrapedo_dagster.api.requests import JobsQuery
 from scrapedo_dagster.api.responses import JobDetails
 from scrapedo_dagster.engine.clock import SYSTEM_CLOCK, Clock
 from scrapedo_dagster.engine.errors import LostClaimError
-from scrapedo_dagster.engine.inbox.address import submission_key
-from scrapedo_dagster.engine.inbox.protocol import Inbox
+from scrapedo_dagster.engine.inbox.inbox import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import AnySubmission, Submission
+from scrapedo_dagster.engine.webhook_address import submission_key
 
 OnEnded: TypeAlias = Callable[[Submission, int], None]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
@@ -194,7 +194,7 @@ class JobPoller:
         if self.inbox is None:
             return {}
         try:
-            news = self.inbox.news([submission_key(each) for each in submissions])
+            news = self.inbox.arrivals([submission_key(each) for each in submissions])
         except (OSError, SQLAlchemyError) as error:
             self.log(f"The inbox cannot be read ({type(error).__name__}); Scrape.do is polled instead.")
             return {}

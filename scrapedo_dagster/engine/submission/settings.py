@@ -8,9 +8,9 @@ from hashlib import sha256
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.api.retry import RetryPolicy
 from scrapedo_dagster.engine.errors import WebhookError
-from scrapedo_dagster.engine.inbox.address import Webhook
 from scrapedo_dagster.engine.ledger.records import PartitionRef, RecordedOptions, Submission
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy
+from scrapedo_dagster.engine.webhook_address import Webhook
 
 
 @dataclass(frozen=True)
@@ -73,4 +73,4 @@ class SubmissionSettings:
 
     def options_for(self, submission: Submission) -> ScrapeOptions:
         """Return the options of one job, with the webhook's URL and secret if there is a webhook."""
-        return self.options if self.webhook is None else self.webhook.added_to(self.options, submission)
+        return self.options if self.webhook is None else self.webhook.add_to(self.options, submission)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from scrapedo_dagster.api.client import ScrapeDoAsyncAPIClient
 from scrapedo_dagster.engine.clock import SYSTEM_CLOCK, Clock
 from scrapedo_dagster.engine.errors import LostClaimError, NeverArrivesError, UnknownOptionsError
-from scrapedo_dagster.engine.inbox.protocol import Inbox
+from scrapedo_dagster.engine.inbox.inbox import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import UNSENT, State

@@ -1,4 +1,4 @@
-"""The tasks of one job that have been delivered, for whoever collects it."""
+"""The delivered tasks of one job, for the collector."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from scrapedo_dagster.api.responses import TaskDetails
-from scrapedo_dagster.engine.inbox.address import submission_key
-from scrapedo_dagster.engine.inbox.protocol import KEPT, Inbox
+from scrapedo_dagster.engine.inbox.inbox import Inbox
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
-
-# The service has all of it too: an inbox that cannot be read is as an empty one.
-_OUT_OF_REACH = (OSError, SQLAlchemyError)
+from scrapedo_dagster.engine.webhook_address import submission_key
 
 
 @dataclass(frozen=True)
 class DeliveredTasks:
-    """What the inbox has of a submission's job. `task_ids` are those of the tasks that arrived."""
+    """The tasks of a submission's job that the inbox has.
+
+    Scrape.do has all of them too, so that an inbox that cannot be read counts as empty.
+
+    Attributes:
+        inbox: None if results are not delivered.
+        task_ids: the tasks that had arrived when this was made.
+    """
 
     inbox: Inbox | None
     submission: SubmissionWithTargets
@@ -29,50 +33,52 @@ class DeliveredTasks:
 
     @classmethod
     def find(cls, inbox: Inbox | None, submission: SubmissionWithTargets) -> DeliveredTasks:
-        """What is there now."""
+        """Look up which tasks have arrived."""
         key, task_ids = submission_key(submission), frozenset[str]()
         if inbox is not None:
-            with suppress(*_OUT_OF_REACH):
-                arrivals = inbox.news([key]).get(key, ())
+            with suppress(SQLAlchemyError):
+                arrivals = inbox.arrivals([key]).get(key, ())
                 task_ids = frozenset(each.task_id for each in arrivals if each.job_id == submission.job_id)
         return cls(inbox, submission, task_ids)
 
     async def task(
         self, task_id: str, admit: Callable[[int | None], Awaitable[None]] | None = None
     ) -> TaskDetails | None:
-        """The task as it was delivered, or None: fetch it.
+        """Return a delivered task, or None if it has to be fetched.
 
-        `admit` is awaited with its size before it is read.
+        Args:
+            task_id: the task.
+            admit: awaited with the size of the task in bytes before it is read.
         """
         if task_id not in self.task_ids or self.inbox is None:
             return None
-        location = (submission_key(self.submission), self.submission.job_id or "", task_id)
+        name = (submission_key(self.submission), self.submission.job_id or "", task_id)
         try:
-            size = await asyncio.to_thread(self.inbox.size, *location)
+            size = await asyncio.to_thread(self.inbox.size, *name)
             if size is None:
                 return None
             if admit is not None:
                 await admit(size)
-            return await asyncio.to_thread(_read, self.inbox, *location)
-        except _OUT_OF_REACH:
+            return await asyncio.to_thread(_read, self.inbox, *name)
+        except SQLAlchemyError:
             return None
 
     def remove(self) -> None:
-        """It is collected. What cannot be removed now is forgotten with its age."""
+        """Delete the deliveries of the submission. If that fails, they are pruned after `KEEP_FOR`."""
         if self.inbox is not None:
-            with suppress(*_OUT_OF_REACH):
+            with suppress(SQLAlchemyError):
                 self.inbox.remove(submission_key(self.submission))
 
 
 def prune_inbox(inbox: Inbox | None) -> None:
-    """What nobody has collected in time is forgotten, also where no receiver is running any more."""
+    """Delete what nobody has collected in time. It needs no receiver that is running."""
     if inbox is not None:
-        with suppress(*_OUT_OF_REACH):
-            inbox.prune(KEPT)
+        with suppress(SQLAlchemyError):
+            inbox.prune()
 
 
 def _read(inbox: Inbox, key: str, job_id: str, task_id: str) -> TaskDetails | None:
-    """The task, unless it is damaged or another one."""
+    """Return a task, or None if its body is damaged or is that of another task."""
     body = inbox.read(key, job_id, task_id)
     try:
         task = None if body is None else TaskDetails.model_validate_json(body)
