@@ -1,4 +1,4 @@
-"""A dataset as Dagster sees it: every argument arrives, schedules fit the partitions, mistakes end at definition."""
+"""The definitions of a dataset: every argument arrives, schedules fit the partitions, mistakes fail at definition."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def specs_of(dataset: ScrapeDoDataset) -> dict[str, dg.AssetSpec]:
     return {spec.key.path[-1]: spec for asset in dataset.assets for spec in asset.specs}
 
 
-def test_what_is_said_of_the_assets_arrives_at_all_three() -> None:
+def test_attributes_of_assets_arrive_at_all_three() -> None:
     about = {
         "group_name": "scraped",
         "owners": ["team:shop", "someone@example.com"],
@@ -80,7 +80,7 @@ def test_kinds_are_added_to_ours() -> None:
     assert specs["tasks"].kinds == specs["contents"].kinds == {"scrapedo", "parquet", "web"}
 
 
-def test_conditions_and_freshness_are_of_the_assets_that_they_concern() -> None:
+def test_the_condition_is_of_jobs_and_the_freshness_policy_of_the_results() -> None:
     condition = dg.AutomationCondition.eager()
     policy = dg.FreshnessPolicy.time_window(fail_window=timedelta(days=1))
     specs = specs_of(shop(automation_condition=condition, freshness_policy=policy))
@@ -116,7 +116,7 @@ def test_metadata_versions_and_op_tags_pass_through() -> None:
     ]
 
 
-def test_how_it_is_scraped_arrives_at_the_dataset() -> None:
+def test_options_arrive_at_the_dataset() -> None:
     settings: dict[str, Any] = {
         "job_deadline": timedelta(hours=1),
         "on_invalid_target": "skip",
@@ -129,7 +129,7 @@ def test_how_it_is_scraped_arrives_at_the_dataset() -> None:
     assert {name: getattr(dataset, name) for name in settings} == settings
 
 
-def test_results_have_their_columns_and_their_place_in_the_graph() -> None:
+def test_results_have_a_column_schema_and_depend_on_jobs() -> None:
     specs = specs_of(shop())
     for table in ("tasks", "contents"):
         assert [dep.asset_key for dep in specs[table].deps] == [dg.AssetKey(["shop", "jobs"])]
@@ -181,7 +181,7 @@ def test_a_translator_changes_keys_and_everything_follows(
 
 
 def requests_of(dataset: ScrapeDoDataset, instance: dg.DagsterInstance, when: datetime) -> list[dg.RunRequest]:
-    """What its schedule asks for at a time."""
+    """The runs that its schedule requests at a time."""
     io_manager = ScrapeDoParquetIOManager(base_uri="data")
     resources = {"scrape_do": object(), "scrape_do_parquet": io_manager}
     defs = dg.Definitions.merge(dataset.defs, dg.Definitions(resources=resources))
@@ -321,7 +321,7 @@ def test_an_unknown_argument_is_named_with_the_nearest_known_one(argument: str, 
             )
 
 
-def test_what_stands_for_something_and_what_is_skipped_is_accepted() -> None:
+def test_placeholders_of_a_targets_file_and_skipped_targets_are_accepted() -> None:
     for name in ("{partition_key}", "{day}/{site}", "{0}{}{{}}"):
         shop(targets=TargetsFile(f"{name}.csv"), partitions_def=both)
     shop(targets=["nonsense"], on_invalid_target="skip")
@@ -333,7 +333,7 @@ def test_a_deadline_may_be_given_in_seconds() -> None:
 
 
 @pytest.mark.parametrize("lazily", [iter, lambda urls: (url for url in urls), lambda urls: dict.fromkeys(urls).keys()])
-def test_targets_that_can_be_listed_once_are_those_of_every_run(
+def test_an_iterator_of_targets_is_used_by_every_run(
     lazily: Callable[[list[str]], Any], materialize: Callable[..., Any], pages: Callable[[str], list[str]],
     emulator: Emulator,
 ) -> None:  # fmt: skip
@@ -343,7 +343,7 @@ def test_targets_that_can_be_listed_once_are_those_of_every_run(
     assert sorted(count.submitted for count in emulator.targets().values()) == [2, 2, 2]
 
 
-def test_a_sensor_of_nothing_is_refused_and_settings_arrive() -> None:
+def test_a_sensor_needs_a_dataset_and_takes_settings() -> None:
     with pytest.raises(dg.DagsterInvalidDefinitionError, match="at least one dataset"):
         build_scrape_do_sensor()
     sensor = build_scrape_do_sensor(

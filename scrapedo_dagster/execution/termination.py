@@ -1,6 +1,6 @@
 """Cancels the remote jobs of a step that a person terminated, and keeps those of one that a machine interrupted.
 
-Both are the same signal. Dagster's records tell them apart: a request to terminate a run is stored before the signal
+Both are the same signal. Dagster's records distinguish them: a request to terminate a run is stored before the signal
 is sent.
 """
 

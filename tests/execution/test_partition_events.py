@@ -39,7 +39,7 @@ KEYS = "abcd"
 
 
 def failure_of(result: dg.ExecuteInProcessResult) -> str:
-    """What the person who looks at the failed run reads."""
+    """The message of the failed step."""
     [event] = [event for event in result.all_events if event.is_step_failure]
     return str(event.step_failure_data.error_display_string)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections import Counter
@@ -298,18 +297,6 @@ def test_rows_of_another_account_or_dataset_are_left_alone(
         )
     assert tick(shop()).run_requests == []
     assert sum(emulator.requests().values()) == 0
-
-
-def test_a_cursor_that_cannot_be_read_starts_from_the_beginning(tick: Tick, shop: Shop) -> None:
-    dataset = shop()
-    for cursor in (
-        *[None, "", "garbage", "[]", "7", '"x"', "null", '{"version": 99}', '{"version": 1}', '{"polled_through": 3}'],
-        '{"version": 1, "polled_through": "x", "all_polled_at": null}',
-        '{"version": 1, "polled_through": 1e999, "all_polled_at": null}',
-        '{"version": 1, "polled_through": 5, "all_polled_at": "yesterday"}',
-        '{"version": 1, "polled_through": 5, "all_polled_at": 5}',
-    ):
-        assert json.loads(tick(dataset, cursor=cursor).cursor)["version"] == 1
 
 
 # --- what other runs do meanwhile

@@ -1,4 +1,4 @@
-"""Interrupts at the worst moments, in this process: what test_termination.py cannot time with real runs."""
+"""Interrupts of steps at the worst moments, in this process; deployment/test_termination.py has real runs."""
 
 import os
 import signal
@@ -11,10 +11,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from scrapedo_dagster import ScrapeDoDataset, scrape_do_assets
+from scrapedo_dagster import ScrapeDoDataset, ScrapeDoResource, scrape_do_assets
+from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
-from scrapedo_dagster.engine.collection.batch_collector import collect_batch
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.states import State
 
@@ -134,7 +134,7 @@ def test_terminate_while_targets_are_listed_leaves_the_open_jobs_of_other_runs(
     assert [job.canceled for job in emulator.jobs()] == [False]
 
 
-def test_an_interrupt_without_a_wish_is_retried_and_continues_the_jobs(
+def test_an_interrupt_that_nobody_requested_is_retried_and_continues_the_jobs(
     run: Callable[..., dg.ExecuteInProcessResult],
     interrupt_when: Callable[..., None],
     emulator: Emulator,
@@ -210,7 +210,7 @@ def test_a_status_that_cannot_be_read_keeps_the_jobs(
 
 
 @pytest.mark.slow
-def test_terminate_ends_in_time_while_a_submission_hangs_and_says_that_it_may_go_on(
+def test_terminate_ends_in_time_while_a_submission_hangs_and_reports_that_it_may_continue(
     run: Callable[..., dg.ExecuteInProcessResult],
     interrupt_when: Callable[..., None],
     instance: dg.DagsterInstance,
@@ -238,7 +238,7 @@ def test_terminate_ends_in_time_while_a_submission_hangs_and_says_that_it_may_go
     assert f"submission {submission.id} (shop, job unknown)" in failures(result)[0]
 
 
-def test_interrupted_between_two_attempts_it_is_planned_again(
+def test_a_batch_interrupted_between_two_attempts_is_not_reconciled(
     run: Callable[..., dg.ExecuteInProcessResult],
     interrupt_when: Callable[..., None],
     instance: dg.DagsterInstance,
@@ -246,17 +246,17 @@ def test_interrupted_between_two_attempts_it_is_planned_again(
     ledger: Ledger,
     pages: list[str],
 ) -> None:
-    """It provably is no job: whoever goes on need not wait until that can be told."""
+    """It is provably no job: continuing it need not wait for the list of jobs."""
     busy = {"endpoint": "create_job", "kind": "status", "status": 429, "retry_after": 60}
     emulator.set_faults({"calls": [busy]})
     states = []
 
-    def look(dagster_run: dg.DagsterRun) -> None:
+    def record(dagster_run: dg.DagsterRun) -> None:
         instance.report_run_canceling(dagster_run)
         states.extend(each.state for each in ledger.submissions.find())
 
     began = time.monotonic()
-    interrupt_when(asked(emulator, "create_job"), recording=look)
+    interrupt_when(asked(emulator, "create_job"), recording=record)
     run(lambda _context: pages)
     assert time.monotonic() - began < 10
     assert states == [State.SUBMITTING]
@@ -267,16 +267,21 @@ def test_interrupted_between_two_attempts_it_is_planned_again(
     assert emulator.requests()["create_job"] == 1
 
 
-def test_collecting_is_where_no_interrupt_can_be_lost(
-    run: Callable[..., dg.ExecuteInProcessResult], pages: list[str], monkeypatch: pytest.MonkeyPatch
+def test_collecting_runs_outside_the_main_thread_which_gets_the_interrupts(
+    run: Callable[..., dg.ExecuteInProcessResult],
+    pages: list[str],
+    resources: dict[str, Any],
+    service_url: str,
+    token: str,
 ) -> None:
-    threads = []
+    threads: list[threading.Thread] = []
 
-    async def noted(*arguments: Any, **settings: Any) -> None:
-        threads.append(threading.current_thread())
-        await collect_batch(*arguments, **settings)
+    class ObservedResource(ScrapeDoResource):
+        def async_client(self) -> AsyncScrapeDoAsyncAPIClient:
+            threads.append(threading.current_thread())
+            return super().async_client()
 
-    monkeypatch.setattr("scrapedo_dagster.engine.collection.partition_collector.collect_batch", noted)
+    resources["scrape_do"] = ObservedResource(api_token=token, base_url=service_url)
     assert run(lambda _context: pages).success
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
