@@ -32,7 +32,7 @@ LOOP_CONCURRENCY = 32
 
 
 @dataclass(frozen=True)
-class Order:
+class Workload:
     """What to fetch: number of tasks, bytes of a page, concurrent requests, and seconds of latency."""
 
     url: str
@@ -81,17 +81,17 @@ def check(directory: Path, tasks: int, size: int) -> None:
 # Ours
 
 
-def ours(meter: Meter, **order: Any) -> dict[str, Any]:
+def ours(meter: Meter, **settings: Any) -> dict[str, Any]:
     """Collect finished jobs with this package: fetch, decode, hash, Parquet, ledger."""
-    return _ours(meter, Order(**order), submit_too=False)
+    return _ours(meter, Workload(**settings), submit_too=False)
 
 
-def ours_whole(meter: Meter, **order: Any) -> dict[str, Any]:
+def ours_whole(meter: Meter, **settings: Any) -> dict[str, Any]:
     """Submit a list of targets and collect them with this package."""
-    return _ours(meter, Order(**order), submit_too=True)
+    return _ours(meter, Workload(**settings), submit_too=True)
 
 
-def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
+def _ours(meter: Meter, workload: Workload, *, submit_too: bool) -> dict[str, Any]:
     from scrapedo_dagster.api import AsyncScrapeDoAsyncAPIClient, ScrapeDoAsyncAPIClient, ScrapeOptions
     from scrapedo_dagster.engine.collection.coordinator import collect_generations
     from scrapedo_dagster.engine.collection.partition_collector import PartitionCollector
@@ -106,19 +106,19 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
     from scrapedo_dagster.engine.targets.validation import validated_entries
 
     def client() -> AsyncScrapeDoAsyncAPIClient:
-        return AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=order.url, max_concurrency=order.concurrency)
+        return AsyncScrapeDoAsyncAPIClient(TOKEN, base_url=workload.url, max_concurrency=workload.concurrency)
 
-    with order.directory() as directory:
+    with workload.directory() as directory:
         ledger = Ledger(f"sqlite:///{directory / 'ledger.db'}")
         store = ParquetStore(str(directory / "data"))
         tables = PartitionTables(store.table(["tasks"], TASKS_SCHEMA), store.table(["contents"], CONTENTS_SCHEMA), None)
-        with ScrapeDoAsyncAPIClient(TOKEN, base_url=order.url) as blocking:
+        with ScrapeDoAsyncAPIClient(TOKEN, base_url=workload.url) as blocking:
             ref = PartitionRef(account_fingerprint(TOKEN), "benchmark", None)
             submitter = Submitter(ledger, blocking, SubmissionSettings(ref, ScrapeOptions(), None), print)
             collector = PartitionCollector(submitter, client, tables)
 
             def submit() -> int:
-                begun = submitter.begin(validated_entries(urls(order.tasks), "raise"))
+                begun = submitter.begin(validated_entries(urls(workload.tasks), "raise"))
                 submitter.submit(begun.number)
                 return begun.number
 
@@ -128,59 +128,59 @@ def _ours(meter: Meter, order: Order, *, submit_too: bool) -> dict[str, Any]:
 
             if submit_too:
                 ledger.submissions.count(ref.account, ())  # creates its tables
-                order.begin()
+                workload.begin()
                 with meter:
                     collect(submit())
             else:
                 generation = submit()
                 JobPoller(ledger, blocking, None, print).poll(ledger.submissions.with_targets(ref, generation))
-                order.begin()
+                workload.begin()
                 with meter:
                     collect(generation)
-        return order.end()
+        return workload.end()
 
 
 # The public SDK
 
 
-def sdk(meter: Meter, **order: Any) -> dict[str, Any]:
+def sdk(meter: Meter, **settings: Any) -> dict[str, Any]:
     """`submit_and_wait` of the SDK, then `to_parquet` of pandas; up to 1000 tasks. Measured from the end of the job."""
     import pandas  # noqa: F401
     import pyarrow.parquet  # noqa: F401
     from scrape_do.async_api import ScrapeDoAsyncAPIClient
 
-    asked = Order(**order)
+    workload = Workload(**settings)
 
     class Client(ScrapeDoAsyncAPIClient):
-        BASE_URL = asked.url
+        BASE_URL = workload.url
 
         def wait_for_job(self, *arguments: Any, **settings: Any) -> Any:
             job = super().wait_for_job(*arguments, **settings)
-            asked.begin()
+            workload.begin()
             meter.__enter__()
             return job
 
-    with asked.directory() as directory, Client(TOKEN) as client:
-        result = client.submit_and_wait(targets=urls(asked.tasks))
+    with workload.directory() as directory, Client(TOKEN) as client:
+        result = client.submit_and_wait(targets=urls(workload.tasks))
         _with_pandas(result.tasks, directory)
         meter.__exit__(None, None, None)
-        return asked.end()
+        return workload.end()
 
 
-def sdk_loop(meter: Meter, **order: Any) -> dict[str, Any]:
+def sdk_loop(meter: Meter, **settings: Any) -> dict[str, Any]:
     """A loop on the asyncio client of the SDK, 32 at once, then `to_parquet` of pandas, for up to 1000 tasks."""
     import pandas  # noqa: F401
     import pyarrow.parquet  # noqa: F401
     from scrape_do.async_api import AsyncScrapeDoAsyncAPIClient
 
-    asked = Order(**order)
+    workload = Workload(**settings)
 
     class Client(AsyncScrapeDoAsyncAPIClient):
-        BASE_URL = asked.url
+        BASE_URL = workload.url
 
     async def run(directory: Path) -> None:
         async with Client(TOKEN) as client:
-            created = await client.create_job(targets=urls(asked.tasks))
+            created = await client.create_job(targets=urls(workload.tasks))
             job = await client.wait_for_job(created.job_id)
             slots = asyncio.Semaphore(LOOP_CONCURRENCY)
 
@@ -188,14 +188,14 @@ def sdk_loop(meter: Meter, **order: Any) -> dict[str, Any]:
                 async with slots:
                     return await client.get_task(job.job_id, task_id)
 
-            asked.begin()
+            workload.begin()
             with meter:
                 tasks = await asyncio.gather(*(fetch(task_id) for task_id in job.task_ids))
                 _with_pandas(tasks, directory)
 
-    with asked.directory() as directory:
+    with workload.directory() as directory:
         asyncio.run(run(directory))
-        return asked.end()
+        return workload.end()
 
 
 def _with_pandas(tasks: Sequence[Any], directory: Path) -> None:
@@ -210,16 +210,16 @@ def _with_pandas(tasks: Sequence[Any], directory: Path) -> None:
 # Bare aiohttp
 
 
-def reading(meter: Meter, **order: Any) -> dict[str, Any]:
+def reading(meter: Meter, **settings: Any) -> dict[str, Any]:
     """Read the responses and discard them: the maximum of the machine, the server and aiohttp."""
     import aiohttp
 
-    asked = Order(**order)
+    workload = Workload(**settings)
 
     async def run() -> None:
-        jobs = _submitted(asked)
+        jobs = _submitted(workload)
         async with aiohttp.ClientSession(
-            asked.url, headers={"X-Token": TOKEN}, connector=aiohttp.TCPConnector(limit=asked.concurrency)
+            workload.url, headers={"X-Token": TOKEN}, connector=aiohttp.TCPConnector(limit=workload.concurrency)
         ) as session:
             tasks = ((job["JobID"], task_id) for job in jobs for task_id in job["TaskIDs"])
 
@@ -227,20 +227,20 @@ def reading(meter: Meter, **order: Any) -> dict[str, Any]:
                 read = 0
                 for job_id, task_id in tasks:
                     async with session.get(f"/api/v1/jobs/{job_id}/{task_id}") as response:
-                        read += len(await response.read()) > asked.size
+                        read += len(await response.read()) > workload.size
                 return read
 
-            asked.begin()
+            workload.begin()
             with meter:
-                counts = await asyncio.gather(*(worker() for _ in range(asked.concurrency)))
-            if sum(counts) != asked.tasks:
-                sys.exit(f"expected {asked.tasks} responses, got {sum(counts)}")
+                counts = await asyncio.gather(*(worker() for _ in range(workload.concurrency)))
+            if sum(counts) != workload.tasks:
+                sys.exit(f"expected {workload.tasks} responses, got {sum(counts)}")
 
     asyncio.run(run())
-    return asked.end()
+    return workload.end()
 
 
-def same_work(meter: Meter, **order: Any) -> dict[str, Any]:
+def same_work(meter: Meter, **settings: Any) -> dict[str, Any]:
     """A hand-written loop that does the same work, without the ledger and its guarantees.
 
     It parses with pydantic, decodes, hashes, and streams the same two tables into two Parquet files, which it encodes
@@ -251,13 +251,13 @@ def same_work(meter: Meter, **order: Any) -> dict[str, Any]:
 
     from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 
-    asked = Order(**order)
+    workload = Workload(**settings)
     read = _reader()
 
     async def run(directory: Path) -> None:
-        jobs = [job["JobID"] for job in _submitted(asked)]
+        jobs = [job["JobID"] for job in _submitted(workload)]
         async with aiohttp.ClientSession(
-            asked.url, headers={"X-Token": TOKEN}, connector=aiohttp.TCPConnector(limit=asked.concurrency)
+            workload.url, headers={"X-Token": TOKEN}, connector=aiohttp.TCPConnector(limit=workload.concurrency)
         ) as session:
 
             async def get(path: str) -> bytes:
@@ -272,13 +272,13 @@ def same_work(meter: Meter, **order: Any) -> dict[str, Any]:
                         yield position, f"{job_id}/{task['TaskID']}", task["URL"]
                         position += 1
 
-            asked.begin()
+            workload.begin()
             with (
                 meter,
                 _Sink(directory / "tasks.parquet", TASKS_SCHEMA) as tasks_sink,
                 _Sink(directory / "contents.parquet", CONTENTS_SCHEMA) as contents_sink,
             ):
-                queue: asyncio.Queue[tuple[int, str, str] | None] = asyncio.Queue(2 * asked.concurrency)
+                queue: asyncio.Queue[tuple[int, str, str] | None] = asyncio.Queue(2 * workload.concurrency)
 
                 async def worker() -> None:
                     while (item := await queue.get()) is not None:
@@ -288,7 +288,7 @@ def same_work(meter: Meter, **order: Any) -> dict[str, Any]:
                         if content is not None:
                             await contents_sink.add(content, 2 * len(content["content"]))
 
-                workers = [asyncio.create_task(worker()) for _ in range(asked.concurrency)]
+                workers = [asyncio.create_task(worker()) for _ in range(workload.concurrency)]
                 async for item in tasks():
                     await queue.put(item)
                 for _ in workers:
@@ -297,17 +297,17 @@ def same_work(meter: Meter, **order: Any) -> dict[str, Any]:
                 await tasks_sink.flush()
                 await contents_sink.flush()
 
-    with asked.directory() as directory:
+    with workload.directory() as directory:
         asyncio.run(run(directory))
-        return asked.end()
+        return workload.end()
 
 
-def _submitted(order: Order) -> list[dict[str, Any]]:
+def _submitted(workload: Workload) -> list[dict[str, Any]]:
     """Submit all tasks and return the responses."""
     responses = []
-    for first in range(0, order.tasks, BATCH):
-        body = json.dumps({"Targets": urls(min(BATCH, order.tasks - first), first)}).encode()
-        request = urllib.request.Request(f"{order.url}/api/v1/jobs", body, {"X-Token": TOKEN})  # noqa: S310
+    for first in range(0, workload.tasks, BATCH):
+        body = json.dumps({"Targets": urls(min(BATCH, workload.tasks - first), first)}).encode()
+        request = urllib.request.Request(f"{workload.url}/api/v1/jobs", body, {"X-Token": TOKEN})  # noqa: S310
         with urllib.request.urlopen(request) as response:  # noqa: S310
             responses.append(json.load(response))
     return responses
