@@ -37,16 +37,16 @@ class Database:
     """
 
     def __init__(self, url: str | sa.URL, *, rows_per_statement: int = ROWS_PER_STATEMENT) -> None:
-        self._url = parse_url(url)
+        self.url = parse_url(url)
         self._rows_per_statement = rows_per_statement
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._url.render_as_string(hide_password=True)!r})"
+        return f"{type(self).__name__}({self.url.render_as_string(hide_password=True)!r})"
 
     @cached_property
     def engine(self) -> sa.Engine:
         """The SQLAlchemy engine, with the schema of this release."""
-        engine = create_engine(self._url)
+        engine = create_engine(self.url)
         migrate(engine)
         return engine
 

@@ -1,4 +1,4 @@
-"""What the ledger knows of a generation as a whole: what is unconfirmed, and who may ask for a collecting run."""
+"""Generations: planned once, unconfirmed until Dagster has them, and collected by one run at a time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import (
@@ -17,7 +18,9 @@ from scrapedo_dagster.engine.ledger.records import (
     SubmissionWithTargets,
 )
 from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.ledger.tables import submissions as table
 from scrapedo_dagster.engine.targets.validation import validated_entries
+from tests.support.threads import together
 
 Plan = Callable[..., list[SubmissionWithTargets]]
 
@@ -36,7 +39,7 @@ def unconfirmed(ledger: Ledger, account: str) -> Callable[[], list[GenerationRec
     return lambda: list(ledger.generations.unconfirmed(account, ["shop"]))
 
 
-def test_a_generation_is_unsettled_until_it_is_complete_and_told(
+def test_a_generation_is_unconfirmed_until_it_is_complete_and_dagster_has_it(
     plan: Plan, ledger: Ledger, ref: PartitionRef, account: str, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     assert unconfirmed() == []
@@ -51,7 +54,7 @@ def test_a_generation_is_unsettled_until_it_is_complete_and_told(
     assert unconfirmed() == []
 
 
-def test_only_the_newest_generation_of_a_partition_is_unsettled(
+def test_only_the_newest_generation_of_a_partition_is_unconfirmed(
     plan: Plan, ref: PartitionRef, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     plan(["https://a.example/"])
@@ -60,7 +63,7 @@ def test_only_the_newest_generation_of_a_partition_is_unsettled(
 
 
 @pytest.mark.parametrize("batch", [0, 1])
-def test_a_generation_that_was_canceled_in_part_is_settled(
+def test_a_generation_that_was_canceled_in_part_is_not_unconfirmed(
     plan: Plan, ledger: Ledger, batch: int, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     batches = plan(["https://a.example/"], ["https://b.example/"])
@@ -68,31 +71,7 @@ def test_a_generation_that_was_canceled_in_part_is_settled(
     assert unconfirmed() == []
 
 
-def test_what_goes_on_of_generations_that_nobody_collects_is_found(
-    plan: Plan, ledger: Ledger, account: str, ref: PartitionRef
-) -> None:
-    first, second, third = plan(["https://a.example/"], ["https://b.example/"], ["https://c.example/"])
-    assert (
-        ledger.submissions.open_of_canceled(account, ["shop"])
-        == ledger.submissions.open_of_superseded(account, ["shop"])
-        == []
-    )
-    ledger.submissions.mark_canceled(first, "a person")
-    assert [each.id for each in ledger.submissions.open_of_canceled(account, ["shop"])] == [second.id, third.id]
-    claimed = ledger.submissions.claim(second, run_id="run", fingerprint="f")
-    assert claimed is not None
-    ledger.submissions.mark_finished(ledger.submissions.mark_submitted(claimed, "job", []))
-    assert [each.id for each in ledger.submissions.open_of_canceled(account, ["shop"])] == [third.id]
-    plan(["https://a.example/"], generation=2)
-    assert [each.id for each in ledger.submissions.open_of_superseded(account, ["shop"])] == [third.id]
-    assert (
-        ledger.submissions.open_of_superseded(account, ["other"])
-        == ledger.submissions.open_of_superseded("other", ["shop"])
-        == []
-    )
-
-
-def test_whoever_goes_on_with_a_generation_has_it_collected_as_if_it_had_never_been_tried(
+def test_taking_over_a_generation_resets_its_collecting_attempts(
     plan: Plan, ledger: Ledger, ref: PartitionRef, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     plan(["https://a.example/"])
@@ -103,7 +82,7 @@ def test_whoever_goes_on_with_a_generation_has_it_collected_as_if_it_had_never_b
     assert (record.collect_attempts, record.collect_after) == (0, None)
 
 
-def test_other_accounts_datasets_and_partitions_are_told_apart(
+def test_other_accounts_datasets_and_partitions_are_kept_apart(
     plan: Plan, ledger: Ledger, account: str, ref: PartitionRef
 ) -> None:
     others = [
@@ -120,7 +99,7 @@ def test_other_accounts_datasets_and_partitions_are_told_apart(
     assert ledger.generations.unconfirmed(account, []) == {}
 
 
-def test_a_collecting_run_is_asked_for_by_one_sensor_only(
+def test_a_collecting_run_is_requested_by_one_sensor_only(
     plan: Plan, ledger: Ledger, ledger_url: str, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     plan(["https://a.example/"])
@@ -144,7 +123,7 @@ def test_a_collecting_run_is_asked_for_by_one_sensor_only(
     assert (now.collect_attempts, now.collect_after is None) == (1, False)
 
 
-def test_what_was_asked_for_meanwhile_is_not_confirmed(
+def test_a_generation_for_which_a_run_was_requested_meanwhile_is_not_confirmed(
     plan: Plan, ledger: Ledger, ref: PartitionRef, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     plan(["https://a.example/"])
@@ -158,7 +137,7 @@ def test_what_was_asked_for_meanwhile_is_not_confirmed(
     assert unconfirmed() == []
 
 
-def test_completing_keeps_the_run_key_and_confirming_forgets_the_attempts(
+def test_completing_keeps_the_run_key_and_confirming_resets_the_attempts(
     plan: Plan, ledger: Ledger, ref: PartitionRef, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:
     plan(["https://a.example/"])
@@ -173,7 +152,7 @@ def test_completing_keeps_the_run_key_and_confirming_forgets_the_attempts(
     assert (again.collect_attempts, again.collect_after) == (0, None)
 
 
-def test_many_are_asked_for_together_each_by_its_own_attempts_and_without_those_of_others(
+def test_runs_are_requested_in_chunks_without_the_generations_of_another_sensor(
     plan: Plan, ledger: Ledger, account: str, unconfirmed: Callable[[], list[GenerationRecord]], changes: list[str],
     ledger_url: str,
 ) -> None:  # fmt: skip
@@ -191,7 +170,7 @@ def test_many_are_asked_for_together_each_by_its_own_attempts_and_without_those_
     won = by_five.generations.mark_collection_requested(
         seen, "key", again_after=lambda attempts: timedelta(hours=attempts)
     )
-    assert len(changes) == 3, "those that were asked for once, and ten others by five"
+    assert len(changes) == 3, "those with one request, and ten others by five"
     assert [each.ref for each in won] == [each for each in refs if each not in {refs[2], refs[7]}]
     now = unconfirmed()
     assert [each.collect_key for each in now] == ["other" if number in {2, 7} else "key" for number in range(13)]
@@ -202,14 +181,14 @@ def test_many_are_asked_for_together_each_by_its_own_attempts_and_without_those_
     assert first - other == timedelta(hours=1)
 
 
-def test_a_generation_that_nobody_planned_cannot_be_asked_for(ledger: Ledger, ref: PartitionRef) -> None:
+def test_no_run_is_requested_for_a_generation_that_was_not_planned(ledger: Ledger, ref: PartitionRef) -> None:
     record = GenerationRecord(ref, 7, None, None, 0, None)
     assert ledger.generations.mark_collection_requested([record], "key", again_after=a_minute) == []
     ledger.generations.mark_completed(ref, 7)
     ledger.generations.mark_confirmed([record])
 
 
-def test_every_batch_of_a_retried_generation_stands_beside_it(plan: Plan, ledger: Ledger, account: str) -> None:
+def test_an_unconfirmed_generation_has_all_its_batches(plan: Plan, ledger: Ledger, account: str) -> None:
     [planned] = plan(["https://a.example/", "https://b.example/"])
     claimed: Any = ledger.submissions.claim(planned, run_id="run", fingerprint="f")
     finished = ledger.submissions.mark_finished(ledger.submissions.mark_submitted(claimed, "job", ["t", "u"]))
@@ -256,3 +235,33 @@ def test_a_generation_that_is_not_complete_cannot_be_confirmed(
     plan(["https://a.example/"])
     ledger.generations.mark_confirmed(unconfirmed())
     assert len(unconfirmed()) == 1
+
+
+def test_generation_is_planned_once(ledger: Ledger, ref: PartitionRef, plan: Plan) -> None:
+    planned = plan(["https://a.example/"], ["https://b.example/"])
+    other = [validated_entries(["https://c.example/"], "raise")] * 3
+    assert not ledger.generations.plan(ref, 1, other, fingerprint="x", run_id="other")
+    assert ledger.submissions.with_targets(ref, 1) == planned
+    assert ledger.generations.newest(ref) == 1
+    assert ledger.generations.plan(ref, 2, other, fingerprint="x", run_id="other")
+    assert ledger.generations.newest(ref) == 2
+    assert ledger.submissions.with_targets(ref, 1) == planned
+
+
+def test_all_batches_of_a_generation_are_planned_or_none(ledger: Ledger, ref: PartitionRef, plan: Plan) -> None:
+    plan(["https://a.example/"])
+    # Batch 0 of generation 2 cannot be written; what was written before it must go as well.
+    with ledger.engine.begin() as connection:
+        connection.execute(sa.update(table).values(generation=2, batch=1))
+    assert not ledger.generations.plan(ref, 2, [validated_entries([], "raise")] * 2, fingerprint="f", run_id=None)
+    assert [each.batch for each in ledger.submissions.with_targets(ref, 2)] == [1]
+
+
+def test_of_many_workers_one_plans_the_generation(ledger: Ledger, ref: PartitionRef) -> None:
+    entries = validated_entries(["https://a.example/"], "raise")
+    ledger.generations.newest(ref)
+    planned = together(
+        8, lambda n: ledger.generations.plan(ref, 1, [entries] * (n + 1), fingerprint="f", run_id=f"run {n}")
+    )
+    assert planned.count(True) == 1
+    assert len(ledger.submissions.with_targets(ref, 1)) == planned.index(True) + 1

@@ -207,7 +207,7 @@ def test_a_list_of_0003_has_no_recorded_options_after_the_upgrade(ledger_of_0003
     assert ledger_of_0003.generations.recorded_options(ref, 1) is None
 
 
-def test_every_generation_of_0003_goes_on_after_the_upgrade(ledger_of_0003: Ledger) -> None:
+def test_every_generation_of_0003_can_be_continued_after_the_upgrade(ledger_of_0003: Ledger) -> None:
     """Each can be completed, requested and confirmed, whatever state it was left in."""
     for record in ledger_of_0003.generations.unconfirmed(REF.account, ["shop", "lists"]):
         ledger_of_0003.generations.mark_completed(record.ref, record.number)
