@@ -30,15 +30,13 @@ _UPSTREAM = "upstream"  # the input that is the upstream asset
 _CONTEXT_NAMES = ("context", "_context", "context_", "_")  # Dagster's own
 
 
-class _DecoratorArguments(DatasetOptions, AssetAttributes):
+class DatasetArguments(DatasetOptions, AssetAttributes):
+    """The arguments of a dataset that do not need Python: the YAML component takes them too."""
+
     partitions_def: dg.PartitionsDefinition | None = None
     """Any partitions definition of Dagster, or None."""
-    translator: ScrapeDoTranslator | None = None
-    """Changes the keys and specs of the assets."""
     deps: SkipValidation[Sequence[Any]] = ()
     """Upstream assets of `jobs` that the targets function does not load, as `deps` of any asset."""
-    ins: Mapping[str, InstanceOf[dg.AssetIn]] | None = None
-    """Inputs of the targets function by the names of its parameters, as `ins` of any asset."""
     key_prefix: Sequence[str] | str | None = None
     """Comes before the name in the asset keys, and in the ledger. Change it only while no jobs are open."""
     backfill_policy: InstanceOf[dg.BackfillPolicy] | None = None
@@ -47,6 +45,13 @@ class _DecoratorArguments(DatasetOptions, AssetAttributes):
     """Automation condition of `jobs`. The sensor does the rest."""
     freshness_policy: InstanceOf[dg.FreshnessPolicy] | None = None
     """Freshness policy of `tasks` and `contents`."""
+
+
+class _DecoratorArguments(DatasetArguments):
+    translator: ScrapeDoTranslator | None = None
+    """Changes the keys and specs of the assets."""
+    ins: Mapping[str, InstanceOf[dg.AssetIn]] | None = None
+    """Inputs of the targets function by the names of its parameters, as `ins` of any asset."""
 
 
 class _BuilderArguments(_DecoratorArguments):

@@ -3,7 +3,7 @@
 import enum
 import types
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import dagster as dg
@@ -13,7 +13,7 @@ from typing_extensions import Self
 from scrapedo_dagster.api import ScrapeOptions
 from scrapedo_dagster.api.request_model import RequestModel
 from scrapedo_dagster.dataset_options import DatasetName, SubmitOptions, values_of
-from scrapedo_dagster.targets import TargetsFile
+from scrapedo_dagster.targets import FILE_FIELDS, TargetsFile
 
 WITHHELD: dict[str, Any] = {
     **dict.fromkeys(sorted({*ScrapeOptions.secret_fields, "webhook_url"}), True),
@@ -75,15 +75,12 @@ class _TargetsFileConfig(_Config):
         return TargetsFile(**self.model_dump())
 
 
-_FILE_FIELDS: Any = {
-    each.name: (each.type, vars(TargetsFile)["__pydantic_fields__"][each.name]) for each in fields(TargetsFile)
-}
 TargetsFileConfig = create_model(
     "TargetsFileConfig",
     __base__=_TargetsFileConfig,
     __module__=__name__,
     __doc__="A file of targets: CSV, Parquet, or text with one URL per line.",
-    **_FILE_FIELDS,
+    **FILE_FIELDS,
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from codecs import lookup
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -112,6 +112,12 @@ class TargetsFile:
         # In one go: a key may have braces in it.
         names = "|".join(map(re.escape, values))
         return re.sub(rf"\{{({names})\}}", lambda match: values[match[1]], self.uri)
+
+
+FILE_FIELDS: dict[str, Any] = {
+    each.name: (each.type, vars(TargetsFile)["__pydantic_fields__"][each.name]) for each in fields(TargetsFile)
+}
+"""Types and descriptions of the fields of TargetsFile, for its forms in YAML and in the Launchpad."""
 
 
 @dataclass(frozen=True)

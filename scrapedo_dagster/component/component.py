@@ -1,4 +1,4 @@
-"""`ScrapeDoComponent`: datasets from `defs.yaml`, without Python."""
+"""ScrapeDoComponent: datasets in a `defs.yaml`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,7 @@ import dagster as dg
 from pydantic import ConfigDict, Field, model_validator
 from typing_extensions import Self
 
-from scrapedo_dagster.component.ad_hoc import AdHocAttributes
-from scrapedo_dagster.component.asset_settings import AssetsOfDataset
-from scrapedo_dagster.component.dataset import DatasetAttributes
+from scrapedo_dagster.component.datasets import AdHocAttributes, DatasetAttributes
 from scrapedo_dagster.component.resources import Resources
 from scrapedo_dagster.component.scaffolder import ScrapeDoScaffolder
 from scrapedo_dagster.component.schema import ComponentModel, YamlModel, refused
@@ -18,22 +16,22 @@ from scrapedo_dagster.sensors import build_scrape_do_sensor
 
 
 class SensorSettings(ComponentModel):
-    """The completion sensor, one for all datasets of the component."""
+    """The completion sensor of all datasets of the component."""
 
     name: str | None = None
-    """By default the first dataset's name, and _completion."""
+    """Name of the sensor; by default `{first dataset}_completion`."""
     default_status: Literal["running", "stopped"] = "running"
-    """Whether it runs before anybody has started it."""
+    """Status of the sensor before anybody starts or stops it."""
     minimum_interval_seconds: int = Field(default=10, ge=1)
-    """Between two ticks."""
+    """Seconds between two ticks."""
 
 
 @dg.scaffold_with(ScrapeDoScaffolder)
 class ScrapeDoComponent(dg.Component, YamlModel):
-    """Scraping datasets over the Scrape.do Async API.
+    """Datasets that are scraped with the Scrape.do Async API.
 
-    Each dataset is three assets, what was submitted and two tables of results, with their checks, jobs and schedule.
-    One sensor brings the results of all of them home.
+    Each dataset is three assets: `jobs` submits, and `tasks` and `contents` are tables of results. They have checks,
+    jobs and a schedule. One sensor launches the collecting of all datasets.
     """
 
     model_config = ConfigDict(
@@ -45,13 +43,13 @@ class ScrapeDoComponent(dg.Component, YamlModel):
     datasets: list[DatasetAttributes] = Field(default_factory=list, min_length=1)
     """The datasets."""
     ad_hoc: AdHocAttributes | None = None
-    """Lists that are given in the Launchpad, with the job for them."""
+    """A dataset of lists that are given in the Launchpad, and the job that scrapes one."""
     sensor: SensorSettings = Field(default_factory=SensorSettings)
     """The completion sensor."""
 
     @model_validator(mode="after")
-    def _has_datasets_of_different_names(self) -> Self:
-        by_path: dict[tuple[str | int, ...], AssetsOfDataset] = {
+    def _check_names(self) -> Self:
+        by_path: dict[tuple[str | int, ...], AdHocAttributes | DatasetAttributes] = {
             ("datasets", index): each for index, each in enumerate(self.datasets)
         }
         if self.ad_hoc is not None:
@@ -60,7 +58,7 @@ class ScrapeDoComponent(dg.Component, YamlModel):
             raise ValueError("Field required: datasets, or ad_hoc")
         names = [each.name for each in by_path.values()]
         twice = {
-            (*path, "name"): f"another dataset is called {each.name!r}, and its jobs are named after it"
+            (*path, "name"): f"another dataset is called {each.name!r}; jobs are named after datasets"
             for index, (path, each) in enumerate(by_path.items())
             if each.name in names[:index]
         }
@@ -69,7 +67,7 @@ class ScrapeDoComponent(dg.Component, YamlModel):
         return self
 
     def build_defs(self, context: dg.ComponentLoadContext) -> dg.Definitions:
-        """Dagster's hook: everything that it needs of the datasets."""
+        """Return the definitions of the datasets, the sensor and the resources. Called by Dagster."""
         datasets = [each.dataset for each in (*self.datasets, self.ad_hoc) if each is not None]
         sensor = build_scrape_do_sensor(
             *datasets,

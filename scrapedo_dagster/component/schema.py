@@ -1,13 +1,13 @@
-"""How a component of pydantic fields is read from YAML: templates rendered, then validated, with errors by line.
+"""Reads a component from YAML: renders its templates, validates its fields, and reports mistakes by line.
 
-Dagster derives the schema of a component from its fields and lets any of them be a text, since it may be a template. Of
-a mistake `dg check yaml` can then say no more than that the whole list around it "is not valid under any of the given
-schemas". Here a text counts as a template if it looks like one; any other value is held against its own field.
+Dagster's own schema of a component allows a string in place of any value, since it may be a template. For a mistake,
+`dg check yaml` then reports only that the list around it "is not valid under any of the given schemas". Here a string
+is a template only if it contains `{{`, and each value is checked against its own field.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
@@ -15,45 +15,76 @@ import dagster as dg
 from dagster.components.resolved.core_models import AssetAttributesModel
 from dagster.components.resolved.errors import ResolutionException
 from dagster.components.utils.translation import TranslationFn, TranslationFnResolver
-from pydantic import BaseModel, ConfigDict, GetJsonSchemaHandler, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    TypeAdapter,
+    ValidationError,
+    WithJsonSchema,
+)
+from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import IsInstanceSchema
 from typing_extensions import Self
 
 _TEMPLATE = {"type": "string", "pattern": r"\{\{"}
-_ABOUT = ("title", "description", "default", "examples")
+_ANNOTATIONS = ("title", "description", "default", "examples")
 
 
 class ComponentModel(dg.Model):
-    """A part of a component: fields with what is said of them, and errors that do not repeat what may be secret."""
+    """Base of the models in a component's YAML. Errors do not repeat values, which may be secret."""
 
-    model_config = ConfigDict(use_attribute_docstrings=True, hide_input_in_errors=True)
+    model_config = ConfigDict(use_attribute_docstrings=True, hide_input_in_errors=True, strict=False)
 
 
 def refused(model: type[BaseModel], reasons: Mapping[tuple[str | int, ...], str]) -> ValidationError:
-    """What a model validator raises for fields that are wrong together: the reasons, by where the fields are."""
+    """Return the error of a model validator that refuses some fields, by the paths of the fields."""
     return ValidationError.from_exception_data(
         model.__name__,
         [
-            InitErrorDetails(type=PydanticCustomError("refused", "{reason}", {"reason": reason}), loc=where, input=None)
-            for where, reason in reasons.items()
+            InitErrorDetails(type=PydanticCustomError("refused", "{reason}", {"reason": reason}), loc=path, input=None)
+            for path, reason in reasons.items()
         ],
     )
 
 
+def in_yaml(model: Any, resolve: Callable[[Any], Any]) -> tuple[BeforeValidator, WithJsonSchema]:
+    """Return the annotations of a field with an object of Dagster, which YAML has as a model.
+
+    Args:
+        model: the type of the model, such as a union of models.
+        resolve: makes the object of the model.
+    """
+    adapter: TypeAdapter[Any] = TypeAdapter(model)
+
+    def parse(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value  # a template's object, or a mistake that pydantic reports
+        parsed = adapter.validate_python(value)
+        try:
+            return resolve(parsed)
+        except Exception as error:  # Dagster raises many types
+            raise ValueError(f"Dagster does not accept it: {error}") from error
+
+    return BeforeValidator(parse), WithJsonSchema(yaml_schema(model))
+
+
 class YamlModel(dg.Resolvable, ComponentModel):
-    """ComponentModel whose fields, and those of settings in them, are given in YAML as they are, or as templates."""
+    """Base of components: a field, and each value in it, is given in YAML literally or as a template."""
 
     @classmethod
     def model(cls) -> type[BaseModel]:
-        """Dagster's hook: what the YAML is held against before templates are rendered. Only its JSON schema counts."""
+        """Return the model that Dagster checks the YAML against before it renders templates. Called by Dagster."""
         return _raw_model(cls)
 
     @classmethod
     def resolve_from_model(cls, context: dg.ResolutionContext, model: BaseModel) -> Self:
-        """Dagster's hook: the component of what stands in the YAML.
+        """Return the component. Called by Dagster.
 
         Raises:
-            ResolutionException: a value is wrong; the message names its line, and has no value that may be secret.
+            ResolutionException: a value is invalid; the message has its line, and no value.
         """
         rendered = {key: _rendered(context.at_path(key), value) for key, value in (model.model_extra or {}).items()}
         try:
@@ -77,12 +108,12 @@ def _raw_model(cls: type[YamlModel]) -> type[BaseModel]:
 def _rendered(context: dg.ResolutionContext, value: Any) -> Any:
     match context.path:
         case ["attributes", "datasets", _, "translation"]:
-            return _translation(context, value)  # rendered for each asset
+            return _translation(context, value)  # rendered once per asset
     if isinstance(value, dict):
         return {key: _rendered(context.at_path(key), item) for key, item in value.items()}
     if isinstance(value, list):
         return [_rendered(context.at_path(index), item) for index, item in enumerate(value)]
-    # Rendering makes a number of "7", which may be a partition or a key.
+    # Rendering would make a number of "7", which may be a partition or a key.
     return context.resolve_value(value) if isinstance(value, str) and "{{" in value else value
 
 
@@ -97,7 +128,7 @@ def _translation(context: dg.ResolutionContext, value: Any) -> TranslationFn[Any
 
 
 def _at_their_lines(error: ValidationError, context: dg.ResolutionContext) -> ResolutionException:
-    """Without the lines themselves, which Dagster would show: there may be a secret among them."""
+    """Return an error with the line of each mistake, without its text, which may be secret."""
     messages = []
     for item in error.errors(include_url=False, include_input=False):
         path, position = list(context.path), None
@@ -105,7 +136,7 @@ def _at_their_lines(error: ValidationError, context: dg.ResolutionContext) -> Re
             for part in context.path:
                 tree = tree.children.get(part, tree)
             known = []
-            for part in item["loc"]:  # which also has the names of the types that were tried
+            for part in item["loc"]:  # it also contains the names of the types that were tried
                 if part in tree.children:
                     tree = tree.children[part]
                     known.append(part)
@@ -120,9 +151,15 @@ def _at_their_lines(error: ValidationError, context: dg.ResolutionContext) -> Re
     return ResolutionException("\n".join(messages))
 
 
-def yaml_schema(cls: type[BaseModel]) -> dict[str, Any]:
-    """The JSON schema of a model as it is written in YAML: by field names, and a template in place of any value."""
-    schema = cls.model_json_schema(by_alias=False)
+class _YamlSchema(GenerateJsonSchema):
+    def is_instance_schema(self, schema: IsInstanceSchema) -> dict[str, Any]:
+        """Return the schema of an object that only a template can give, such as an AutomationCondition."""
+        return _TEMPLATE
+
+
+def yaml_schema(model: Any) -> dict[str, Any]:
+    """Return the JSON schema of a type in YAML: by field names, and with a template in place of any value."""
+    schema = TypeAdapter(model).json_schema(by_alias=False, schema_generator=_YamlSchema)
     return _in_yaml(schema, schema.pop("$defs", {}))
 
 
@@ -146,10 +183,10 @@ def _in_yaml(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any
 
 
 def _by_tag(node: dict[str, Any], discriminator: dict[str, Any], definitions: dict[str, Any]) -> dict[str, Any]:
-    """One of several objects, that a field tells apart: a mistake is held against the one that is meant."""
+    """Return the schema of one of several objects, selected by the field `propertyName`."""
     tag, mapping = discriminator["propertyName"], discriminator["mapping"]
     return {
-        **{name: node[name] for name in _ABOUT if name in node},
+        **{name: node[name] for name in _ANNOTATIONS if name in node},
         "type": "object",
         "properties": {tag: {"enum": list(mapping)}},
         "required": [tag],
@@ -164,7 +201,7 @@ def _by_tag(node: dict[str, Any], discriminator: dict[str, Any], definitions: di
 
 
 def _by_type(alternatives: list[dict[str, Any]], node: dict[str, Any]) -> dict[str, Any]:
-    """One of several types: a mistake is held against the one that was given."""
+    """Return the schema of one of several types, selected by the type of the value."""
     types = [each.get("type") for each in alternatives]
     if not all(isinstance(name, str) for name in types) or len(set(types)) < len(types):
         return node | {"anyOf": alternatives}
@@ -175,5 +212,5 @@ def _by_type(alternatives: list[dict[str, Any]], node: dict[str, Any]) -> dict[s
 def _or_template(node: dict[str, Any]) -> dict[str, Any]:
     if node.get("if") == _TEMPLATE:
         return node
-    about = {name: node.pop(name) for name in _ABOUT if name in node}
+    about = {name: node.pop(name) for name in _ANNOTATIONS if name in node}
     return about | {"if": _TEMPLATE, "else": node}

@@ -1,4 +1,4 @@
-"""Datasets from `defs.yaml`: what becomes of it, and what a user is told of a mistake."""
+"""ScrapeDoComponent: the definitions of a `defs.yaml`, and the errors of its mistakes."""
 
 import json
 import os
@@ -22,7 +22,9 @@ from dagster.components.testing import create_defs_folder_sandbox
 from dagster.components.testing.test_cases import TestTranslation as TranslationCases
 
 from scrapedo_dagster import ScrapeDoComponent, ScrapeDoParquetIOManager, ScrapeDoResource, ScrapeOptions
+from scrapedo_dagster.component.datasets import AdHocAttributes, DatasetAttributes
 from scrapedo_dagster.component.partitions import Partitions
+from scrapedo_dagster.component.resources import Resources
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
 
@@ -34,7 +36,7 @@ RESOURCES = {
     "scrape_do_parquet": {"base_uri": "scraped"},
 }
 TABLES = ("jobs", "tasks", "contents")
-PARTS = ("Resources", "DatasetAttributes", "AdHocAttributes")
+PARTS = (Resources, DatasetAttributes, AdHocAttributes)
 
 
 @contextmanager
@@ -97,10 +99,9 @@ class TestDocs:
             }
             assert defs.asset_checks
 
-    def test_every_attribute_is_told(self) -> None:
+    def test_every_attribute_is_documented(self) -> None:
         page = DOCS.read_text(encoding="utf-8")
-        schema = ScrapeDoComponent.model_json_schema()
-        names = {name for each in PARTS for name in schema["$defs"][each]["properties"]}
+        names = {name for each in PARTS for name in each.model_fields}
         names |= ScrapeDoResource.model_fields.keys() | ScrapeDoParquetIOManager.model_fields.keys()
         assert [name for name in sorted(names) if name not in page] == []
 
@@ -137,6 +138,9 @@ class TestDatasets:
 
     def test_attributes_of_the_assets(self) -> None:
         defs = built(
+            deps=["up/stream"],
+            metadata={"team": "pricing"},
+            code_version="3",
             description="Shops.",
             group_name="scraping",
             owners=["team:data"],
@@ -150,12 +154,14 @@ class TestDatasets:
             assert str(spec.description).startswith("Shops.")
             assert (spec.group_name, list(spec.owners), spec.tags["tier"]) == ("scraping", ["team:data"], "gold")
             assert {"html", "scrapedo"} <= spec.kinds
+            assert (spec.metadata["team"], spec.code_version) == ("pricing", "3")
+        assert [dep.asset_key for dep in spec_of(defs, "jobs").deps] == [dg.AssetKey(["up", "stream"])]
         assert spec_of(defs, "jobs").automation_condition == dg.AutomationCondition.eager()
         assert spec_of(defs, "tasks").freshness_policy == dg.FreshnessPolicy.time_window(timedelta(hours=36))
 
     def test_settings_of_the_steps(self) -> None:
         defs = built(
-            partitions={"type": "static", "partition_keys": ["a"]},
+            partitions_def={"type": "static", "partition_keys": ["a"]},
             pool="scraping",
             backfill_policy={"type": "multi_run", "max_partitions_per_run": 7},
             retry_policy={"max_retries": 3, "delay": 30, "backoff": "exponential", "jitter": "plus_minus"},
@@ -170,7 +176,7 @@ class TestDatasets:
         component = ScrapeDoComponent.from_attributes_dict(
             attributes=dataset(
                 options={"super": True, "geo_code": "US", "render": {"wait_until": "load"}},
-                job_deadline_hours=1.5,
+                job_deadline=5400,
                 on_invalid_target="skip",
                 max_credits=5,
                 max_open_jobs=2,
@@ -181,16 +187,16 @@ class TestDatasets:
         [each] = component.datasets
         options = ScrapeOptions(super=True, geo_code="us", render={"wait_until": "load"})
         assert each.dataset.dataset.options == options
-        told = each.dataset.dataset
-        assert told.job_deadline.total_seconds() == 5400
-        assert (told.on_invalid_target, told.max_credits, told.max_open_jobs) == ("skip", 5, 2)
-        assert (told.reuse_open_jobs, told.retry_failed_targets) == (False, 3)
+        configured = each.dataset.dataset
+        assert configured.job_timeout.total_seconds() == 5400
+        assert (configured.on_invalid_target, configured.max_credits, configured.max_open_jobs) == ("skip", 5, 2)
+        assert (configured.reuse_open_jobs, configured.retry_failed_targets) == (False, 3)
 
     def test_the_sensor_is_one_for_all_and_can_be_set(self) -> None:
-        sensor = {"name": "home", "default_status": "stopped", "minimum_interval_seconds": 60}
+        sensor = {"name": "collecting", "default_status": "stopped", "minimum_interval_seconds": 60}
         with project(dataset() | {"sensor": sensor}) as defs:
             [made] = defs.sensors
-        assert (made.name, made.minimum_interval_seconds) == ("home", 60)
+        assert (made.name, made.minimum_interval_seconds) == ("collecting", 60)
         assert made.default_status == dg.DefaultSensorStatus.STOPPED
         [default] = built().sensors
         assert default.default_status == dg.DefaultSensorStatus.RUNNING
@@ -203,15 +209,15 @@ class TestDatasets:
                 "timeout": "{{ 5 * 2000 }}",
                 "headers": {"translation": "{{ 'x' }}"},
             },
-            partitions={"type": "static", "partition_keys": ["7", "007", "{a}"]},
+            partitions_def={"type": "static", "partition_keys": ["7", "007", "{a}"]},
             tags={"number": "1"},
         )
         assert complaints_of_check_yaml(attributes) == []
         component = ScrapeDoComponent.from_attributes_dict(attributes=attributes)
-        told = component.datasets[0].dataset.dataset
-        assert (told.options.geo_code, told.options.timeout) == ("de", 10_000)
-        assert told.options.headers == {"translation": "x"}
-        assert told.partitions_def == dg.StaticPartitionsDefinition(["7", "007", "{a}"])
+        configured = component.datasets[0].dataset.dataset
+        assert (configured.options.geo_code, configured.options.timeout) == ("de", 10_000)
+        assert configured.options.headers == {"translation": "x"}
+        assert configured.partitions_def == dg.StaticPartitionsDefinition(["7", "007", "{a}"])
 
     def test_a_subclass_may_have_fields_of_its_own(self) -> None:
         class Ours(ScrapeDoComponent):
@@ -234,22 +240,27 @@ class TestAdHoc:
     def test_its_settings_are_those_of_build_ad_hoc_dataset(self) -> None:
         attributes = {
             "resources": RESOURCES,
-            "ad_hoc": {"name": "wishes", "job_name": "request", "owners": ["team:data"], "job_deadline_hours": 0.5},
+            "ad_hoc": {
+                "name": "requests",
+                "job_name": "scrape_requests",
+                "owners": ["team:data"],
+                "job_deadline": 1800,
+            },
         }
         assert complaints_of_check_yaml(attributes) == []
         with project(attributes) as defs:
-            assert defs.resolve_job_def("request")
-            key = dg.AssetKey(["wishes", "tasks"])
+            assert defs.resolve_job_def("scrape_requests")
+            key = dg.AssetKey(["requests", "tasks"])
             assert list(defs.resolve_assets_def(key).get_asset_spec(key).owners) == ["team:data"]
-            assert [each.name for each in defs.sensors] == ["wishes_completion"]
+            assert [each.name for each in defs.sensors] == ["requests_completion"]
         component = ScrapeDoComponent.from_attributes_dict(attributes=attributes)
-        assert component.ad_hoc.dataset.dataset.job_deadline == timedelta(minutes=30)
+        assert component.ad_hoc.dataset.dataset.job_timeout == timedelta(minutes=30)
 
     @pytest.mark.parametrize(
         ("written", "line", "reason"),
         [
             ("    owners: [me]", 16, "attributes.ad_hoc.owners: Invalid owner 'me'"),
-            ("    job_name: a b", 16, "attributes.ad_hoc.job_name: String should match pattern"),
+            ("    job_name: a b", 16, 'attributes.ad_hoc.job_name: "a b" is not a valid name in Dagster'),
             ("    name: products", 16, "attributes.ad_hoc.name: another dataset is called 'products'"),
         ],
     )
@@ -258,8 +269,8 @@ class TestAdHoc:
 
     def test_neither_datasets_nor_lists(self) -> None:
         assert complaints_of_check_yaml({"resources": RESOURCES}) == [("", "'datasets' is a required property")]
-        told = complaint_of_check_defs(GOOD.partition("  datasets:")[0])
-        assert "attributes: Field required: datasets, or ad_hoc" in told
+        message = complaint_of_check_defs(GOOD.partition("  datasets:")[0])
+        assert "attributes: Field required: datasets, or ad_hoc" in message
 
 
 class TestPartitions:
@@ -304,19 +315,19 @@ class TestPartitions:
         ids=lambda value: value["type"] if isinstance(value, dict) else "",
     )
     def test_every_kind(self, attributes: dict[str, Any], expected: dg.PartitionsDefinition) -> None:
-        whole = dataset(partitions=attributes)
+        whole = dataset(partitions_def=attributes)
         assert complaints_of_check_yaml(whole) == []
         [each] = ScrapeDoComponent.from_attributes_dict(attributes=whole).datasets
         assert all(asset.partitions_def == expected for asset in each.dataset.assets)
 
-    def test_every_kind_is_tested_and_told(self) -> None:
+    def test_every_kind_is_tested_and_documented(self) -> None:
         kinds = {kind.model_fields["type"].annotation.__args__[0] for kind in Partitions.__origin__.__args__}
         tested = {parameters[0]["type"] for parameters in self.test_every_kind.pytestmark[0].args[1]}
-        told = set(
+        documented = set(
             re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (`.*?) \|", DOCS.read_text(), flags=re.MULTILINE)))
         )
         assert kinds == tested
-        assert kinds <= told
+        assert kinds <= documented
 
 
 def complaints_of_check_yaml(attributes: dict[str, Any]) -> list[tuple[str, str]]:
@@ -346,12 +357,12 @@ attributes:
         super: true
         geo_code: us
         render: {wait_until: load}
-      partitions: {type: daily, start_date: "2026-01-01"}
+      partitions_def: {type: daily, start_date: "2026-01-01"}
       schedule: true
 """
 ACCOUNT, STORAGE = "scrape_do: {api_token: {env: SCRAPE_DO_API_KEY}}", "scrape_do_parquet: {base_uri: scraped}"
 TARGETS = 'targets: {file: "urls/{partition_key}.csv", column: url, key_column: sku}'
-PARTITIONS = 'partitions: {type: daily, start_date: "2026-01-01"}'
+PARTITIONS = 'partitions_def: {type: daily, start_date: "2026-01-01"}'
 DATASET = "attributes.datasets.0"
 
 
@@ -374,15 +385,20 @@ class TestMistakes:
                 "type: daily",
                 "type: day",
                 "'day' is not one of ['daily',",
-                (13, ".partitions: Input tag 'day'"),
+                (13, ".partitions_def: Input tag 'day'"),
             ),
-            (PARTITIONS, "tags: {}", None, (14, ".schedule: scrape_do_assets(name='products', schedule=True): only")),
-            ("start_date", "start", "'start_date' is a required", (13, ".partitions: Field required: start_date")),
+            (
+                'daily, start_date: "2026-01-01"',
+                "static, partition_keys: [a]",
+                None,
+                (14, ".schedule: scrape_do_assets(name='products', schedule=True): only"),
+            ),
+            ("start_date", "start", "'start_date' is a required", (13, ".partitions_def: Field required: start_date")),
             (
                 '"2026-01-01"',
                 "soon",
                 None,
-                (13, ".partitions: Dagster does not take these partitions: "),
+                (13, ".partitions_def: Dagster does not accept it: "),
             ),
             ("{file:", "{asset: urls, file:", "is valid under each of", (8, ".targets: give exactly one of file")),
             (
@@ -418,30 +434,30 @@ class TestMistakes:
             ("schedule: true", "group_name: a b", None, (14, '.group_name: "a b" is not a valid asset group')),
             (
                 "schedule: true",
-                "checks: {min_success_ratio: 95}",
+                "min_success_ratio: 95",
                 "95 is greater than",
-                (14, ".checks.min_success"),
+                (14, ".min_success"),
             ),
             ("name: products", "name: my-shop", "'my-shop' does not match", (7, ".name: String should match pattern")),
             ("schedule: true", "translation: {gruop: x}", "'gruop' was unexpected", (14, ".translation.gruop: Extra")),
         ],
     )
-    def test_the_line_and_the_reason_are_told(
+    def test_the_line_and_the_reason_are_reported(
         self, right: str, wrong: str, of_yaml: str | None, of_defs: tuple[int, str]
     ) -> None:
         assert GOOD.count(right) == 1
         text = GOOD.replace(right, wrong)
-        told = complaints_of_check_yaml(yaml.safe_load(text)["attributes"])
-        assert any(of_yaml in message for _, message in told) if of_yaml else told == []
+        message = complaints_of_check_yaml(yaml.safe_load(text)["attributes"])
+        assert any(of_yaml in message for _, message in message) if of_yaml else message == []
         line, reason = of_defs
         assert f"ResolutionException: defs.yaml:{line} - {DATASET}{reason}" in complaint_of_check_defs(text)
 
     def test_check_yaml_points_at_the_innermost_field(self) -> None:
         """Not at the list of all datasets, as it would be if any of them could be a text."""
-        text = GOOD.replace("wait_until: load", "wait_until: now").replace("type: daily", "type: weekly, day_offset: 8")
+        text = GOOD.replace("wait_until: load", "wait_until: now").replace("type: daily", "type: weekly, day_offset: x")
         assert [path for path, _ in complaints_of_check_yaml(yaml.safe_load(text)["attributes"])] == [
             "datasets.0.options.render.wait_until",
-            "datasets.0.partitions.day_offset",
+            "datasets.0.partitions_def.day_offset",
         ]
 
     @pytest.mark.parametrize(
@@ -478,31 +494,32 @@ class TestMistakes:
 
     def test_each_mistake_of_a_dataset_has_a_line(self) -> None:
         text = GOOD.replace("schedule: true", "schedule: every day\n      owners: [me]\n      tags: {a: '!'}")
-        told = complaint_of_check_defs(text)
+        message = complaint_of_check_defs(text)
         for line, reason in ((14, "schedule: scrape_do_assets("), (15, "owners: Invalid"), (16, "tags: Invalid")):
-            assert f"defs.yaml:{line} - {DATASET}.{reason}" in told
+            assert f"defs.yaml:{line} - {DATASET}.{reason}" in message
 
     def test_a_schedule_is_not_blamed_for_partitions_that_are_wrong(self) -> None:
-        told = complaint_of_check_defs(GOOD.replace("type: daily", "type: weekly, day_offset: 8"))
-        assert f"ResolutionException: defs.yaml:13 - {DATASET}.partitions.day_offset" in told
-        assert f"{DATASET}.schedule" not in told
+        message = complaint_of_check_defs(GOOD.replace("type: daily", "type: weekly, day_offset: 8"))
+        reason = "partitions_def: Dagster does not accept it: Found invalid cron schedule '0 0 * * 8'"
+        assert f"ResolutionException: defs.yaml:13 - {DATASET}.{reason}" in message
+        assert f"{DATASET}.schedule" not in message
 
     def test_two_datasets_of_one_name(self) -> None:
         text = f"{GOOD}    - key_prefix: other\n      name: products\n      targets: []\n"
-        told = complaint_of_check_defs(text)
-        assert "defs.yaml:16 - attributes.datasets.1.name: another dataset is called 'products'" in told
+        message = complaint_of_check_defs(text)
+        assert "defs.yaml:16 - attributes.datasets.1.name: another dataset is called 'products'" in message
 
     def test_a_file_with_the_name_of_a_partition_that_there_is_not(self) -> None:
-        told = complaint_of_check_defs(GOOD.partition(f"      {PARTITIONS}")[0])
+        message = complaint_of_check_defs(GOOD.partition(f"      {PARTITIONS}")[0])
         reason = "{partition_key} in the name of the file stands for nothing: the dataset has no partitions"
-        assert f"defs.yaml:8 - {DATASET}.targets.file: {reason}" in told
+        assert f"defs.yaml:8 - {DATASET}.targets.file: {reason}" in message
 
     def test_targets_have_their_lines_unless_they_are_to_be_skipped(self) -> None:
         listed = "targets:\n        - https://a.example\n        - {url: nonsense, key: a}\n        - ftp://x"
         text = GOOD.replace(TARGETS, listed)
-        told = complaint_of_check_defs(text)
+        message = complaint_of_check_defs(text)
         for line, index, url in ((10, 1, "nonsense"), (11, 2, "ftp://x")):
-            assert f"defs.yaml:{line} - {DATASET}.targets.{index}: '{url}' is not an http or https URL" in told
+            assert f"defs.yaml:{line} - {DATASET}.targets.{index}: '{url}' is not an http or https URL" in message
         with project(f"{text}      on_invalid_target: skip\n") as defs:
             dg.Definitions.validate_loadable(defs)
 
@@ -524,9 +541,9 @@ class TestMistakes:
             if field == "webhook_url":
                 account += "      webhook_secret: {env: S}\n"
             text, path = GOOD.replace(ACCOUNT, account), f"scrape_do.{field}"
-        told = complaint_of_check_defs(text)
-        assert f"defs.yaml:{6 if field == 'base_uri' else 5} - attributes.resources.{path}: {reason}" in told
-        assert canary not in told
+        message = complaint_of_check_defs(text)
+        assert f"defs.yaml:{6 if field == 'base_uri' else 5} - attributes.resources.{path}: {reason}" in message
+        assert canary not in message
 
     def test_a_project_without_resources(self) -> None:
         with project({"datasets": dataset()["datasets"]}) as defs, pytest.raises(dg.DagsterError, match="'scrape_do'"):
@@ -557,32 +574,32 @@ class TestMistakes:
         text = GOOD.replace(
             ACCOUNT, f"scrape_do: {{{', '.join(f'{name}: {value}' for name, value in account.items())}}}"
         )
-        told = complaint_of_check_defs(text)
+        message = complaint_of_check_defs(text)
         reason = "give {env: NAME}, with the name of an environment variable"
-        assert f"defs.yaml:4 - attributes.resources.scrape_do.{field}: {reason}" in told
+        assert f"defs.yaml:4 - attributes.resources.scrape_do.{field}: {reason}" in message
         if ": SHOP_TOKEN" not in given:  # the names of fields are repeated
-            told += str(complaints_of_check_yaml(yaml.safe_load(text)["attributes"]))
-        assert canary not in told
-        assert token not in told
+            message += str(complaints_of_check_yaml(yaml.safe_load(text)["attributes"]))
+        assert canary not in message
+        assert token not in message
 
     def test_secret_options_are_not_repeated(self, monkeypatch, canary: str) -> None:
         monkeypatch.setenv("COOKIE", canary)
         text = GOOD.replace("geo_code: us", "headers: {Cookie: ['{{ env.COOKIE }}']}")
-        told = complaint_of_check_defs(text)
-        assert f"defs.yaml:11 - {DATASET}.options.headers: Input should be a valid string" in told
-        assert canary not in told
+        message = complaint_of_check_defs(text)
+        assert f"defs.yaml:11 - {DATASET}.options.headers: Input should be a valid string" in message
+        assert canary not in message
 
     def test_an_unknown_name_in_a_template(self) -> None:
         text = GOOD.replace("geo_code: us", "geo_code: '{{ country }}'")
-        told = complaint_of_check_defs(text)
-        assert f"defs.yaml:11 - {DATASET}.options.geo_code" in told
-        assert "'country' is undefined" in told
+        message = complaint_of_check_defs(text)
+        assert f"defs.yaml:11 - {DATASET}.options.geo_code" in message
+        assert "'country' is undefined" in message
 
     def test_partitions_in_a_translation(self) -> None:
         partitions = "{partitions_def: {type: static, partition_keys: [a]}}"
-        told = complaint_of_check_defs(GOOD.replace("schedule: true", f"translation: {partitions}"))
-        reason = "partitions_def in translation: give the dataset `partitions` instead"
-        assert f"defs.yaml:14 - {DATASET}.translation: {reason}" in told
+        message = complaint_of_check_defs(GOOD.replace("schedule: true", f"translation: {partitions}"))
+        reason = "partitions_def in translation: set `partitions_def` of the dataset"
+        assert f"defs.yaml:14 - {DATASET}.translation: {reason}" in message
 
 
 class TestSeveral:
@@ -659,7 +676,7 @@ def test_yaml_becomes_rows_in_parquet(tmp_path: Path, monkeypatch, canary: str) 
                 {
                     "name": "products",
                     "targets": {"file": f"{tmp_path}/{{partition_key}}.csv", "key_column": "sku"},
-                    "partitions": {"type": "daily", "start_date": "2026-01-01"},
+                    "partitions_def": {"type": "daily", "start_date": "2026-01-01"},
                     "options": {"geo_code": "US"},
                 },
                 {"name": "news", "targets": {"asset": "new_pages", "column": "link", "key_column": "sku"}},
@@ -702,6 +719,8 @@ def test_the_schema_is_derived_from_the_options() -> None:
     jsonschema.Draft202012Validator.check_schema(schema)
     options = schema["properties"]["datasets"]["else"]["items"]["else"]["properties"]["options"]["else"]
     assert options["properties"].keys() == ScrapeOptions.model_fields.keys()
+    for model in (ScrapeDoComponent, *PARTS):
+        assert [name for name, field in model.model_fields.items() if not field.description] == []
     assert "$ref" not in json.dumps(schema)  # Dagster puts it inside other schemas
 
 
