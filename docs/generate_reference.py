@@ -1,4 +1,4 @@
-"""Writes docs/reference.md from the docstrings of the public names: `make reference`."""
+"""Write docs/reference.md from the docstrings of the public names: `make reference`."""
 
 import inspect
 import re
@@ -24,7 +24,7 @@ Written from the docstrings by `make reference`; do not edit it by hand.
 
 
 def reference() -> str:
-    """The page."""
+    """Return the page."""
     loader = griffe.GriffeLoader(docstring_parser=griffe.Parser.google)
     loaded = loader.load("scrapedo_dagster")
     loader.resolve_aliases(implicit=True)
@@ -66,7 +66,7 @@ def _document_keyword_arguments(documented: griffe.Function, function: typing.An
 
 
 def _plain(text: str) -> str:
-    """Without links to what is not on this page, and with the headings that a reader looks for."""
+    """Remove links to other pages, and module names from headings."""
     text = re.sub(r"<code>(.*?)</code>", lambda code: f"`{_unlinked(code[1])}`", text)
     text = re.sub(r"^(#+ `)scrapedo_dagster\.[a-z_.]*(?=[A-Z])", r"\1", text, flags=re.MULTILINE)
     return _unlinked(text)

@@ -15,7 +15,7 @@ from scrapedo_dagster.ops_config import SubmitTargetsConfig
 from scrapedo_dagster.sensors import dataset_sensor
 from scrapedo_dagster.translator import table_specs
 
-_DESCRIPTION = "Lists of targets that were given to the op `submit_targets`, each a partition."
+_DESCRIPTION = "Lists of targets that the op `submit_targets` submitted, each a partition."
 
 
 @takes_fields_of(AdHocArguments)
@@ -63,7 +63,7 @@ def _scrape_job(dataset: Dataset, arguments: AdHocArguments) -> dg.JobDefinition
         description=f"Scrape a list of targets. It becomes a partition of {dataset.name!r}.",
         tags={COLLECTS_TAG: dataset.name},
         op_retry_policy=arguments.retry_policy,
-        # Without one, the Launchpad begins with the config of all resources, and asterisks in place of their secrets.
+        # Without it, the Launchpad starts with the config of all resources, with asterisks instead of their secrets.
         config={"ops": {submit.name: {"config": {"targets": []}}}},
     )
     def scrape() -> None:

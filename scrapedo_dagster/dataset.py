@@ -1,4 +1,4 @@
-"""What a dataset is configured with."""
+"""Datasets: their options and asset keys, and the Dagster definitions that are made of them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Dataset(DatasetOptions):
 
     @property
     def ledger_name(self) -> str:
-        """What the ledger calls it: the name with what comes before it in the asset keys, such as `us/products`.
+        """Name in the ledger: the dataset's name with its key prefix, such as `us/products`.
 
-        Two code locations may share a ledger, and tell their datasets of one name apart by a prefix alone. Where a
-        translator has taken the name out of the key of `tasks`, it is the name.
+        Code locations that share a ledger may have datasets of one name with different prefixes. If a translator has
+        removed the name from the key of `tasks`, there is no prefix.
         """
         *path, _table = self.tasks_key.path
         while path and path[-1] != self.name:
@@ -37,16 +37,16 @@ class Dataset(DatasetOptions):
 
     @property
     def submit_job_name(self) -> str:
-        """Of the Dagster job that submits."""
+        """Name of the Dagster job that submits."""
         return f"{self.name}_submit"
 
     @property
     def collect_job_name(self) -> str:
-        """Of the Dagster job that collects."""
+        """Name of the Dagster job that collects."""
         return f"{self.name}_collect"
 
     def tables(self, storage: ScrapeDoParquetIOManager, partition: str | None) -> PartitionTables:
-        """Where the results of a partition go."""
+        """Return the tables that hold the results of a partition."""
         from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
         from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 
@@ -60,15 +60,15 @@ class Dataset(DatasetOptions):
 
 @dataclass(frozen=True)
 class ScrapeDoDataset:
-    """A dataset: everything that Dagster needs of it, ready to be merged into your definitions.
+    """The Dagster definitions of a dataset. Merge `defs` into your definitions.
 
     Attributes:
-        dataset: how it is scraped.
+        dataset: its options and asset keys.
         assets: `[name, "jobs"]`, and one multi-asset with `[name, "tasks"]` and `[name, "contents"]`.
-        asset_checks: of `tasks`.
-        jobs: the one that submits, such as `{name}_submit`, and `{name}_collect`.
-        schedules: of the job that submits, if one was asked for.
-        sensors: the completion sensor of this dataset alone; `build_scrape_do_sensor` makes one for several.
+        asset_checks: the checks of `tasks`.
+        jobs: the submitting job, such as `{name}_submit`, and `{name}_collect`.
+        schedules: the schedule of the submitting job, if there is one.
+        sensors: the completion sensor of this dataset alone; `build_scrape_do_sensor` builds one for several datasets.
     """
 
     dataset: Dataset
@@ -80,12 +80,12 @@ class ScrapeDoDataset:
 
     @property
     def name(self) -> str:
-        """The first part of the asset keys."""
+        """The dataset's name."""
         return self.dataset.name
 
     @property
     def defs(self) -> dg.Definitions:
-        """Definitions with all of it. They need the resources `scrape_do` and `scrape_do_parquet`."""
+        """All of them as `Definitions`, which need the resources of `resource_key` and `io_manager_key`."""
         return dg.Definitions(
             assets=self.assets,
             asset_checks=self.asset_checks,
@@ -96,20 +96,20 @@ class ScrapeDoDataset:
 
 
 DATASET_TAG = "scrapedo/dataset"
-"""On a run that the completion sensor has asked for: the dataset, as the ledger calls it."""
+"""Tag of a run that the completion sensor launched: the dataset's name in the ledger."""
 
 
 COLLECTS_TAG = "scrapedo/collects"
-"""On a run of ops that collects what it submits itself: of that, no asset is planned that would tell."""
+"""Tag of a run of ops that collects what it submits, which its planned assets do not show."""
 
 
-def ad_hoc_dataset(name: str, **settings: Any) -> Dataset:
-    """A dataset whose partitions are what ops submit: dynamic ones, under the name of the dataset."""
+def ad_hoc_dataset(name: str, **options: Any) -> Dataset:
+    """Make a dataset for what ops submit, with dynamic partitions of the dataset's name."""
     return Dataset(
         name=name,
         jobs_key=dg.AssetKey([name, "jobs"]),
         tasks_key=dg.AssetKey([name, "tasks"]),
         contents_key=dg.AssetKey([name, "contents"]),
         partitions_def=dg.DynamicPartitionsDefinition(name=name),
-        **settings,
+        **options,
     )

@@ -1,4 +1,4 @@
-"""Where the targets of a dataset can come from, other than a function: a file, or an upstream asset."""
+"""Sources of targets other than a function: a file, or an upstream asset."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 _FORMATS: dict[str, FileFormat] = {".csv": "csv", ".parquet": "parquet", ".txt": "text"}
 _PLACEHOLDER = re.compile(r"\{([^\W\d]\w*)\}")
-_COMPRESSIONS = (".gz", ".bz2", ".zst")  # pyarrow tells by the name; not of Parquet, which compresses inside
+_COMPRESSIONS = (".gz", ".bz2", ".zst")  # pyarrow knows them by the name; Parquet compresses inside
 
 
 @pydantic.dataclasses.dataclass(
@@ -66,10 +66,13 @@ class TargetsFile:
             raise ValueError(f"{name!r} is {file_format}, which has no {', '.join(given)}.")
 
     def check_placeholders(self, known: Collection[str]) -> None:
-        """Refuse a name in braces that stands for nothing, which would only be a file that does not exist.
+        """Raise if the URI has an unknown name in braces, which would only be a missing file at run time.
+
+        Args:
+            known: the `placeholders_of` the dataset.
 
         Raises:
-            ValueError: it is none of `known`, the `placeholders_of` the dataset.
+            ValueError: a name is none of `known`.
         """
         unknown = [f"{{{name}}}" for name in _PLACEHOLDER.findall(self.uri) if name not in known]
         if unknown:
@@ -80,7 +83,7 @@ class TargetsFile:
             )
 
     def read(self, partition_key: str | None) -> list[Target]:
-        """The targets of a partition, or of an unpartitioned dataset, in the order of the file.
+        """Read the targets of a partition, or of an unpartitioned dataset, in the order of the file.
 
         Raises:
             TargetSourceError: the file does not exist, cannot be read, has no such column, no targets, or empty cells.
@@ -107,9 +110,9 @@ class TargetsFile:
         values = {"partition_key": str(partition_key)}
         if isinstance(partition_key, dg.MultiPartitionKey):
             values |= partition_key.keys_by_dimension
-        if "://" in self.uri:  # the path of a URI is decoded by whoever opens it
+        if "://" in self.uri:  # the path of a URI is decoded when it is opened
             values = {name: quote(value, safe="/") for name, value in values.items()}
-        # In one go: a key may have braces in it.
+        # In one pass: a key may contain braces.
         names = "|".join(map(re.escape, values))
         return re.sub(rf"\{{({names})\}}", lambda match: values[match[1]], self.uri)
 
@@ -122,14 +125,14 @@ FILE_FIELDS: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class TargetsAsset:
-    """The targets of a partition are what an upstream asset gives: a pandas DataFrame or a pyarrow Table.
+    """The targets of a partition, in an upstream asset: a pandas DataFrame or a pyarrow Table.
 
     `TargetsAsset("shop_urls", column="url", key_column="sku")`
 
     Attributes:
-        key: the key of the asset. It has the partitions of the dataset, or none; then it serves each of them.
-        column: the column of the URLs.
-        key_column: the column of your own keys, which come out as `target_key`.
+        key: key of the asset. It has the same partitions as the dataset, or none: then it has the targets of each.
+        column: column with the URLs.
+        key_column: column with your own keys, which become `target_key` in `tasks`.
     """
 
     key: dg.AssetKey | Sequence[str] | str
@@ -138,25 +141,25 @@ class TargetsAsset:
 
     @property
     def asset_key(self) -> dg.AssetKey:
-        """The key as Dagster has it."""
+        """The key as an `AssetKey`."""
         return dg.AssetKey.from_coercible(self.key)
 
     def check_partitions(self, context: dg.AssetExecutionContext, input_name: str) -> None:
-        """Refuse an asset whose partitions are not those of the dataset, such as the days of a weekly one.
+        """Raise if the asset has other partitions than the dataset, such as days for weeks.
 
-        What was loaded for the run's week would be seven frames, and which of them belong to which week is not known.
+        For a week, Dagster loads seven frames, and it is not known which frame belongs to which week.
 
         Raises:
-            TargetSourceError: the run loads other partitions of the asset than it has itself.
+            TargetSourceError: the run loads other partitions of the asset than its own.
         """
         from scrapedo_dagster.engine.errors import TargetSourceError
 
         if context.assets_def.partitions_def is None:
-            return  # all that was loaded is meant
+            return  # all loaded partitions are targets
         try:
             context.asset_partitions_def_for_input(input_name)
         except dg.DagsterInvariantViolationError:
-            return  # it has no partitions, and serves every one
+            return  # it has no partitions
         loaded, wanted = list(context.asset_partition_keys_for_input(input_name)), list(context.partition_keys)
         if set(loaded) != set(wanted):
             raise TargetSourceError(
@@ -166,15 +169,15 @@ class TargetsAsset:
             )
 
     def of(self, value: Any, partition_key: str | None) -> list[Target]:
-        """The targets of a partition, or all of them for an unpartitioned dataset, in the order of the frame.
+        """Return the targets of a partition, or all targets for an unpartitioned dataset, in the order of the frame.
 
         Args:
-            value: what an IO manager has loaded: a frame; a dict of them by partition; or one frame of several
-                partitions that has their keys in a column `partition`.
-            partition_key: the partition of the dataset.
+            value: what an IO manager loaded: a frame; a dict of frames by partition; or one frame of several partitions
+                with their keys in a column `partition`.
+            partition_key: partition of the dataset.
 
         Raises:
-            TargetSourceError: it is no such value, lacks the partition or the column, or has empty cells.
+            TargetSourceError: the value is none of these, lacks the partition or the column, or has empty cells.
         """
         from scrapedo_dagster.engine.errors import TargetSourceError
         from scrapedo_dagster.engine.targets.frames import targets_of_frame
@@ -199,7 +202,7 @@ class TargetsAsset:
 
 
 def placeholders_of(partitions_def: dg.PartitionsDefinition | None) -> list[str]:
-    """The names in braces that are replaced in the name of a file of targets."""
+    """Return the names in braces that are replaced in the URI of a `TargetsFile`."""
     if partitions_def is None:
         return []
     if isinstance(partitions_def, dg.MultiPartitionsDefinition):

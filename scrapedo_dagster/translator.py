@@ -1,4 +1,4 @@
-"""How a dataset's three assets are called and described: override it to change keys and specs."""
+"""The specs of a dataset's three assets, and the translator that changes them."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ class ScrapeDoTable:
 
     Attributes:
         dataset: the dataset's name.
-        table: which of the three it is.
-        spec: how it is called and described if the translator changes nothing.
+        table: which of the three assets it is.
+        spec: its spec, if the translator changes nothing.
     """
 
     dataset: str
@@ -27,7 +27,7 @@ class ScrapeDoTable:
 
 
 class ScrapeDoTranslator:
-    """Makes asset specs. Give an instance of a subclass to `scrape_do_assets`.
+    """Changes asset specs. Pass an instance of a subclass to `scrape_do_assets`.
 
     ```python
     class InCapitals(ScrapeDoTranslator):
@@ -35,18 +35,18 @@ class ScrapeDoTranslator:
             return super().get_asset_spec(table).replace_attributes(key=[table.dataset.upper(), table.table])
     ```
 
-    The files of a table lie under its asset key: a table that is renamed leaves its old files behind. Dependencies
-    between the three follow the keys by themselves.
+    The files of a table are stored under its asset key: renaming a table leaves its old files behind. Dependencies
+    between the three assets follow the keys.
     """
 
     def get_asset_spec(self, table: ScrapeDoTable) -> dg.AssetSpec:
-        """The spec of one of the assets of a dataset."""
+        """Return the spec of one of the assets of a dataset."""
         return table.spec
 
 
 _RESULTS: tuple[tuple[Literal["tasks", "contents"], Sequence[Column], str], ...] = (
-    ("tasks", TASKS_COLUMNS, "One row a target: what became of it, what it cost."),
-    ("contents", CONTENTS_COLUMNS, "One row a result: the decoded content."),
+    ("tasks", TASKS_COLUMNS, "One row per target: its status and its cost."),
+    ("contents", CONTENTS_COLUMNS, "One row per result: the decoded content."),
 )
 
 
