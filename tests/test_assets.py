@@ -1,4 +1,4 @@
-"""A dataset from targets to Parquet: every target one row, paid once, true after every kind of failure."""
+"""A dataset from targets to Parquet: every target is one row and paid once, after every kind of failure."""
 
 import hashlib
 import shutil
@@ -54,7 +54,7 @@ def rows(data: Path, table: str) -> list[dict[str, Any]]:
 
 
 def failure_of(result: dg.ExecuteInProcessResult) -> str:
-    """What the person who looks at the failed run reads."""
+    """The error of the failed step, as the UI shows it."""
     [event] = [event for event in result.all_events if event.is_step_failure]
     return str(event.step_failure_data.error_display_string)
 
@@ -64,7 +64,7 @@ def pages(site: DemoSite) -> list[str]:
     return [f"{site.base_url}/{DAY}/products/{number}" for number in range(1, 9)]
 
 
-def test_every_target_is_one_row_in_its_order_whatever_became_of_it(
+def test_every_target_is_one_row_in_its_order_with_its_status(
     materialize: Materialize, pages: list[str], site: DemoSite, data: Path
 ) -> None:
     refused = "http://127.0.0.1:1/"
@@ -236,19 +236,19 @@ def test_jobs_that_are_not_collected_yet_are_continued_not_submitted_again(
 ) -> None:
     jobs, results = dataset_of(*pages).assets
     first, second = materialize(jobs), materialize(jobs)
-    told = [
+    continued = [
         event.materialization.metadata["scrapedo/continued"].value
         for result in (first, second)
         for event in result.get_asset_materialization_events()
     ]
-    assert told == [False, True]
+    assert continued == [False, True]
     assert len(emulator.jobs()) == 1
     assert materialize(results).success
     assert materialize(jobs).success
     assert len(emulator.jobs()) == 2
 
 
-def test_results_without_jobs_say_what_to_materialise(materialize: Materialize, pages: list[str]) -> None:
+def test_results_without_jobs_name_what_to_materialize(materialize: Materialize, pages: list[str]) -> None:
     _, results = dataset_of(*pages).assets
     result = materialize(results)
     assert not result.success
@@ -315,7 +315,7 @@ def test_jobs_over_the_limit_wait_their_turn(
     assert second.created > first.created
 
 
-def test_a_failed_collect_leaves_the_previous_results_and_goes_on_without_paying_again(
+def test_a_failed_collect_keeps_the_previous_results_and_continues_without_paying_again(
     materialize: Materialize, emulator: Emulator, pages: list[str], data: Path
 ) -> None:
     assert materialize(*dataset_of(*pages[:2]).assets).success
@@ -344,7 +344,7 @@ def test_a_job_whose_answer_was_lost_is_adopted_not_submitted_again(
     assert [row["url"] for row in rows(data, "contents")] == pages
 
 
-def test_a_job_that_does_not_end_in_time_is_named_goes_on_and_can_be_collected_later(
+def test_a_job_that_does_not_end_in_time_is_named_and_can_be_collected_later(
     materialize: Materialize, emulator: Emulator, pages: list[str], data: Path
 ) -> None:
     emulator.set_faults({"targets": [{"kind": "linger", "status": "verifying", "match": "*/products/4", "times": 1}]})

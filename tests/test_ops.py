@@ -1,4 +1,4 @@
-"""Lists of targets from the Launchpad and in graphs of one's own: paid once, and brought home whatever dies."""
+"""Lists of targets from the Launchpad and in graphs: paid once, and collected even if their run dies."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def execute(resources: dict[str, Any], instance: dg.DagsterInstance) -> Callable
 
 
 def failure_of(result: Result | dg.JobExecutionResult) -> str:
-    """What the person who looks at the failed run reads."""
+    """The error of the failed step, as the UI shows it."""
     [event] = [event for event in result.all_events if event.is_step_failure]
     return str(event.step_failure_data.error_display_string)
 
@@ -174,9 +174,9 @@ def test_a_secret_is_named_in_the_config_and_recorded_nowhere(
     assert result.success
     assert emulator.jobs()[0].request["Headers"] == {"Login": token}
     recorded = [*instance.all_logs(result.run_id), instance.get_run_by_id(result.run_id)]
-    told = " ".join(dg.serialize_value(each) for each in recorded)
-    assert "geo_code" in told
-    assert token not in told
+    message = " ".join(dg.serialize_value(each) for each in recorded)
+    assert "geo_code" in message
+    assert token not in message
     [submission] = ledger.submissions.find()
     assert ledger.generations.recorded_options(submission.ref, 1) == RecordedOptions(
         options={"geo_code": "us"}, withheld=("headers",), max_open_jobs=None, retry_failed_targets=0
@@ -191,15 +191,15 @@ def test_what_comes_out_of_the_ops_pickles_small() -> None:
         assert len(pickle.dumps(made)) < 500
 
 
-def test_the_bundle_takes_what_datasets_take(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
+def test_an_ad_hoc_dataset_takes_what_datasets_take(resources: dict[str, Any], instance: dg.DagsterInstance) -> None:
     retries = dg.RetryPolicy(max_retries=1)
     about: dict[str, Any] = {"group_name": "scraped", "owners": ["team:shop"], "tags": {"tier": "1"}}
-    bundle = build_ad_hoc_dataset(**about, kinds={"html"}, description="Wishes.", pool="web", retry_policy=retries)
+    bundle = build_ad_hoc_dataset(**about, kinds={"html"}, description="Lists.", pool="web", retry_policy=retries)
     for asset in bundle.assets:
         for spec in asset.specs if isinstance(asset, dg.AssetsDefinition) else [asset]:
             assert (spec.group_name, list(spec.owners), spec.tags["tier"]) == ("scraped", ["team:shop"], "1")
             assert "html" in spec.kinds
-            assert str(spec.description).startswith("Wishes.")
+            assert str(spec.description).startswith("Lists.")
     assert bundle.assets[1].op.pools == {"web"}
     assert bundle.assets[1].op.retry_policy == retries
     job = dg.Definitions.merge(bundle.defs, dg.Definitions(resources=resources)).resolve_job_def("scrape_targets")
@@ -209,7 +209,7 @@ def test_the_bundle_takes_what_datasets_take(resources: dict[str, Any], instance
     assert [event.step_key for event in result.all_events if event.is_step_up_for_retry] == ["submit_targets"]
 
 
-def test_a_list_that_takes_longer_than_the_deadline_goes_on_and_is_told(
+def test_a_list_that_takes_longer_than_the_deadline_fails_and_keeps_its_jobs(
     resources: dict[str, Any], pages: Pages, instance: dg.DagsterInstance, emulator: Emulator
 ) -> None:
     emulator.set_faults({"targets": [{"kind": "linger"}]})
@@ -221,7 +221,7 @@ def test_a_list_that_takes_longer_than_the_deadline_goes_on_and_is_told(
 
 
 @pytest.mark.parametrize(("argument", "value"), [("min_success_ratio", 90), ("job_deadline", 0)])
-def test_a_wrong_argument_of_the_bundle_is_named(argument: str, value: float) -> None:
+def test_a_wrong_argument_is_named(argument: str, value: float) -> None:
     with pytest.raises(
         dg.DagsterInvalidDefinitionError, match=rf"build_ad_hoc_dataset\(name='ad_hoc'\): {argument}={value}: "
     ):
@@ -241,7 +241,7 @@ def test_an_empty_list_is_a_partition_without_rows_and_is_warned_of(
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "message"),
     [
         ({}, "Give exactly one of targets, targets_file, an input from another op; given: none of them"),
         ({"targets": ["ftp://x"]}, "1 of 1 targets are no URLs"),
@@ -261,10 +261,14 @@ def test_an_empty_list_is_a_partition_without_rows_and_is_warned_of(
     ],
 )  # fmt: skip
 def test_a_mistake_is_reported_with_its_field_and_nothing_is_submitted(
-    launch: Callable[..., Result], emulator: Emulator, instance: dg.DagsterInstance, config: dict[str, Any], told: str
+    launch: Callable[..., Result],
+    emulator: Emulator,
+    instance: dg.DagsterInstance,
+    config: dict[str, Any],
+    message: str,
 ) -> None:
     result = launch(**config)
-    assert told in failure_of(result)
+    assert message in failure_of(result)
     assert emulator.jobs() == []
     assert instance.get_dynamic_partitions("ad_hoc") == []
 
@@ -288,7 +292,7 @@ def test_a_launch_that_is_refused_after_it_was_planned_keeps_its_partition(
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "message"),
     [
         ({"dataset": "shop"}, "dataset not in enum type Literal['ad_hoc'] got shop"),
         ({"options": {"device": "tv"}}, "options:device not in enum type ScrapeOptions_device got tv"),
@@ -297,11 +301,11 @@ def test_a_launch_that_is_refused_after_it_was_planned_keeps_its_partition(
     ],
 )
 def test_the_launchpad_refuses_what_no_run_could_use(
-    launch: Callable[..., Result], config: dict[str, Any], told: str
+    launch: Callable[..., Result], config: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(dg.DagsterInvalidConfigError) as caught:
         launch(**config)
-    assert told in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_a_rule_that_fails_shows_no_secret(token: str) -> None:
@@ -370,7 +374,7 @@ def dies(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Any]:
     return dies
 
 
-def test_a_list_whose_run_died_is_brought_home_by_the_sensor(
+def test_a_list_whose_run_died_is_collected_by_the_sensor(
     launch: Callable[..., Result], bundle: ScrapeDoDataset, pages: Pages, ended: Callable[[], None], tick: Any,
     collect: Any, events: Any, emulator: Emulator, dies: Callable[[str], Any],
 ) -> None:  # fmt: skip
@@ -412,7 +416,7 @@ def test_the_sensor_leaves_to_the_job_what_it_is_going_to_collect(
     assert [*found, looks()] == [[], []]
 
 
-def test_the_sensor_collects_what_a_graph_does_not_while_the_graph_goes_on(
+def test_the_sensor_collects_what_a_graph_does_not_while_the_graph_runs(
     execute: Callable[..., Result], pages: Pages, looks: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found: dict[str, list[str | None]] = {}
@@ -486,9 +490,9 @@ def test_what_needs_a_secret_is_sent_by_nobody_but_its_own_run(
     assert not result.success
     emulator.set_faults({})
     [request] = tick(bundle).run_requests
-    told = failure_of(collect(request, bundle))
-    assert "not recorded: headers" in told
-    assert f"Re-execute run {result.run_id}, or launch a run with its config and with partition_key='{KEY}'" in told
+    message = failure_of(collect(request, bundle))
+    assert "not recorded: headers" in message
+    assert f"Re-execute run {result.run_id}, or launch a run with its config and with partition_key='{KEY}'" in message
     assert emulator.jobs() == []
     assert launch(targets=pages("a"), **config).success
     assert [job.request["Headers"] for job in emulator.jobs()] == [{"A": "secret"}]
@@ -543,7 +547,7 @@ def test_a_second_launch_that_is_refused_leaves_the_options_of_the_first(
     ]
 
 
-def test_a_second_launch_of_a_partition_goes_on_with_the_first_until_it_is_collected(
+def test_a_second_launch_of_a_partition_continues_the_first_until_it_is_collected(
     launch: Callable[..., Result], pages: Pages, emulator: Emulator
 ) -> None:
     assert launch("submit_targets", targets=pages("a"), partition_key=KEY).success
@@ -555,7 +559,7 @@ def test_a_second_launch_of_a_partition_goes_on_with_the_first_until_it_is_colle
     assert paid(emulator) == [2, 2, 2]
 
 
-def test_a_handle_of_an_older_scrape_brings_home_the_newest(
+def test_a_handle_of_an_older_scrape_collects_the_newest(
     launch: Callable[..., Result], execute: Callable[..., Result], pages: Pages, emulator: Emulator
 ) -> None:
     for _ in range(2):
@@ -615,7 +619,7 @@ def execute_job(
 
 
 @pytest.mark.parametrize("step", ["submit_targets*", "collect_targets"])
-def test_a_retry_of_a_run_goes_on_with_its_partition_and_pays_nothing(
+def test_a_retry_of_a_run_continues_its_partition_and_pays_nothing(
     execute_job: Callable[..., dg.JobExecutionResult], pages: Pages, instance: dg.DagsterInstance, emulator: Emulator,
     events: Any, dies: Callable[..., Any], step: str,
 ) -> None:  # fmt: skip
@@ -634,8 +638,8 @@ def test_a_retry_of_a_run_goes_on_with_its_partition_and_pays_nothing(
 def test_a_dataset_that_has_targets_of_its_own_is_refused(
     execute_job: Callable[..., dg.JobExecutionResult], pages: Pages, emulator: Emulator
 ) -> None:
-    told = failure_of(execute_job("mine", targets=pages("a"), dataset="shop"))
-    assert "'shop' is a dataset of this code location with its own targets" in told
+    message = failure_of(execute_job("mine", targets=pages("a"), dataset="shop"))
+    assert "'shop' is a dataset of this code location with its own targets" in message
     assert emulator.jobs() == []
 
 

@@ -1,4 +1,4 @@
-"""Targets that come from a file or an upstream asset: what is read, and what a user is told when it cannot be."""
+"""Targets from a file or an upstream asset: what is read, and the errors if it cannot be read."""
 
 import bz2
 import gzip
@@ -90,7 +90,7 @@ class TestFormats:
     @pytest.mark.parametrize("keys", [pa.array([7, 8]), pa.array(["7", "8"]).dictionary_encode()])
     def test_parquet_reads_only_its_columns(self, tmp_path: Path, keys: pa.Array) -> None:
         path = tmp_path / "urls.parquet"
-        # A column that cannot be told in text shows that it is not read.
+        # A column that cannot be converted to text shows that it is not read.
         pq.write_table(pa.table({"address": URLS, "sku": keys, "other": [[1], [2]]}), path)
         source = TargetsFile(str(path), column="address", key_column="sku")
         assert source.read(None) == [Target(A.url, "7"), Target(B.url, "8")]
@@ -243,7 +243,7 @@ class TestComplaints:
             TargetsFile(uri, **options)
 
     @pytest.mark.parametrize("uri", ["s3://key:{canary}@bucket/a b.csv", "nope://key:{canary}@x/{{partition_key}}.csv"])
-    def test_credentials_in_a_uri_are_not_told(self, uri: str, canary: str) -> None:
+    def test_credentials_in_a_uri_are_not_shown(self, uri: str, canary: str) -> None:
         said = complaint(TargetsFile(uri.format(canary=canary)), "1")
         assert "on no filesystem that pyarrow knows" in said
         assert canary not in said
