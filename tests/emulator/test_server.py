@@ -214,7 +214,7 @@ def test_the_command_takes_its_token_from_the_environment_and_ends_with_0_on_sig
     code, output = process.stop(signal.SIGTERM)
     assert (me.status_code, me.json()["TotalConcurrency"], jobs.status_code, code) == (200, 5, 503, 0)
     assert "users-own" not in output
-    assert "list_jobs: fault status, work not done" in output
+    assert "list_jobs: injected fault status, call not processed" in output
 
 
 def test_a_token_given_as_an_option_is_used_and_not_printed(monkeypatch: pytest.MonkeyPatch) -> None:
