@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from scrapedo_dagster.engine.inbox.address import SECRET_HEADER, Webhook, submission_key
 
 from scrapedo_dagster.api.requests import ScrapeOptions
 from scrapedo_dagster.engine.errors import WebhookError
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.submission.settings import SubmissionSettings
+from scrapedo_dagster.engine.webhook_address import SECRET_HEADER, Webhook, submission_key
 from tests.support.records import REF, submission
 
 WEBHOOK = Webhook("https://hooks.example", "x" * 32)
