@@ -142,8 +142,8 @@ class TestPlaces:
 
 class TestComplaints:
     def test_a_missing_file_is_named_with_its_partition(self, tmp_path: Path) -> None:
-        said = complaint(TargetsFile(f"{tmp_path}/{{partition_key}}.csv"), "2026-01-01")
-        assert f"targets file '{tmp_path}/2026-01-01.csv', partition '2026-01-01': does not exist" in said
+        message = complaint(TargetsFile(f"{tmp_path}/{{partition_key}}.csv"), "2026-01-01")
+        assert f"targets file '{tmp_path}/2026-01-01.csv', partition '2026-01-01': does not exist" in message
 
     @pytest.mark.parametrize("column", [{"column": "link"}, {"key_column": "link"}])
     def test_a_missing_column_is_named_with_those_there_are(self, write, tmp_path: Path, column) -> None:
@@ -184,21 +184,21 @@ class TestComplaints:
     @pytest.mark.parametrize("content", ["", "url\n", "sku,url\n"])
     def test_a_csv_file_without_targets(self, write, content: str) -> None:
         path = write("urls.csv", content)
-        said = complaint(TargetsFile(path))
-        assert path in said
-        assert "has no targets" in said or "Empty CSV file" in said
+        message = complaint(TargetsFile(path))
+        assert path in message
+        assert "has no targets" in message or "Empty CSV file" in message
 
     def test_a_text_file_without_targets(self, write) -> None:
         assert "has no targets" in complaint(TargetsFile(write("urls.txt", "# none\n\n")))
 
     def test_empty_cells_are_named_by_their_rows(self, write, tmp_path: Path) -> None:
         path = write("urls.csv", 'sku,url\n1,https://a.example\n,\n3,""\n4,https://b.example\n')
-        said = complaint(TargetsFile(path, key_column="sku"))
-        assert "empty cells: column 'url' in 2, 3 and 'sku' in 2 (rows of data, from 1)" in said
+        message = complaint(TargetsFile(path, key_column="sku"))
+        assert "empty cells: column 'url' in 2, 3 and 'sku' in 2 (rows of data, from 1)" in message
         pq.write_table(pa.table({"url": [A.url] * 99_999 + [None] * 12}), tmp_path / "urls.parquet")
-        said = complaint(TargetsFile(str(tmp_path / "urls.parquet")))
+        message = complaint(TargetsFile(str(tmp_path / "urls.parquet")))
         rows = ", ".join(str(row) for row in range(100_000, 100_010))
-        assert f"column 'url' in {rows}, and 2 more" in said
+        assert f"column 'url' in {rows}, and 2 more" in message
 
     @pytest.mark.parametrize(
         ("name", "content", "reason"),
@@ -214,9 +214,9 @@ class TestComplaints:
     )
     def test_a_file_that_is_something_else(self, write, name: str, content: bytes, reason: str) -> None:
         path = write(name, content)
-        said = complaint(TargetsFile(path))
-        assert path in said
-        assert reason in said
+        message = complaint(TargetsFile(path))
+        assert path in message
+        assert reason in message
 
     def test_a_directory(self, write, tmp_path: Path) -> None:
         write("urls.csv/part", CSV)
@@ -244,9 +244,9 @@ class TestComplaints:
 
     @pytest.mark.parametrize("uri", ["s3://key:{canary}@bucket/a b.csv", "nope://key:{canary}@x/{{partition_key}}.csv"])
     def test_credentials_in_a_uri_are_not_shown(self, uri: str, canary: str) -> None:
-        said = complaint(TargetsFile(uri.format(canary=canary)), "1")
-        assert "on no filesystem that pyarrow knows" in said
-        assert canary not in said
+        message = complaint(TargetsFile(uri.format(canary=canary)), "1")
+        assert "on no filesystem that pyarrow knows" in message
+        assert canary not in message
 
 
 def frames(columns: dict[str, list[Any]]) -> list[Any]:
@@ -256,7 +256,7 @@ def frames(columns: dict[str, list[Any]]) -> list[Any]:
 class TestAsset:
     source = TargetsAsset(["shop", "urls"], key_column="sku")
 
-    def said(self, value: Any, partition: str | None = None) -> str:
+    def complaint(self, value: Any, partition: str | None = None) -> str:
         with pytest.raises(TargetSourceError) as caught:
             self.source.of(value, partition)
         assert "upstream asset 'shop/urls'" in str(caught.value)
@@ -276,8 +276,10 @@ class TestAsset:
         assert self.source.of(frame, "a") == [Target("x", "1"), Target("z", "3")]
         assert self.source.of(frame, "b") == [Target("y", "2")]
         assert len(self.source.of(frame, None)) == 3
-        said = self.said(frame, "c")
-        assert "has no row of 'c', it has 'a', 'b'. Give both assets the same partitions, or rename the column" in said
+        message = self.complaint(frame, "c")
+        assert (
+            "has no row of 'c', it has 'a', 'b'. Give both assets the same partitions, or rename the column" in message
+        )
 
     def test_a_partition_column_may_be_a_category(self) -> None:
         frame = pd.DataFrame({"sku": [1], "url": ["x"], "partition": pd.Categorical(["a"])})
@@ -288,28 +290,28 @@ class TestAsset:
         value = {"a": first, "b": second}
         assert self.source.of(value, "b") == [Target("y", "2")]
         assert self.source.of(value, None) == [Target("x", "1"), Target("y", "2")]
-        assert "has no partition 'c', it has 'a', 'b'." in self.said(value, "c")
+        assert "has no partition 'c', it has 'a', 'b'." in self.complaint(value, "c")
         bad = {"a": first, "b": second.drop_columns(["sku"])}
-        assert "'shop/urls', partition 'b': has no column 'sku'" in self.said(bad, "b")
+        assert "'shop/urls', partition 'b': has no column 'sku'" in self.complaint(bad, "b")
         assert self.source.of(bad, "a") == [Target("x", "1")]
 
     def test_no_rows_are_no_targets(self) -> None:
         for frame in frames({"sku": [], "url": [], "partition": []}):
             assert self.source.of(frame, "a") == []
 
-    def test_columns_are_complained_about_by_name(self) -> None:
+    def test_column_errors_name_the_column(self) -> None:
         for frame in frames({"link": ["x"], "sku": [1]}):
-            assert "has no column 'url'. It has 'link', 'sku'." in self.said(frame)
+            assert "has no column 'url'. It has 'link', 'sku'." in self.complaint(frame)
         for frame in frames({"url": ["x", None, None], "sku": [1, 2, None]}):
-            assert "empty cells: column 'url' in 2, 3 and 'sku' in 3" in self.said(frame)
-        assert "column 'sku' is list<item: int64>, not text" in self.said(pa.table({"url": ["x"], "sku": [[1]]}))
-        assert "that are not text" in self.said(pd.DataFrame({"url": ["x", 1], "sku": [1, 2]}))
+            assert "empty cells: column 'url' in 2, 3 and 'sku' in 3" in self.complaint(frame)
+        assert "column 'sku' is list<item: int64>, not text" in self.complaint(pa.table({"url": ["x"], "sku": [[1]]}))
+        assert "that are not text" in self.complaint(pd.DataFrame({"url": ["x", 1], "sku": [1, 2]}))
         twice = pd.DataFrame([["x", "y", 1]], columns=["url", "url", "sku"])
-        assert "more than one column 'url'" in self.said(twice)
+        assert "more than one column 'url'" in self.complaint(twice)
 
     @pytest.mark.parametrize("value", [None, ["https://a.example"], "https://a.example"])
     def test_other_values_are_refused(self, value) -> None:
-        assert f"is builtins.{type(value).__name__}, not a pandas DataFrame or a pyarrow Table" in self.said(value)
+        assert f"is builtins.{type(value).__name__}, not a pandas DataFrame or a pyarrow Table" in self.complaint(value)
 
 
 DAYS = dg.DailyPartitionsDefinition("2026-01-04")

@@ -1,4 +1,4 @@
-"""From what a user lists to batches: nobody is lost, doubled or parted from an equal."""
+"""Validating targets and splitting them into batches: none is lost, duplicated or separated from its equals."""
 
 from __future__ import annotations
 
