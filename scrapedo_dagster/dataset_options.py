@@ -52,7 +52,6 @@ class Arguments(BaseModel):
         strict=True,
         arbitrary_types_allowed=True,
         hide_input_in_errors=True,  # it may hold secrets
-        ser_json_timedelta="float",
         use_attribute_docstrings=True,
     )
 
