@@ -78,7 +78,7 @@ class TargetsFile:
         if unknown:
             there = ", ".join(f"{{{name}}}" for name in known)
             raise ValueError(
-                f"{unknown[0]} in the name of the file stands for nothing: "
+                f"{unknown[0]} is not a placeholder of this file: "
                 + (f"there may be {there}" if known else "the dataset has no partitions")
             )
 
@@ -226,6 +226,6 @@ def _format_of(uri: str) -> FileFormat:
         if name.endswith(suffix):
             return file_format
     raise ValueError(
-        f"{name.rpartition('/')[2]!r} does not tell what is in it: a file of targets ends with {', '.join(_FORMATS)}, "
+        f"{name.rpartition('/')[2]!r} has no known suffix: a file of targets ends with {', '.join(_FORMATS)}, "
         f"or with .csv or .txt and one of {', '.join(_COMPRESSIONS)}."
     )

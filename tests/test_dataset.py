@@ -288,7 +288,7 @@ async def asynchronous(context: Any) -> list[str]:
             r"\[1\] 'nonsense' is not .*; \[2\] 'ftp://x' is not",
         ),
         ({"targets": [None]}, "None is NoneType, not a string"),
-        ({"targets": TargetsFile("{partition_key}.csv")}, r"{partition_key} in .* the dataset has no partitions"),
+        ({"targets": TargetsFile("{partition_key}.csv")}, r"{partition_key} is .* the dataset has no partitions"),
         (
             {"targets": TargetsFile("{site}.csv"), "partitions_def": days},
             r"{site} .* there may be {partition_key}",

@@ -132,7 +132,7 @@ class TestPlaces:
         write("today.txt", A.url)
         source = TargetsFile(f"{tmp_path}/{{partition_key}}")
         assert source.read("today.txt") == [A]
-        assert "'today.xls' does not tell what is in it" in complaint(source, "today.xls")
+        assert "'today.xls' has no known suffix" in complaint(source, "today.xls")
 
     def test_relative_paths_start_at_the_current_directory(self, write, tmp_path: Path, monkeypatch) -> None:
         write("urls.txt", A.url)

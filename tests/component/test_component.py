@@ -418,10 +418,10 @@ class TestMistakes:
                 "partition_key}",
                 "regoin}",
                 None,
-                (8, ".targets.file: {regoin} in the name of the file stands"),
+                (8, ".targets.file: {regoin} is not a placeholder"),
             ),
             (TARGETS, "targets: [https://a.example, 'ftp://x']", None, (8, ".targets.1: 'ftp://x' is not an http or")),
-            ("key}.csv", "key}.xls", None, (8, ".targets: '{partition_key}.xls' does not tell what is in it")),
+            ("key}.csv", "key}.xls", None, (8, ".targets: '{partition_key}.xls' has no known suffix")),
             ("schedule: true", "shedule: true", "'shedule' was unexpected", (14, ".shedule: Extra inputs")),
             (
                 "schedule: true",
@@ -511,7 +511,7 @@ class TestMistakes:
 
     def test_a_file_with_the_name_of_a_partition_that_there_is_not(self) -> None:
         message = complaint_of_check_defs(GOOD.partition(f"      {PARTITIONS}")[0])
-        reason = "{partition_key} in the name of the file stands for nothing: the dataset has no partitions"
+        reason = "{partition_key} is not a placeholder of this file: the dataset has no partitions"
         assert f"defs.yaml:8 - {DATASET}.targets.file: {reason}" in message
 
     def test_targets_have_their_lines_unless_they_are_to_be_skipped(self) -> None:
