@@ -261,7 +261,7 @@ class TestPartitions:
         logged = capfd.readouterr().err
         assert "WARNING" in logged
         for day in ("2026-01-01", "2026-01-03"):
-            assert f"partition '{day}': nothing complete in" in logged
+            assert f"partition '{day}': no complete data in" in logged
         assert "Skipped, because the metadata of the input has allow_missing_partitions=True" in logged
 
     @pytest.mark.parametrize("annotation", [pd.DataFrame, pa.Table, ds.Dataset])
@@ -277,7 +277,7 @@ class TestPartitions:
     def test_missing_unpartitioned_data_are_an_error_even_if_partitions_may_be_missing(self, io, instance):
         downstream, _ = seeing(pd.DataFrame, {"allow_missing_partitions": True})
         error = failure_of(loaded_by(downstream, io, instance, dataset(), raise_on_error=False))
-        assert "unpartitioned data: nothing complete in" in error
+        assert "unpartitioned data: no complete data in" in error
 
     def test_no_partitions_at_all_is_an_error(self, io, instance):
         upstream = dataset(partitions_def=dg.DynamicPartitionsDefinition(name="shops"))
