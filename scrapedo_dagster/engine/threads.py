@@ -11,7 +11,6 @@ import contextvars
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, wait
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -60,20 +59,6 @@ def start_in_thread(work: Callable[[], T]) -> asyncio.Future[T]:
     outcome: Future[T] = Future()
     _start(work, outcome)
     return asyncio.wrap_future(outcome)
-
-
-def within(seconds: float, work: Callable[[], T]) -> T:
-    """Run work in a thread, and return its result or raise its error.
-
-    Raises:
-        TimeoutError: it is not done after `seconds`, and continues.
-    """
-    outcome: Future[T] = Future()
-    _start(work, outcome)
-    try:
-        return outcome.result(seconds)
-    except FutureTimeoutError:  # a class of its own before Python 3.11
-        raise TimeoutError(f"not done within {seconds:g} s") from None
 
 
 def _start(work: Callable[[], T], outcome: Future[T]) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from scrapedo_dagster.engine.threads import run_async_uninterrupted, run_uninterrupted, within
+from scrapedo_dagster.engine.threads import run_async_uninterrupted, run_uninterrupted
 
 
 class InterruptError(BaseException):
@@ -85,11 +85,3 @@ def test_result_and_error_of_the_work_are_passed_on() -> None:
     assert run_uninterrupted(lambda: 3, on_interrupt=lambda: None, grace=1) == 3
     with pytest.raises(ZeroDivisionError):
         run_uninterrupted(lambda: 1 / 0, on_interrupt=lambda: None, grace=1)
-
-
-def test_within_raises_if_the_work_takes_longer() -> None:
-    release = threading.Event()
-    assert within(5, lambda: 3) == 3
-    with pytest.raises(TimeoutError, match="not done within"):
-        within(0.01, lambda: release.wait(30))
-    release.set()
