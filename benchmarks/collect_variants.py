@@ -99,7 +99,7 @@ def _ours(meter: Meter, workload: Workload, *, submit_too: bool) -> dict[str, An
     from scrapedo_dagster.engine.ledger.ledger import Ledger
     from scrapedo_dagster.engine.ledger.records import PartitionRef, account_fingerprint
     from scrapedo_dagster.engine.polling.poller import JobPoller
-    from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+    from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
     from scrapedo_dagster.engine.storage.tables import ParquetStore
     from scrapedo_dagster.engine.submission.settings import SubmissionSettings
     from scrapedo_dagster.engine.submission.submitter import Submitter
@@ -249,7 +249,7 @@ def same_work(meter: Meter, **settings: Any) -> dict[str, Any]:
     import aiohttp
     import pyarrow.parquet  # noqa: F401
 
-    from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+    from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 
     workload = Workload(**settings)
     read = _reader()

@@ -54,7 +54,7 @@ def ours(
 
     from scrapedo_dagster.engine.collection.limits import CollectLimits
     from scrapedo_dagster.engine.storage import row_groups as parquet_part
-    from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA
+    from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA
 
     given, writer, bound = _rows(rows), pq.ParquetWriter, parquet_part.ROW_GROUP_BYTES
     chunk = -(-CollectLimits().chunk_bytes // (2 * SIZE))  # rows per write

@@ -48,7 +48,7 @@ class Dataset(DatasetOptions):
     def tables(self, storage: ScrapeDoParquetIOManager, partition: str | None) -> PartitionTables:
         """Return the tables that hold the results of a partition."""
         from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
-        from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+        from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 
         store = storage.store
         return PartitionTables(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import dagster as dg
 
 from scrapedo_dagster.dataset_options import AssetAttributes
-from scrapedo_dagster.engine.storage.columns import CONTENTS_COLUMNS, TASKS_COLUMNS, Column
+from scrapedo_dagster.engine.storage.table_columns import CONTENTS_COLUMNS, TASKS_COLUMNS, Column
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 from pyarrow.fs import FileSystem
 from pydantic import ValidationError
 
-from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 from scrapedo_dagster.io_manager import FILESYSTEMS, ScrapeDoParquetIOManager
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
-from scrapedo_dagster.engine.collection.retry_schedule import NextAction, has_results_near_expiry, next_action
+from scrapedo_dagster.engine.collection.run_retry_schedule import NextAction, has_results_near_expiry, next_action
 from scrapedo_dagster.engine.ledger.records import GenerationRecord, Submission
 from scrapedo_dagster.engine.ledger.states import UNSENT
 from scrapedo_dagster.execution.tick_session import Unconfirmed

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import dagster as dg
 
 from scrapedo_dagster.dataset import DATASET_TAG, Dataset
-from scrapedo_dagster.engine.collection.retry_schedule import MAX_ATTEMPTS, NextAction, delay_after
+from scrapedo_dagster.engine.collection.run_retry_schedule import MAX_ATTEMPTS, NextAction, delay_after
 from scrapedo_dagster.engine.ledger.records import GenerationRecord
 from scrapedo_dagster.execution.collection_plan import ByPartition, group_by_action, unowned_generations
 from scrapedo_dagster.execution.event_log import reported_generations

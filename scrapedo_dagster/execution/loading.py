@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from scrapedo_dagster.engine.errors import MissingPartitionsError, ParquetStoreError
-from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import PARTITION_COLUMN, ParquetStore, ParquetTable
 
 _SCHEMAS = {"tasks": TASKS_SCHEMA, "contents": CONTENTS_SCHEMA}

@@ -26,7 +26,7 @@ from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import account_fingerprint
-from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore, ParquetTable
 from tests.support.postgres import postgres_schema
 

@@ -6,9 +6,9 @@ from datetime import timedelta
 import dagster as dg
 
 from scrapedo_dagster import ScrapeDoParquetIOManager, ScrapeDoResource, build_scrape_do_sensor, scrape_do_assets
-from scrapedo_dagster.engine.collection import retry_schedule
+from scrapedo_dagster.engine.collection import run_retry_schedule
 
-retry_schedule.FIRST_DELAY = timedelta(seconds=4)  # between two collecting runs
+run_retry_schedule.FIRST_DELAY = timedelta(seconds=4)  # between two collecting runs
 
 days = dg.DailyPartitionsDefinition(start_date="2026-01-01")
 regions = dg.MultiPartitionsDefinition({"day": days, "region": dg.StaticPartitionsDefinition(["eu", "us"])})

@@ -38,7 +38,7 @@ from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithT
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.engine.ledger.submissions import SubmissionStore
 from scrapedo_dagster.engine.polling.poller import JobPoller
-from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 from scrapedo_dagster.engine.submission.cancel import cancel_all, open_submissions
 from scrapedo_dagster.engine.submission.reconcile import ClaimPolicy

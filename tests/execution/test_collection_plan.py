@@ -7,7 +7,7 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from scrapedo_dagster.engine.collection.retry_schedule import NextAction
+from scrapedo_dagster.engine.collection.run_retry_schedule import NextAction
 from scrapedo_dagster.engine.ledger.records import GenerationRecord, PartitionRef, Submission
 from scrapedo_dagster.engine.ledger.states import State
 from scrapedo_dagster.execution.collection_plan import group_by_action, unowned_generations

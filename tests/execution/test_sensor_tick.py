@@ -17,7 +17,7 @@ import pytest
 from scrapedo_dagster import ScrapeDoDataset, ScrapeDoResource
 from scrapedo_dagster.api import JobRequest, ScrapeDoAsyncAPIClient
 from scrapedo_dagster.emulator import Emulator
-from scrapedo_dagster.engine.collection.retry_schedule import delay_after
+from scrapedo_dagster.engine.collection.run_retry_schedule import delay_after
 from scrapedo_dagster.engine.ledger.generations import GenerationStore
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import (

@@ -26,7 +26,7 @@ from scrapedo_dagster.engine.inbox.deliveries import Delivery
 from scrapedo_dagster.engine.inbox.inbox import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import PartitionRef, SubmissionWithTargets, account_fingerprint
-from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 from scrapedo_dagster.engine.submission.submitter import Submitter
 from scrapedo_dagster.engine.targets.validation import validated_entries

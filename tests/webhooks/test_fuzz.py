@@ -18,7 +18,7 @@ from scrapedo_dagster.engine.collection.rows import result_of_task
 from scrapedo_dagster.engine.inbox.inbox import Inbox
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import account_fingerprint
-from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.webhook_address import PATH, SECRET_HEADER
 from scrapedo_dagster.webhooks.access_log import AccessLog
 from scrapedo_dagster.webhooks.app import Receiver, make_app

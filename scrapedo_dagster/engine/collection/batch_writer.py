@@ -20,7 +20,7 @@ from scrapedo_dagster.engine.inbox.delivered_tasks import DeliveredTasks
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
-from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.targets.target import Entry
 
 _MAX_CREDITS = 2**31 - 1  # of the ledger's column; the service may send any number

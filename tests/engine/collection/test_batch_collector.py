@@ -32,8 +32,8 @@ from scrapedo_dagster.engine.errors import AlreadyCollectedError, JobNotEndedErr
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets
 from scrapedo_dagster.engine.ledger.states import State
+from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.row_groups import PartWriter
-from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore, ParquetTable
 
 Urls = Callable[..., list[str]]
@@ -407,7 +407,7 @@ from scrapedo_dagster.engine.collection.batch_collector import collect_batch
 from scrapedo_dagster.engine.collection.partition_tables import PartitionTables
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.storage.tables import ParquetStore
-from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 
 url, ledger_url, data, token, submission_id = sys.argv[1:]
 store = ParquetStore(data)

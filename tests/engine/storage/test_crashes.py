@@ -12,8 +12,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFile
 from pyarrow import fs
 
+from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA
 from scrapedo_dagster.engine.storage.atomic_files import remove_stale_temporaries
-from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore, ParquetTable
 
 # Writes generation 2 of "mon", and stops at the point that the second argument names.
@@ -21,7 +21,7 @@ WRITER = """
 import json, sys, time
 import pyarrow as pa
 from scrapedo_dagster.engine.storage.tables import ParquetStore
-from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA
+from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA
 
 base, stop = sys.argv[1:]
 
@@ -222,7 +222,7 @@ def test_memory_does_not_grow_with_the_part(tmp_path):
 import os, resource, sys
 import pyarrow as pa
 from scrapedo_dagster.engine.storage.tables import ParquetStore
-from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA
+from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA
 
 pages = ParquetStore(sys.argv[1]).table(["shop", "contents"], CONTENTS_SCHEMA)
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from scrapedo_dagster.engine.errors import MissingPartitionsError, ParquetStoreError
-from scrapedo_dagster.engine.storage.schema import CONTENTS_SCHEMA, TASKS_SCHEMA
+from scrapedo_dagster.engine.storage.arrow_schemas import CONTENTS_SCHEMA, TASKS_SCHEMA
 from scrapedo_dagster.engine.storage.tables import ParquetStore
 
 MB = 1024 * 1024

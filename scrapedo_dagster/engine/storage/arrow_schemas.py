@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pyarrow as pa
 
-from scrapedo_dagster.engine.storage.columns import CONTENTS_COLUMNS, TASKS_COLUMNS, Column
+from scrapedo_dagster.engine.storage.table_columns import CONTENTS_COLUMNS, TASKS_COLUMNS, Column
 
 _TYPES = {
     "string": pa.string(),

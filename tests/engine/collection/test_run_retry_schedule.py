@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scrapedo_dagster.engine.collection.retry_schedule import (
+from scrapedo_dagster.engine.collection.run_retry_schedule import (
     MAX_ATTEMPTS,
     MAX_ATTEMPTS_NEAR_EXPIRY,
     NextAction,
