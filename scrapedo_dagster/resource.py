@@ -16,7 +16,7 @@ from pydantic import (
 )
 
 from scrapedo_dagster.api import DEFAULT_BASE_URL
-from scrapedo_dagster.api.requests import check_target
+from scrapedo_dagster.api.requests import check_service_url
 
 # Imported where they are used: a code location that only defines assets needs neither SQLAlchemy nor an HTTP client.
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SECRET: dict[str, Any] = {"dagster__is_secret": True}
 _VARIABLES = (dg.EnvVar, type(dg.EnvVar.int("NAME")))
 
-HttpUrl = Annotated[str, AfterValidator(check_target)]
+HttpUrl = Annotated[str, AfterValidator(check_service_url)]
 
 
 class ScrapeDoResource(dg.ConfigurableResource[Any]):

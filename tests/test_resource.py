@@ -1,5 +1,6 @@
 """ScrapeDoResource: its fields, the location of its ledger, and the secrets that it never shows."""
 
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -260,3 +261,18 @@ class TestEnvironmentVariables:
     def test_urls_are_checked_where_they_are_literal(self, name: str) -> None:
         with pytest.raises(ValidationError, match=r"'hooks\.example' is not an http or https URL"):
             ScrapeDoResource(**{**REQUIRED, **OTHER_HALF.get(name, {}), name: "hooks.example"})
+
+    @pytest.mark.parametrize("name", ["base_url", "webhook_url"])
+    @pytest.mark.parametrize(
+        ("url", "reason"),
+        [
+            ("ftp://user:hidden@h.example", "'ftp://h.example' is not an http or https URL"),
+            ("https://user:hidden@h.example:99999", "'https://h.example:99999' is not a valid URL"),
+            ("h.example/?key=hidden", "'h.example/' is not an http or https URL"),
+            (" https://h.example/#hidden", "contains white space"),
+        ],
+    )
+    def test_an_error_shows_neither_credentials_nor_query_of_a_url(self, name: str, url: str, reason: str) -> None:
+        with pytest.raises(ValidationError, match=re.escape(reason)) as e:
+            ScrapeDoResource(**{**REQUIRED, **OTHER_HALF.get(name, {}), name: url})
+        assert "hidden" not in str(e.value)

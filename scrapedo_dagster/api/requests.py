@@ -6,6 +6,7 @@ service applies. Rules and ranges are those of Scrape.do's documentation of POST
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Annotated, Any, Literal, TypeAlias
@@ -44,6 +45,26 @@ def check_target(url: str) -> str:
     if not host:
         raise ValueError(f"{url!r} has no host")
     return url
+
+
+_CREDENTIALS_AND_QUERY = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)
+
+
+def redact_url(url: str) -> str:
+    """Return the URL without credentials, query and fragment, for messages."""
+    return _CREDENTIALS_AND_QUERY.sub("", url)
+
+
+def check_service_url(url: str) -> str:
+    """Return the URL of a service if it is an absolute http or https URL.
+
+    Raises:
+        ValueError: it is not; the message shows neither its credentials nor its query.
+    """
+    try:
+        return check_target(url)
+    except ValueError as error:
+        raise ValueError(str(error).replace(repr(url), repr(redact_url(url)))) from None
 
 
 TargetURL = Annotated[str, AfterValidator(check_target)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from scrapedo_dagster.api.requests import ScrapeOptions, check_target
+from scrapedo_dagster.api.requests import ScrapeOptions, check_service_url, redact_url
 from scrapedo_dagster.engine.errors import WebhookError
 from scrapedo_dagster.engine.ledger.records import Submission
 
@@ -18,7 +18,6 @@ MIN_SECRET_LENGTH = 24
 
 _SECRET = re.compile(r"[A-Za-z0-9._~+/=-]*")
 _KEY = re.compile(r"([0-9a-f]{12})-([1-9][0-9]{0,8})")
-_CREDENTIALS_AND_QUERY = re.compile(r"(?<=//)[^/?#]*@|[?#].*", re.DOTALL)
 _ACCOUNT_PREFIX = 12  # characters of the account's fingerprint
 
 
@@ -71,15 +70,14 @@ class Webhook:
     secret: str = field(repr=False)
 
     def __post_init__(self) -> None:
-        shown = _CREDENTIALS_AND_QUERY.sub("", self.url)
         try:
-            check_target(self.url)
+            check_service_url(self.url)
         except ValueError as error:
-            raise WebhookError(f"webhook_url: {str(error).replace(repr(self.url), repr(shown))}") from None
+            raise WebhookError(f"webhook_url: {error}") from None
         if "?" in self.url or "#" in self.url:
             raise WebhookError(
-                f"webhook_url {shown!r} has a query or a fragment. The path of the receiver is appended to it: remove "
-                "the ? or # and what follows it."
+                f"webhook_url {redact_url(self.url)!r} has a query or a fragment. The path of the receiver is appended "
+                "to it: remove the ? or # and what follows it."
             )
         check_secret(self.secret, "webhook_secret")
 
