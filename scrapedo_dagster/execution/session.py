@@ -83,8 +83,9 @@ class StepSession:
         """Return the newest generation if the run that submitted it died before it reported that to Dagster."""
         ledger, ref = self.scrape_do.ledger, self.ref(partition)
         newest = ledger.generations.newest(ref)
-        reported = reported_generations(self.instance, self.dataset.jobs_key, [partition]).get(partition, 0)
-        if not newest or reported >= newest:
+        if not newest:
+            return None
+        if reported_generations(self.instance, self.dataset.jobs_key, [partition]).get(partition, 0) >= newest:
             return None
         # It may have been reported to another instance, or to one whose storage was deleted since.
         run_id = ledger.generations.run_id(ref, newest)

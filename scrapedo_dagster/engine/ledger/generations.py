@@ -71,7 +71,9 @@ class GenerationStore:
             records = [generation_from_row(row) for row in rows]
             found: dict[tuple[PartitionRef, int], list[Submission]] = {}
             for some in self._grouped(records):
-                query = sa.select(*WITHOUT_TARGETS).where(_in_group(submissions, some)).order_by(submissions.c.batch)
+                partitions = [json.dumps(each.ref.partition) for each in some]
+                same = _in_group(submissions, some) & submissions.c.partition.in_(partitions)
+                query = sa.select(*WITHOUT_TARGETS).where(same).order_by(submissions.c.batch)
                 for row in connection.execute(query).mappings():
                     each = submission_from_row(row)
                     found.setdefault((each.ref, each.generation), []).append(each)
@@ -181,7 +183,7 @@ class GenerationStore:
         for some in self._grouped(records):
             attempts = some[0].collect_attempts
             as_seen = sa.and_(
-                _in_group(generations, some),
+                _in_group(generations, some),  # `swap` names the partitions
                 generations.c.collect_attempts == attempts,
                 generations.c.completed_at.is_(None) | generations.c.confirmed_at.is_(None),
             )
@@ -204,14 +206,9 @@ def _options_row(recorded: RecordedOptions | None) -> dict[str, Any]:
 
 
 def _in_group(table: sa.Table, records: Sequence[GenerationRecord]) -> sa.ColumnElement[bool]:
-    """The rows of generations that differ by their partition alone.
+    """The rows of one account, dataset and generation number, which generations of different partitions share.
 
     A join would be shorter, but Postgres plans it badly as long as it has no statistics.
     """
     [(account, dataset, number)] = {(each.ref.account, each.ref.dataset, each.number) for each in records}
-    return sa.and_(
-        table.c.account == account,
-        table.c.dataset == dataset,
-        table.c.generation == number,
-        table.c.partition.in_([json.dumps(each.ref.partition) for each in records]),
-    )
+    return (table.c.account == account) & (table.c.dataset == dataset) & (table.c.generation == number)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -265,3 +266,22 @@ def test_of_many_workers_one_plans_the_generation(ledger: Ledger, ref: Partition
     )
     assert planned.count(True) == 1
     assert len(ledger.submissions.with_targets(ref, 1)) == planned.index(True) + 1
+
+
+def test_no_statement_has_more_parameters_than_an_old_sqlite_takes(
+    plan: Plan, ledger: Ledger, ref: PartitionRef, unconfirmed: Callable[[], list[GenerationRecord]]
+) -> None:
+    amounts: list[int] = []
+
+    @sa.event.listens_for(ledger.engine, "before_cursor_execute")
+    def _count(_connection: Any, _cursor: Any, _statement: str, parameters: Any, _context: Any, many: bool) -> None:
+        if not many:
+            amounts.append(len(parameters))
+
+    for number in range(520):
+        plan(["https://a.example/"], within=replace(ref, partition=str(number)))
+    amounts.clear()
+    requested = ledger.generations.mark_collection_requested(unconfirmed(), "key", again_after=a_minute)
+    assert len(requested) == 520
+    ledger.generations.mark_confirmed(unconfirmed())
+    assert 500 <= max(amounts) <= 999
