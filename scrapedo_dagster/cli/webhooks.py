@@ -51,3 +51,6 @@ def webhooks(host: str, port: int, ledger_url: str | None, max_body: int, reques
         asyncio.run(serve(Receiver(secrets, ledger, Inbox(ledger), log, limits), host, port))
     finally:
         ledger.close()
+    # Threads of Granian's embedded server may abort the process while the interpreter shuts down.
+    sys.stdout.flush()
+    os._exit(0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from enum import Enum
 from functools import lru_cache, partial
 
@@ -48,10 +49,17 @@ class DeliveryWriter:
     async def store(self, delivery: Delivery) -> DeliveryResult:
         """Return once the delivery is stored durably, or need not be. Raises the errors of the inbox and the ledger."""
         result: asyncio.Future[DeliveryResult] = asyncio.get_running_loop().create_future()
-        self._waiting.append((delivery, result))
+        waiting = delivery, result
+        self._waiting.append(waiting)
         if self._writing is None or self._writing.done():
             self._writing = asyncio.create_task(self._write_waiting())
-        return await result
+        try:
+            return await result
+        except asyncio.CancelledError:
+            # While the database hangs, deliveries that were answered 503 must not pile up in memory.
+            with suppress(ValueError):  # it is being written
+                self._waiting.remove(waiting)
+            raise
 
     async def _write_waiting(self) -> None:
         while self._waiting:

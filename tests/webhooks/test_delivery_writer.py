@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import httpx
 import pytest
 
+from scrapedo_dagster.engine.inbox.deliveries import Delivery
 from scrapedo_dagster.engine.inbox.inbox import Inbox, QuarantineLimits
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.records import SubmissionWithTargets, account_fingerprint
 from scrapedo_dagster.engine.webhook_address import PATH, SECRET_HEADER
+from scrapedo_dagster.webhooks.delivery_writer import DeliveryResult, DeliveryWriter
 
 SECRET = "canary-7f3a9c-current-secret"
 KEY = f"{account_fingerprint('canary-7f3a9c')[:12]}-1"
@@ -121,3 +128,31 @@ def test_the_quarantine_is_limited(start: Callable[..., Any], ledger: Ledger, ta
         answers = list(threads.map(lambda n: running.post(task_body(task_id=f"t{n}"), key="nobody"), range(20)))
     assert sorted(answer.json()["result"] for answer in answers) == ["dropped"] * 17 + ["quarantined"] * 3
     assert running.http.get("/readyz").json()["quarantine"]["dropped"] == 17
+
+
+async def test_requests_that_time_out_while_the_database_hangs_leave_nothing_in_memory(ledger: Ledger) -> None:
+    hangs, begun = threading.Event(), threading.Event()
+
+    class HangingInbox(Inbox):
+        def quarantine(self, deliveries: Sequence[Delivery]) -> list[bool]:
+            begun.set()
+            hangs.wait(20)
+            return super().quarantine(deliveries)
+
+    writer = DeliveryWriter(HangingInbox(ledger), ledger)
+    first = asyncio.create_task(writer.store(Delivery("unknown", "j1", "first", b"{}")))
+    assert await asyncio.to_thread(begun.wait, 20)
+    alive: list[weakref.ref[Delivery]] = []
+
+    async def request(number: int) -> None:
+        delivery = Delivery("unknown", "j1", f"t{number}", b"{}")
+        alive.append(weakref.ref(delivery))
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(writer.store(delivery), 0.05)
+
+    await asyncio.gather(*map(request, range(20)))
+    gc.collect()
+    left = sum(each() is not None for each in alive)
+    hangs.set()
+    assert await first is DeliveryResult.QUARANTINED
+    assert (len(alive), left) == (20, 0)

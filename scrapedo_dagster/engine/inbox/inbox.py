@@ -77,8 +77,7 @@ class Inbox:
         with self._ledger.engine.begin() as connection:
             stored = connection.execute(sa.select(*_PRIMARY_KEY).where(sa.tuple_(*_PRIMARY_KEY).in_(names)))
             new = bodies.keys() - {tuple(row) for row in stored}
-            # Sorted: receivers that store the same deliveries in another order could deadlock.
-            _insert(connection, [_row(*name, bodies[name], known=True, received_at=now) for name in sorted(new)])
+            _insert(connection, [_row(*name, bodies[name], known=True, received_at=now) for name in new])
         return [name in new and names.index(name) == number for number, name in enumerate(names)]
 
     def quarantine(self, deliveries: Sequence[Delivery]) -> list[bool]:
@@ -163,4 +162,6 @@ def _insert(connection: sa.Connection, rows: list[dict[str, object]]) -> None:
     """Insert rows. Those whose name is taken are left out."""
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     if rows:
+        # Sorted: receivers that store the same deliveries in another order could deadlock.
+        rows = sorted(rows, key=lambda row: [row[column.name] for column in _PRIMARY_KEY])
         connection.execute(insert(table).on_conflict_do_nothing(), rows)
