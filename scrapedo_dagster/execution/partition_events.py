@@ -43,12 +43,12 @@ class PartitionEvents(Generic[Result]):
         self._partitions = partitions
         self._to_metadata = to_metadata
         self._evaluate_checks = evaluate_checks
-        self._results: dict[str | None, Result] = {}
+        self._metadata: dict[str | None, MetadataByAsset] = {}
         self._errors: dict[str | None, Exception] = {}
 
     def succeeded(self, partition: str | None, result: Result) -> None:
-        """Record that a partition is materialized."""
-        self._results[partition] = result
+        """Record that a partition is materialized. Raises if no metadata can be made of its result."""
+        self._metadata[partition] = self._to_metadata(result)
 
     def failed(self, partition: str | None, error: Exception) -> None:
         """Record that a partition could not be materialized. Raises the error if the step has no other partition."""
@@ -64,16 +64,16 @@ class PartitionEvents(Generic[Result]):
             dg.Failure: some partitions failed. The others are reported, and are green.
         """
         if self._errors:
-            green = list(self._results)
+            green = list(self._metadata)
             self._log_materializations()
             if green:
                 self._log_check_evaluations(green)
             raise dg.Failure(self._failure_message(), allow_retries=False) from next(iter(self._errors.values()))
         if len(self._partitions) == 1:
-            [metadata] = map(self._to_metadata, self._results.values())
+            [metadata] = self._metadata.values()
             return tuple(dg.MaterializeResult(asset_key=key, metadata=metadata[key]) for key in self._keys)
-        for partition, result in self._results.items():
-            for key, metadata_of_asset in self._to_metadata(result).items():
+        for partition, metadata in self._metadata.items():
+            for key, metadata_of_asset in metadata.items():
                 self._context.add_asset_metadata(metadata_of_asset, asset_key=key, partition_key=partition)
         return tuple(dg.MaterializeResult(asset_key=key) for key in self._keys)
 
@@ -88,10 +88,10 @@ class PartitionEvents(Generic[Result]):
             self._log_materializations()
 
     def _log_materializations(self) -> None:
-        results, self._results = self._results, {}
-        for partition, result in results.items():
-            for key, metadata in self._to_metadata(result).items():
-                self._context.log_event(dg.AssetMaterialization(asset_key=key, partition=partition, metadata=metadata))
+        unreported, self._metadata = self._metadata, {}
+        for partition, metadata in unreported.items():
+            for key, of_asset in metadata.items():
+                self._context.log_event(dg.AssetMaterialization(asset_key=key, partition=partition, metadata=of_asset))
 
     def _log_check_evaluations(self, partitions: Sequence[str | None]) -> None:
         try:

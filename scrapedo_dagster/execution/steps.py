@@ -57,11 +57,11 @@ def submit_step(
                 entries = valid_entries(targets(partition), dataset.on_invalid_target)
                 generation = begin_partition(session, partition, entries, cancelable)
                 result = submit_partition(session, partition, generation)
+                events.succeeded(partition, result)
             except Exception as error:  # noqa: BLE001 - whatever it is, the other partitions are submitted
                 events.failed(partition, error)
             else:
                 log(f"{session.ref(partition)}: submitted {result.submitted} targets")
-                events.succeeded(partition, result)
                 if not result.targets:
                     empty.append(partition)
         warn_of_empty_lists(context, dataset, empty)

@@ -469,3 +469,34 @@ def test_a_partition_that_waits_for_its_turn_keeps_no_other_from_being_collected
         result
     )
     assert events("shop/tasks") == one_each("b")
+
+
+def test_a_partition_whose_metadata_cannot_be_made_fails_alone(instance: dg.DagsterInstance) -> None:
+    def to_metadata(result: str) -> dict[dg.AssetKey, dict[str, Any]]:
+        if result == "b":
+            raise ValueError("no metadata")
+        return {dg.AssetKey("numbers"): {"of": result}}
+
+    @dg.multi_asset(
+        specs=[dg.AssetSpec("numbers")],
+        partitions_def=dg.StaticPartitionsDefinition(list("abc")),
+        backfill_policy=dg.BackfillPolicy.single_run(),
+    )
+    def numbers(context):
+        reported = PartitionEvents[str](context, [dg.AssetKey("numbers")], context.partition_keys, to_metadata)
+        for key in context.partition_keys:
+            try:
+                reported.succeeded(key, key)
+            except ValueError as error:
+                reported.failed(key, error)
+        yield from reported.materialize_results()
+
+    edges = zip(("start", "end"), "ac", strict=True)
+    result = dg.materialize(
+        [numbers],
+        instance=instance,
+        raise_on_error=False,
+        tags={f"dagster/asset_partition_range_{edge}": key for edge, key in edges},
+    )
+    assert not result.success
+    assert instance.get_materialized_partitions(dg.AssetKey("numbers")) == {"a", "c"}
