@@ -151,7 +151,9 @@ def _jobs_asset(
         inputs, takes_context = [_parameter(_UPSTREAM, Any)], False
     else:
         inputs = _parameters_of(targets) if callable(targets) else []
-        takes_context = bool(inputs) and inputs[0].name in _CONTEXT_NAMES
+        takes_context = bool(inputs) and (
+            inputs[0].name in _CONTEXT_NAMES or inputs[0].annotation is dg.AssetExecutionContext
+        )
         inputs = inputs[takes_context:]
     not_listing = dataset.resource_keys - {each.name for each in inputs}
 

@@ -552,6 +552,16 @@ def test_the_targets_function_takes_resources_inputs_and_config_as_any_asset_doe
     assert [row["url"] for row in rows(data, "tasks")] == pages
 
 
+def test_a_context_of_any_name_is_known_by_its_annotation() -> None:
+    @scrape_do_assets(name="shop")
+    def shop(run: dg.AssetExecutionContext) -> list[str]:
+        return [f"https://example.com/?run={run.run_id}"]
+
+    [jobs, _] = shop.assets
+    assert isinstance(jobs, dg.AssetsDefinition)
+    assert list(jobs.keys_by_input_name) == []
+
+
 def test_a_function_without_the_context_lists_the_same_targets_for_each_partition(
     materialize: Materialize, pages: list[str], data: Path
 ) -> None:
