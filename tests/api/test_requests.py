@@ -143,7 +143,7 @@ BROKEN = [
     (ClickAction, {"selector": "#a", "timeout": 5}, ["timeout", "not permitted"]),
     # Plugins.
     (PluginRequest, {"key": "", "params": [{}]}, ["key", "''", "google/search"]),
-    (PluginRequest, {"key": 5, "params": [{}]}, ["key", "5", "google/search"]),
+    (PluginRequest, {"key": 5, "params": [{}]}, ["key", "5", "valid string"]),
     (PluginRequest, {"key": "a/b", "params": []}, ["params", "0", "1 to 1000"]),
     (PluginRequest, {"key": "a/b", "params": [{}] * 1001}, ["params", "1001", "1 to 1000"]),
     (

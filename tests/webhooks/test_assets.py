@@ -31,7 +31,7 @@ def test_a_dataset_is_delivered_collected_and_its_inbox_pruned(
 ) -> None:
     monkeypatch.setenv("TOKEN", TOKEN)
     monkeypatch.setenv("SECRET", SECRET)
-    options = ScrapeOptions(webhook_url="https://mine.example") if own else None
+    options = ScrapeOptions(webhook_url="https://mine.example") if own else ScrapeOptions()
 
     @scrape_do_assets(name="shop", options=options)
     def shop(_context: dg.AssetExecutionContext) -> list[str]:
