@@ -36,8 +36,9 @@ dev: $(INSTALLED) ## Start the emulator, the demo site and the Dagster UI
 test: $(INSTALLED) ## Run all tests
 	@$(BIN)/python -m pytest -n auto --dist worksteal
 
+# One worker more than there are cores: many of these tests wait for a server.
 test-quick: $(INSTALLED) ## Run the tests that need seconds, not minutes
-	@$(BIN)/python -m pytest -n auto --dist worksteal -m "not slow"
+	@$(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal -m "not slow"
 
 bench: $(INSTALLED) ## Measure everything on a quiet machine and write docs/performance.md (under ten minutes)
 	@$(BIN)/python benchmarks/run.py --save

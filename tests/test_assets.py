@@ -26,6 +26,8 @@ from scrapedo_dagster import (
 from scrapedo_dagster.emulator import Emulator
 from scrapedo_dagster.emulator.demo_site import DemoSite
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def emulator(token: str) -> Iterator[Emulator]:
@@ -131,7 +133,6 @@ def test_the_finished_tasks_of_a_failed_job_are_kept(
     assert len(rows(data, "contents")) == 7
 
 
-@pytest.mark.slow
 def test_a_job_that_expired_before_it_was_collected_is_rows_with_their_reason(
     materialize: Materialize, emulator: Emulator, pages: list[str], data: Path
 ) -> None:
@@ -181,7 +182,6 @@ def test_a_target_that_is_listed_twice_is_paid_once_and_is_two_rows(
     assert {count.submitted for count in emulator.targets().values()} == {1}
 
 
-@pytest.mark.slow
 def test_more_than_a_thousand_targets_are_several_jobs_with_a_part_each(
     materialize: Materialize, emulator: Emulator, site: DemoSite, data: Path
 ) -> None:

@@ -83,6 +83,7 @@ def test_it_is_found_in_the_ledger_also_where_that_compresses(
     ledger.close()
 
 
+@pytest.mark.slow
 def test_a_test_that_leaks_fails(elsewhere: Path) -> None:
     shutil.copy(Path(__file__).with_name("conftest.py"), elsewhere / "conftest.py")
     (elsewhere / "test_leaks.py").write_text(LEAKS, encoding="utf-8")

@@ -117,6 +117,7 @@ def keys_of(partitions_def: dg.PartitionsDefinition | None, instance: dg.Dagster
     return [*partitions_def.get_partition_keys(dynamic_partitions_store=instance)][:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["datasets", "deferred", "backfills"])
 def test_everything_that_a_page_defines_can_be_materialized(
     page: str, emulator: Emulator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

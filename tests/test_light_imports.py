@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.test_architecture import ROOT
 
 HEAVY = ["aiohttp", "alembic", "httpx", "numpy", "pandas", "pyarrow", "sqlalchemy"]
@@ -73,6 +75,7 @@ def test_definitions_load_no_heavy_library() -> None:
     assert loaded_by(DATASET + DEFINITIONS + ALL_NAMES) == "done\n"
 
 
+@pytest.mark.slow
 def test_the_demo_loads_no_heavy_library_but_its_own() -> None:
     its_own = "import pandas, bs4, starlette.applications, uvicorn"
     assert (

@@ -6,6 +6,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
 from dagster_shared.libraries import DagsterLibraryRegistry
 
 import scrapedo_dagster
@@ -30,6 +31,7 @@ def test_the_type_marker_is_shipped() -> None:
     assert (Path(scrapedo_dagster.__file__).parent / "py.typed").is_file()
 
 
+@pytest.mark.slow
 def test_the_wheel_has_the_package_and_not_the_programs_of_the_demo(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
     subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
@@ -40,6 +42,7 @@ def test_the_wheel_has_the_package_and_not_the_programs_of_the_demo(tmp_path: Pa
     assert {name for name in names if name.startswith("demo/")} == {"demo/__init__.py", "demo/definitions.py"}
 
 
+@pytest.mark.slow
 def test_the_demo_loads_without_a_deprecation_beta_or_preview_warning() -> None:
     program = """
 import warnings

@@ -57,6 +57,7 @@ def test_killed_anywhere_everything_is_submitted_once_and_collected(works, reque
     sweep(works, server, scenario, lambda point: crc32(point.encode()) % SHARDS == shard and scenario.has(point))
 
 
+@pytest.mark.slow
 def test_killed_here_and_there_everything_is_submitted_once_and_collected(works):
     sweep(works, None, Scenario("sqlite", "either"), lambda point: crc32(point.encode()) % 24 == 0)
 

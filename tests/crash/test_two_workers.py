@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TIMES = {"submit": 50, "submit bring": 15}
 DATABASES = ["sqlite", "postgres"]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("steps", TIMES)
 @pytest.mark.parametrize("database", DATABASES)
 def test_two_workers_share_the_batches_of_a_partition(works, request, database, steps):

@@ -32,6 +32,8 @@ from scrapedo_dagster.engine.targets.validation import validated_entries
 from scrapedo_dagster.execution.steps import collect_step
 from tests.support.dagster import with_step
 
+pytestmark = pytest.mark.slow
+
 Shop = Callable[..., ScrapeDoDataset]
 Tick = Callable[..., Any]
 Events = Callable[[str], "Counter[str | None]"]

@@ -18,6 +18,8 @@ from scrapedo_dagster.emulator.demo_site import DemoSite
 from scrapedo_dagster.engine.ledger.ledger import Ledger
 from scrapedo_dagster.engine.ledger.states import State
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def emulator(token: str) -> Iterator[Emulator]:
@@ -209,7 +211,6 @@ def test_a_status_that_cannot_be_read_keeps_the_jobs(
     assert "the database is away" not in "".join(failures(result))
 
 
-@pytest.mark.slow
 def test_terminate_ends_in_time_while_a_submission_hangs_and_reports_that_it_may_continue(
     run: Callable[..., dg.ExecuteInProcessResult],
     interrupt_when: Callable[..., None],

@@ -268,6 +268,7 @@ def test_of_many_workers_one_plans_the_generation(ledger: Ledger, ref: Partition
     assert len(ledger.submissions.with_targets(ref, 1)) == planned.index(True) + 1
 
 
+@pytest.mark.slow
 def test_no_statement_has_more_parameters_than_an_old_sqlite_takes(
     plan: Plan, ledger: Ledger, ref: PartitionRef, unconfirmed: Callable[[], list[GenerationRecord]]
 ) -> None:

@@ -217,6 +217,7 @@ def test_foreign_files_are_not_read(pages, scrape, urls_of, tmp_path):
     assert len(pages.parts("mon")) == 1
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_part(tmp_path):
     script = """
 import os, resource, sys
