@@ -1,7 +1,7 @@
 """A worker is killed at every point of its way, and the next one goes on: nothing is paid twice, nothing is lost.
 
 A first run records the points; then each is a run of its own that dies there, by `os._exit` or SIGKILL, and a second
-run that is left alone. The second one does what a person does who finds a run dead: materialise the partition again;
+run that is left alone. The second one does what a person does who finds a run dead: materialize the partition again;
 or, if everything is there already, let Dagster repeat the last step.
 """
 
